@@ -1,0 +1,1 @@
+"""Attacks, laid out as `art.attacks` is."""

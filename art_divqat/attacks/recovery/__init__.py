@@ -1,0 +1,1 @@
+"""What a thief who knows about the defence does with the answers."""

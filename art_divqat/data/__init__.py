@@ -1,0 +1,1 @@
+"""Data sets and query pools by name."""

@@ -1,0 +1,1 @@
+"""Defences, laid out as `art.defences` is: trainers, postprocessors, and wrappers that need gradients."""

@@ -1,0 +1,1 @@
+"""ART postprocessors that perturb the probabilities a classifier serves."""

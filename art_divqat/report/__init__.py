@@ -1,0 +1,1 @@
+"""Journal in, files out; never imports torch or ART."""

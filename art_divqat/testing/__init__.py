@@ -1,0 +1,1 @@
+"""Conformance checks that third parties run on their own defences, attacks and victims."""
