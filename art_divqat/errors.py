@@ -25,7 +25,7 @@ class MissingExtraError(UserError, ImportError):
 def suggest(name: str, known: Iterable[str]) -> str:
     """Say which known names are near an unknown one, as the end of a sentence.
 
-    >>> suggest("resnet2", ["resnet20", "vgg11", "lenet5"])
+    >>> suggest("resnet2O", ["resnet20", "vgg11", "lenet5"])
     'did you mean resnet20?'
     >>> suggest("zzz", ["b", "a"])
     'known are a, b.'
