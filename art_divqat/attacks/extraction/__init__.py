@@ -1,1 +1,19 @@
-"""ART extraction attacks."""
+"""ART extraction attacks, by name, each behind one call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submod_attrs={"registry": ["ATTACKS", "AttackContext", "AttackOutcome", "list_attacks", "run_attack"]},
+)
+
+if TYPE_CHECKING:
+    from art_divqat.attacks.extraction.registry import ATTACKS as ATTACKS
+    from art_divqat.attacks.extraction.registry import AttackContext as AttackContext
+    from art_divqat.attacks.extraction.registry import AttackOutcome as AttackOutcome
+    from art_divqat.attacks.extraction.registry import list_attacks as list_attacks
+    from art_divqat.attacks.extraction.registry import run_attack as run_attack

@@ -1,0 +1,169 @@
+"""The victim as an attacker sees it: probabilities, one image is one query, and never one more than was paid for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+from numpy.typing import NDArray
+
+from art_divqat._validation import check_choice, check_int
+from art_divqat.errors import QueryBudgetExceededError, UserError
+
+AnswerLog = Callable[[NDArray[np.float32], NDArray[np.float32]], None]
+
+
+class QueryLedger:
+    """Counts what an attacker asks and refuses what goes over the budget.
+
+    :param budget: how many charged queries are allowed; None for no limit.
+    :param repeats: `paid` charges every image; `free` charges an image once and answers it from memory ever after.
+
+    >>> ledger = QueryLedger(budget=3)
+    >>> ledger.charge(2)
+    >>> ledger.remaining
+    1
+    >>> ledger.charge(2)
+    Traceback (most recent call last):
+    ...
+    art_divqat.errors.QueryBudgetExceededError: A call of 2 queries was refused: 2 of the budget of 3 are spent, 1 left.
+    """
+
+    def __init__(self, budget: int | None = None, repeats: str = "paid") -> None:
+        self.budget = None if budget is None else check_int(self, "budget", budget, 1)
+        self.repeats = check_choice(self, "repeats", repeats, ("paid", "free"))
+        self.charged = 0
+        self.asked = 0
+        self.refused = 0
+        self._answers: dict[bytes, NDArray[np.float32] | None] = {}
+
+    @property
+    def remaining(self) -> int | None:
+        """Queries left in the budget, or None without a limit."""
+        return None if self.budget is None else self.budget - self.charged
+
+    @property
+    def unique(self) -> int:
+        """How many different images were asked."""
+        return len(self._answers)
+
+    @property
+    def repeated(self) -> int:
+        """How many of the images asked had been asked before."""
+        return self.asked - self.unique
+
+    def charge(self, queries: int) -> None:
+        """Take `queries` from the budget, or refuse all of them.
+
+        :raises QueryBudgetExceededError: when fewer are left.
+        """
+        remaining = self.remaining
+        if remaining is not None and queries > remaining:
+            self.refused += 1
+            raise QueryBudgetExceededError(
+                f"A call of {queries} queries was refused: {self.charged} of the budget of {self.budget} are spent, "
+                f"{remaining} left."
+            )
+        self.charged += queries
+
+
+class MeteredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
+    """An ART black-box classifier that passes every `predict` through a :class:`QueryLedger` to the victim.
+
+    It has no gradients and no weights: an attack has nothing but the answers. Rows must be probabilities; a victim that
+    answers with logits is refused, because ART would train a thief on them without a word.
+
+    :param victim: any ART classifier whose `predict` gives probabilities, its defences included.
+    :param ledger: counts and limits; a fresh one without a limit if not given.
+    :param log: called with (images, answers) after every call that the victim answered.
+
+    >>> from art.estimators.classification import BlackBoxClassifier
+    >>> uniform = BlackBoxClassifier(lambda x: np.full((len(x), 4), 0.25, np.float32), (1, 2, 2), 4)
+    >>> metered = MeteredClassifier(uniform, QueryLedger(budget=10))
+    >>> metered.predict(np.zeros((3, 1, 2, 2), np.float32)).shape, metered.ledger.charged
+    ((3, 4), 3)
+    """
+
+    def __init__(self, victim: Any, ledger: QueryLedger | None = None, log: AnswerLog | None = None) -> None:
+        super().__init__(
+            predict_fn=self._answer,
+            input_shape=victim.input_shape,
+            nb_classes=victim.nb_classes,
+            clip_values=victim.clip_values,
+        )
+        self.ledger = ledger or QueryLedger()
+        self._victim = victim
+        self._log = log
+
+    def predict(self, x: NDArray[Any], batch_size: int = 512, **kwargs: Any) -> NDArray[np.float32]:
+        """The victim's probabilities, of shape (N, classes); charged one query an image, as a whole or not at all.
+
+        :raises QueryBudgetExceededError: before the victim sees anything, if the budget does not hold them all.
+        :raises UserError: if the answers are not finite rows of probabilities.
+        """
+        del kwargs
+        return self._answer(x, batch_size)
+
+    def _answer(self, x: NDArray[Any], batch_size: int = 512) -> NDArray[np.float32]:
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        ledger = self.ledger
+        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in x]
+        if ledger.repeats == "paid":
+            ledger.charge(len(x))
+            answers = self._ask(x, batch_size)
+            ledger._answers.update(dict.fromkeys(keys))
+        else:
+            first_row: dict[bytes, int] = {}
+            for row, key in enumerate(keys):
+                if ledger._answers.get(key) is None:
+                    first_row.setdefault(key, row)
+            ledger.charge(len(first_row))
+            rows = list(first_row.values())
+            for key, answer in zip(first_row, self._ask(x[rows], batch_size), strict=True):
+                ledger._answers[key] = answer
+            answers = np.zeros((len(x), self.nb_classes), np.float32)
+            for row, key in enumerate(keys):
+                answers[row] = ledger._answers[key]
+        ledger.asked += len(x)
+        return answers
+
+    def _ask(self, x: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
+        if len(x) == 0:
+            return np.zeros((0, self.nb_classes), np.float32)
+        answers = np.asarray(self._victim.predict(x, batch_size=batch_size), dtype=np.float32)
+        if self._log is not None:
+            self._log(x, answers)
+        check_answers(answers, len(x), self.nb_classes)
+        return answers
+
+
+def check_answers(answers: NDArray[np.float32], images: int, nb_classes: int) -> None:
+    """Raise unless `answers` is a finite (images, nb_classes) array of rows on the simplex, to 1e-3.
+
+    :raises UserError: naming what is wrong and the remedy.
+
+    >>> check_answers(np.array([[2.0, -1.0]], np.float32), 1, 2)
+    Traceback (most recent call last):
+    ...
+    art_divqat.errors.UserError: The victim answers with values from -1 to 2, not probabilities: put Softmax first in \
+its postprocessing_defences.
+    """
+    if answers.shape != (images, nb_classes):
+        raise UserError(f"The victim answered with shape {answers.shape}; expected {(images, nb_classes)}.")
+    if not np.isfinite(answers).all():
+        raise UserError(f"The victim answered with values that are not finite, for {images} images.")
+    low, high = float(answers.min()), float(answers.max())
+    if low < -1e-6 or high > 1 + 1e-3:
+        raise UserError(
+            f"The victim answers with values from {low:g} to {high:g}, not probabilities: put Softmax first in "
+            "its postprocessing_defences."
+        )
+    sums = answers.sum(axis=1)
+    if np.abs(sums - 1).max() > 1e-3:
+        raise UserError(
+            f"The victim's answers sum to between {sums.min():g} and {sums.max():g}, not to 1: "
+            "end its postprocessing_defences with one that normalises."
+        )

@@ -1,0 +1,222 @@
+"""One recipe for every network that a comparison trains, behind ART's `fit`.
+
+ART's `PyTorchClassifier.fit` builds a data loader per call, has no schedule that survives a call, and shuffles with the
+global generator. :class:`RecipeClassifier` is the same ART classifier with a loop of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from art.estimators.classification import PyTorchClassifier
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from art_divqat._rng import derive_seed, isolated_random_state
+from art_divqat._validation import check_choice, check_float, check_int
+from art_divqat.errors import UserError
+
+ProgressCallback = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How a network is trained: optimiser, schedule, epochs and batch size, nothing else.
+
+    :param epochs: passes over the training images.
+    :param batch_size: images a step.
+    :param optimizer: `adam` or `sgd` (Nesterov momentum 0.9).
+    :param learning_rate: at the start; in (0, inf).
+    :param weight_decay: decoupled for `adam` (AdamW), L2 for `sgd`.
+    :param schedule: `cosine` to zero over the whole run, `step` (×0.1 at 60 % and 85 % of it) or `constant`.
+
+    >>> TrainingRecipe(epochs=2).learning_rate_at(0.5)
+    0.0005
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+
+    def __post_init__(self) -> None:
+        check_int(self, "epochs", self.epochs, 1)
+        check_int(self, "batch_size", self.batch_size, 1)
+        check_choice(self, "optimizer", self.optimizer, ("adam", "sgd"))
+        check_float(self, "learning_rate", self.learning_rate, 0, closed="neither")
+        check_float(self, "weight_decay", self.weight_decay, 0)
+        check_choice(self, "schedule", self.schedule, ("cosine", "step", "constant"))
+
+    def learning_rate_at(self, fraction_done: float) -> float:
+        """The learning rate after this fraction, in [0, 1], of all steps."""
+        if self.schedule == "cosine":
+            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * fraction_done))
+        if self.schedule == "step":
+            return self.learning_rate * 0.1 ** ((fraction_done >= 0.6) + (fraction_done >= 0.85))
+        return self.learning_rate
+
+    def build_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """A fresh optimiser on the network's parameters."""
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        if self.optimizer == "adam":
+            return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.SGD(
+            parameters, lr=self.learning_rate, momentum=0.9, nesterov=True, weight_decay=self.weight_decay
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as plain JSON values."""
+        return asdict(self)
+
+
+def batches(order: Tensor, batch_size: int) -> list[Tensor]:
+    """Cut an order of indices into batches, never leaving a last batch of one (batch norm cannot train on it).
+
+    >>> [len(batch) for batch in batches(torch.arange(9), 4)]
+    [4, 5]
+    """
+    parts = list(torch.split(order, batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        last = parts.pop()
+        parts[-1] = torch.cat([parts[-1], last])
+    return parts
+
+
+class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
+    """An ART `PyTorchClassifier` whose `fit` follows a :class:`TrainingRecipe`, from its own seed.
+
+    The loss is cross-entropy, on class ids, one-hot rows or probabilities alike. Images are float32 NCHW in [0, 1].
+    Cast to float32 on the way in, so that ART's decision-based attacks work with numpy 2.
+
+    :param network: a logit-valued module; trained in place.
+    :param input_shape: (channels, height, width).
+    :param nb_classes: number of logits.
+    :param recipe: how `fit` trains.
+    :param seed: decides shuffling and dropout.
+    :param device: `cpu`, `cuda` or `cuda:i`.
+    :param postprocessing_defences: ART postprocessors on what `predict` returns.
+
+    >>> from art_divqat.models import build_model
+    >>> thief = RecipeClassifier(build_model("lenet5", (1, 8, 8), 10, seed=0), (1, 8, 8), 10, TrainingRecipe(epochs=1))
+    >>> thief.fit(np.zeros((4, 1, 8, 8), np.float32), np.array([0, 1, 2, 3]))
+    >>> thief.predict(np.zeros((4, 1, 8, 8))).shape
+    (4, 10)
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        input_shape: tuple[int, int, int],
+        nb_classes: int,
+        recipe: TrainingRecipe,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        postprocessing_defences: Any = None,
+    ) -> None:
+        super().__init__(
+            model=network,
+            loss=nn.CrossEntropyLoss(),
+            input_shape=input_shape,
+            nb_classes=nb_classes,
+            optimizer=recipe.build_optimizer(network.to(device)),
+            clip_values=(0.0, 1.0),
+            device_type="cpu" if device == "cpu" else "gpu",
+            postprocessing_defences=postprocessing_defences,
+        )
+        if device != "cpu":
+            # ART's "gpu" is the current CUDA device, whichever was asked for
+            self._device = torch.device(device)
+            self._model.to(self._device)
+        self.recipe = recipe
+        self.seed = seed
+        self.progress: ProgressCallback | None = None
+        self.training_losses: list[float] = []
+        self._calls_to_fit = 0
+
+    def fit(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        batch_size: int | None = None,
+        nb_epochs: int | None = None,
+        verbose: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Train in place by the recipe; ART attacks that pass `batch_size` and `nb_epochs` override it.
+
+        The mean loss of each epoch is appended to `training_losses`.
+
+        :param x: images of shape (N, C, H, W).
+        :param y: class ids (N,), or one-hot rows or probabilities (N, classes).
+        :raises UserError: for no images, labels of another length, or a loss that is not finite.
+        """
+        del verbose, kwargs
+        if len(x) == 0 or len(x) != len(y):
+            raise UserError(f"Training needs as many labels as images, and at least one. Got {len(x)} and {len(y)}.")
+        images = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(self._device)
+        labels = torch.from_numpy(np.ascontiguousarray(y, dtype=np.int64 if y.ndim == 1 else np.float32))
+        labels = labels.to(self._device)
+        self._calls_to_fit += 1
+        with isolated_random_state("fit", self.seed, self._calls_to_fit):
+            self._train(images, labels, batch_size or self.recipe.batch_size, nb_epochs or self.recipe.epochs)
+
+    def _train(self, images: Tensor, labels: Tensor, batch_size: int, epochs: int) -> None:
+        generator = torch.Generator().manual_seed(derive_seed("shuffle", self.seed, self._calls_to_fit))
+        network, optimizer = self.model, self._optimizer
+        network.train()
+        done, total = 0, epochs * len(batches(torch.arange(len(images)), batch_size))
+        for _ in range(epochs):
+            order = torch.randperm(len(images), generator=generator).to(self._device)
+            epoch_loss = torch.zeros((), device=self._device)
+            for rows in batches(order, batch_size):
+                for group in optimizer.param_groups:
+                    group["lr"] = self.recipe.learning_rate_at(done / total)
+                optimizer.zero_grad(set_to_none=True)
+                loss = nn.functional.cross_entropy(network(images[rows]), labels[rows])
+                loss.backward()
+                optimizer.step()
+                epoch_loss += loss.detach() * len(rows)
+                done += 1
+                if self.progress is not None:
+                    self.progress(done, total)
+            mean_loss = float(epoch_loss) / len(images)
+            if not math.isfinite(mean_loss):
+                raise UserError(
+                    f"Training diverged: the loss is {mean_loss} after {done} steps. Lower the learning rate "
+                    f"({self.recipe.learning_rate:g})."
+                )
+            self.training_losses.append(mean_loss)
+        network.eval()
+
+    def predict(self, x: NDArray[Any], batch_size: int = 512, **kwargs: Any) -> NDArray[Any]:
+        """Logits, or what the postprocessors make of them, of shape (N, classes), float32; none for no images."""
+        kwargs["training_mode"] = False
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        if len(x) == 0:
+            return np.zeros((0, self.nb_classes), np.float32)
+        return super().predict(x, batch_size=batch_size, **kwargs)
+
+    def logits(self, x: NDArray[Any], batch_size: int = 512) -> NDArray[np.float32]:
+        """The network's own answer, whatever postprocessors stand behind it; shape (N, classes)."""
+        self.model.eval()
+        with torch.no_grad():
+            parts = [
+                self.model(torch.from_numpy(np.ascontiguousarray(x[i : i + batch_size])).to(self._device)).cpu().numpy()
+                for i in range(0, len(x), batch_size)
+            ]
+        return np.concatenate(parts) if parts else np.zeros((0, self.nb_classes), np.float32)
+
+    def clone_for_refitting(self) -> RecipeClassifier:
+        """Refused: ART's way keeps the weights of some modules, and a thief must never be a copy of the victim.
+
+        :raises UserError: always.
+        """
+        raise UserError("Build a fresh network with build_model(name, shape, classes, seed=…) instead of a clone.")
