@@ -1,0 +1,174 @@
+"""Stratified, seeded and disjoint splits: victim training, validation, test, and the attacker's own images."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from art_divqat._rng import numpy_generator
+from art_divqat.data.sources import RawImages, load_raw
+from art_divqat.errors import UserError
+
+TEST_FRACTION = 0.2
+VALIDATION_FRACTION = 0.1
+POOL_FRACTION = 0.3
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set, split; images float32 (N, C, H, W) in [0, 1], labels int64.
+
+    `pool` is the attacker's part: images of the same distribution that the victim never trains on.
+    """
+
+    name: str
+    x_train: NDArray[np.float32]
+    y_train: NDArray[np.int64]
+    x_validation: NDArray[np.float32]
+    y_validation: NDArray[np.int64]
+    x_pool: NDArray[np.float32]
+    y_pool: NDArray[np.int64]
+    x_test: NDArray[np.float32]
+    y_test: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    checksum: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = self.x_train.shape[1:]
+        return channels, height, width
+
+    @property
+    def nb_classes(self) -> int:
+        """How many classes."""
+        return len(self.class_names)
+
+    def describe(self) -> dict[str, Any]:
+        """What the report says about the data."""
+        return {
+            "name": self.name,
+            "input_shape": list(self.input_shape),
+            "classes": self.nb_classes,
+            "train": len(self.x_train),
+            "validation": len(self.x_validation),
+            "pool": len(self.x_pool),
+            "test": len(self.x_test),
+            "checksum": self.checksum,
+            "notes": list(self.notes),
+        }
+
+
+def to_float(x: NDArray[Any]) -> NDArray[np.float32]:
+    """uint8 in 0–255, or floats in [0, 1], to float32 in [0, 1], contiguous."""
+    if x.dtype == np.uint8:
+        return np.ascontiguousarray(x, dtype=np.float32) / np.float32(255)
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+
+def checksum(*arrays: NDArray[Any]) -> str:
+    """SHA-256 over the shapes, types and bytes of the arrays; the first 32 hex digits."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def load_dataset(
+    name: str, *, data_root: Path | None = None, download: bool = False, limit: int | None = None, seed: int = 0
+) -> Dataset:
+    """Read a data set by name and split it; see :func:`art_divqat.data.load_raw` and :func:`split_dataset`.
+
+    >>> load_dataset("digits").describe()["test"]
+    359
+    """
+    return split_dataset(load_raw(name, data_root=data_root, download=download), limit=limit, seed=seed)
+
+
+def split_dataset(raw: RawImages, *, limit: int | None = None, seed: int = 0) -> Dataset:
+    """Cut off the test images (the source's own, else 20 %), then the attacker's pool (30 %), then validation (10 %).
+
+    Every split is stratified by class, drawn from `seed`, and disjoint from every other. An image of the pool whose copy
+    is among the training images is dropped: the attacker never holds what the victim trained on.
+
+    :param limit: at most so many training images and so many test images, stratified; None for all.
+    :raises UserError: if a class has too few images for every split to hold one.
+    """
+    rng = numpy_generator("split", seed)
+    rows = np.arange(len(raw.x))
+    if raw.x_test is None or raw.y_test is None:
+        test_rows, rows = _take(rows, raw.y, TEST_FRACTION, rng, raw.name)
+        x_test, y_test = raw.x[test_rows], raw.y[test_rows]
+    else:
+        x_test, y_test = raw.x_test, raw.y_test
+    pool_rows, rows = _take(rows, raw.y, POOL_FRACTION, rng, raw.name)
+    validation_rows, train_rows = _take(rows, raw.y, VALIDATION_FRACTION, rng, raw.name)
+    if limit is not None:
+        train_rows = _limit(train_rows, raw.y, limit, rng)
+        validation_rows = _limit(validation_rows, raw.y, limit, rng)
+        keep = _limit(np.arange(len(x_test)), y_test, limit, rng)
+        x_test, y_test = x_test[keep], y_test[keep]
+    pool_rows = _without_copies(pool_rows, train_rows, raw.x)
+    parts = [(raw.x[r], raw.y[r]) for r in (train_rows, validation_rows, pool_rows)] + [(x_test, y_test)]
+    digest = checksum(*(array for part in parts for array in part))
+    (x_train, y_train), (x_val, y_val), (x_pool, y_pool), (x_test, y_test) = ((to_float(x), y) for x, y in parts)
+    return Dataset(
+        raw.name,
+        x_train,
+        y_train,
+        x_val,
+        y_val,
+        x_pool,
+        y_pool,
+        x_test,
+        y_test,
+        raw.class_names,
+        digest,
+        raw.notes,
+    )
+
+
+def _take(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], fraction: float, rng: np.random.Generator, name: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split `rows` into about `fraction` of each class and the others; at least one of each class on either side."""
+    taken, left = [], []
+    for label in np.unique(labels[rows]):
+        of_class = rng.permutation(rows[labels[rows] == label])
+        if len(of_class) < 2:
+            raise UserError(
+                f"{name}: class {label} has too few images to share among training, validation, pool and test; "
+                "expected at least 8."
+            )
+        count = min(max(1, round(fraction * len(of_class))), len(of_class) - 1)
+        taken.append(of_class[:count])
+        left.append(of_class[count:])
+    return np.sort(np.concatenate(taken)), np.sort(np.concatenate(left))
+
+
+def _without_copies(rows: NDArray[np.int64], forbidden: NDArray[np.int64], images: NDArray[Any]) -> NDArray[np.int64]:
+    """Those of `rows` whose image is not, byte for byte, among the `forbidden` ones."""
+    known = {images[row].tobytes() for row in forbidden}
+    return rows[[images[row].tobytes() not in known for row in rows]]
+
+
+def _limit(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], limit: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """At most `limit` of the rows, the classes shared as evenly as their sizes."""
+    if len(rows) <= limit:
+        return rows
+    shuffled = rng.permutation(rows)
+    # the n-th image of every class comes before the (n + 1)-th of any: a prefix is as even as the classes allow
+    position = np.empty(len(shuffled), dtype=np.float64)
+    for label in np.unique(labels[shuffled]):
+        members = np.flatnonzero(labels[shuffled] == label)
+        position[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(shuffled[np.argsort(position, kind="stable")[:limit]])
