@@ -95,7 +95,7 @@ def load_dataset(
 def split_dataset(raw: RawImages, *, limit: int | None = None, seed: int = 0) -> Dataset:
     """Cut off the test images (the source's own, else 20 %), then the attacker's pool (30 %), then validation (10 %).
 
-    Every split is stratified by class, drawn from `seed`, and disjoint from every other. An image of the pool whose copy
+    Every split is stratified by class, drawn from `seed`, disjoint from every other. An image of the pool whose copy
     is among the training images is dropped: the attacker never holds what the victim trained on.
 
     :param limit: at most so many training images and so many test images, stratified; None for all.
