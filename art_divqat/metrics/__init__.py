@@ -1,1 +1,38 @@
-"""Pure functions from arrays to numbers."""
+"""Pure functions, arrays in, numbers out: how good a copy is, what a defence costs, how sure we are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submod_attrs={
+        "answers": [
+            "accuracy",
+            "agreement",
+            "extraction_ratio",
+            "kl_divergence",
+            "l1_distortion",
+            "label_flip_rate",
+            "transfer_attack_success",
+        ],
+        "intervals": ["Interval", "mean_interval", "paired_bootstrap", "wilson_interval"],
+        "curves": ["queries_to_reach"],
+    },
+)
+
+if TYPE_CHECKING:
+    from art_divqat.metrics.answers import accuracy as accuracy
+    from art_divqat.metrics.answers import agreement as agreement
+    from art_divqat.metrics.answers import extraction_ratio as extraction_ratio
+    from art_divqat.metrics.answers import kl_divergence as kl_divergence
+    from art_divqat.metrics.answers import l1_distortion as l1_distortion
+    from art_divqat.metrics.answers import label_flip_rate as label_flip_rate
+    from art_divqat.metrics.answers import transfer_attack_success as transfer_attack_success
+    from art_divqat.metrics.curves import queries_to_reach as queries_to_reach
+    from art_divqat.metrics.intervals import Interval as Interval
+    from art_divqat.metrics.intervals import mean_interval as mean_interval
+    from art_divqat.metrics.intervals import paired_bootstrap as paired_bootstrap
+    from art_divqat.metrics.intervals import wilson_interval as wilson_interval

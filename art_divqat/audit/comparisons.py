@@ -1,0 +1,193 @@
+"""Comparisons, computed and not eyeballed: a victim against its baseline, and every defence's best attacker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from art_divqat.audit.samples import unpack
+from art_divqat.audit.schema import Comparison, Estimate
+from art_divqat.audit.victims import baseline_of
+from art_divqat.metrics.curves import queries_to_reach
+from art_divqat.metrics.intervals import Interval, mean_interval, paired_bootstrap
+
+Verdict = Literal["higher", "lower", "cannot tell"]
+Key = tuple[str, str, str, str, str, int]
+_GROUP = ("dataset", "victim", "defence", "attack", "answers", "budget")
+_PAIRED = {"thief_accuracy": "thief_correct", "agreement": "agrees", "agreement_clean": "agrees_clean"}
+_DIFFERENCES = ("thief_robust_accuracy", "transfer_robust_accuracy", "transfer_attack_success")
+_CURVE_RESAMPLES = 1_000
+
+
+def compare_cells(lines: Sequence[dict[str, Any]], victims: Sequence[str]) -> list[Comparison]:
+    """Every comparison that the finished cells allow, in a fixed order."""
+    groups: dict[Key, list[dict[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault(_key(line), []).append(line)
+    found: list[Comparison] = []
+    for key, group in groups.items():
+        baseline = baseline_of(key[1], victims)
+        if baseline is not None and (other := groups.get((key[0], baseline, *key[2:]))) is not None:
+            found += _against_baseline(key, group, baseline, other)
+    found += _query_fractions(groups, victims)
+    found += _best_attackers(groups)
+    return found
+
+
+def _key(line: dict[str, Any]) -> Key:
+    cell = line["cell"]
+    return (cell["dataset"], cell["victim"], cell["defence"], cell["attack"], cell["answers"], cell["budget"])
+
+
+def _pair(group: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    by_seed = {line["cell"]["seed"]: line for line in other}
+    return [(line, by_seed[line["cell"]["seed"]]) for line in group if line["cell"]["seed"] in by_seed]
+
+
+def _hits(lines: Sequence[dict[str, Any]], sample: str) -> NDArray[np.bool_]:
+    return np.stack([unpack(line["samples"][sample]) for line in lines])
+
+
+def _against_baseline(
+    key: Key, group: list[dict[str, Any]], baseline: str, other: list[dict[str, Any]]
+) -> list[Comparison]:
+    pairs = _pair(group, other)
+    if not pairs:
+        return []
+    ours, theirs = [first for first, _ in pairs], [second for _, second in pairs]
+    common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "baseline": baseline, "n_seeds": len(pairs)}
+    found = []
+    for metric, sample in _PAIRED.items():
+        first, second = _hits(ours, sample), _hits(theirs, sample)
+        if second.any():
+            ratio = paired_bootstrap(first, second, np.divide)
+            found.append(_compared("ratio", metric, ratio, 1.0, common))
+    for metric in _DIFFERENCES:
+        values = [(a["metrics"].get(metric), b["metrics"].get(metric)) for a, b in pairs]
+        numbers = [a - b for a, b in values if a is not None and b is not None]
+        if numbers and len(numbers) == len(values):
+            found.append(_compared("difference", metric, mean_interval(numbers, (-1.0, 1.0)), 0.0, common))
+    return found
+
+
+def _compared(
+    kind: Literal["ratio", "difference"], metric: str, interval: Interval, neutral: float, common: dict[str, Any]
+) -> Comparison:
+    return Comparison(
+        kind=kind, metric=metric, value=_estimate(interval), verdict=verdict_of(interval, neutral), **common
+    )
+
+
+def _estimate(interval: Interval) -> Estimate:
+    return Estimate(mean=interval.mean, low=interval.low, high=interval.high)
+
+
+def verdict_of(interval: Interval, neutral: float) -> Verdict:
+    """`higher` or `lower` if the whole interval is on one side of `neutral`, else `cannot tell`.
+
+    >>> verdict_of(Interval(1.2, 1.1, 1.3), 1.0)
+    'higher'
+    """
+    if interval.low is not None and interval.low > neutral:
+        return "higher"
+    if interval.high is not None and interval.high < neutral:
+        return "lower"
+    return "cannot tell"
+
+
+def _query_fractions(groups: dict[Key, list[dict[str, Any]]], victims: Sequence[str]) -> list[Comparison]:
+    curves: dict[tuple[str, ...], dict[int, list[dict[str, Any]]]] = {}
+    for key, group in groups.items():
+        curves.setdefault(key[:5], {})[key[5]] = group
+    found = []
+    for curve, by_budget in curves.items():
+        baseline = baseline_of(curve[1], victims)
+        other = curves.get((curve[0], baseline or "", *curve[2:]))
+        if baseline is None or other is None or sorted(other) != sorted(by_budget) or len(by_budget) < 2:
+            continue
+        full = max(by_budget)
+        common: dict[str, Any] = {
+            **dict(zip(_GROUP, (*curve, full), strict=True)),
+            "baseline": baseline,
+            "n_seeds": len(other[full]),
+        }
+        for metric, sample in list(_PAIRED.items())[:2]:
+            found.append(_query_fraction(metric, sample, by_budget, other[full], common))
+    return found
+
+
+def _query_fraction(
+    metric: str,
+    sample: str,
+    by_budget: dict[int, list[dict[str, Any]]],
+    baseline_at_full: list[dict[str, Any]],
+    common: dict[str, Any],
+) -> Comparison:
+    budgets = sorted(by_budget)
+    full = budgets[-1]
+    curve = np.stack([_hits(by_budget[budget], sample) for budget in budgets])
+    target = _hits(baseline_at_full, sample)
+    if curve.shape[1:] != target.shape:
+        return Comparison(kind="query_fraction", metric=metric, value=None, bound=None, verdict="cannot tell", **common)
+    reached = queries_to_reach(float(target.mean()), budgets, curve.mean(axis=(1, 2)).tolist())
+    drawn = _resampled_fractions(curve, target, budgets)
+    low, high = (float(q) for q in np.quantile(drawn, [0.025, 0.975], method="nearest"))
+    if reached is None:
+        return Comparison(
+            kind="query_fraction",
+            metric=metric,
+            value=None,
+            bound="not reached",
+            verdict="higher" if low > 1 else "cannot tell",
+            **common,
+        )
+    interval = Interval(reached / full, low, high if np.isfinite(high) else None)
+    return Comparison(
+        kind="query_fraction",
+        metric=metric,
+        value=_estimate(interval),
+        bound="at most" if reached == budgets[0] else "exact",
+        verdict=verdict_of(interval, 1.0),
+        **common,
+    )
+
+
+def _resampled_fractions(
+    curve: NDArray[np.bool_], target: NDArray[np.bool_], budgets: list[int]
+) -> NDArray[np.float64]:
+    """The fraction of the full budget in every bootstrap resample of seeds and images; infinite where not reached."""
+    rng = np.random.default_rng(0)
+    points, seeds, images = curve.shape
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=_CURVE_RESAMPLES) / seeds
+    everything = np.concatenate([curve, target[None]]).reshape((points + 1) * seeds, images).T.astype(np.float64)
+    fractions = np.empty(_CURVE_RESAMPLES)
+    for index in range(_CURVE_RESAMPLES):
+        of_images = rng.multinomial(images, np.full(images, 1 / images)) / images
+        means = (of_images @ everything).reshape(points + 1, seeds) @ of_seeds[index]
+        reached = queries_to_reach(float(means[-1]), budgets, means[:-1].tolist())
+        fractions[index] = np.inf if reached is None else reached / budgets[-1]
+    return fractions
+
+
+def _best_attackers(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison]:
+    found: dict[tuple[str, str, str, int, str], Comparison] = {}
+    measure: Callable[[list[dict[str, Any]], str], list[float]] = lambda group, metric: [  # noqa: E731
+        float(line["metrics"][metric]) for line in group
+    ]
+    for key, group in groups.items():
+        for metric in ("thief_accuracy", "agreement"):
+            interval = mean_interval(measure(group, metric))
+            place = (*key[:3], key[5], metric)
+            held = found.get(place)
+            if held is None or held.value is None or interval.mean > held.value.mean:
+                found[place] = Comparison(
+                    kind="best_attacker",
+                    metric=metric,
+                    value=_estimate(interval),
+                    n_seeds=len(group),
+                    **dict(zip(_GROUP, key, strict=True)),
+                )
+    return list(found.values())

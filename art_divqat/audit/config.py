@@ -1,0 +1,179 @@
+"""What one evaluation is asked for: one model feeds the command line, the file and Python."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from art_divqat.errors import UserError, suggest
+
+Answers = Literal["soft", "hard"]
+
+
+class Recipe(BaseModel):
+    """A training recipe; see :class:`art_divqat.estimators.TrainingRecipe` for the fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(64, ge=1)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+
+
+class Evasion(BaseModel):
+    """How robust accuracy is measured: white-box PGD with `steps` steps on `images` test images."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: int = Field(200, ge=0, description="0 measures no robustness")
+    steps: int = Field(20, ge=1)
+    autoattack: bool = False
+
+
+class EvaluateConfig(BaseModel):
+    """One evaluation. Nothing is left to a default that the file does not say once it is resolved.
+
+    Fields that are None are filled by :func:`art_divqat.audit.presets.resolve`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    schema_version: Literal[1] = 1
+    preset: Literal["quick", "standard", "paper"] = "quick"
+    dataset: str = "digits"
+    limit: int | None = Field(None, ge=1)
+    victims: tuple[str, ...] = ("standard",)
+    baseline: bool = True
+    defences: tuple[str, ...] = ("none",)
+    attacks: tuple[str, ...] = ("knockoff",)
+    answers: tuple[Answers, ...] = ("soft", "hard")
+    budgets: tuple[int, ...] | None = None
+    query_pool: str | None = None
+    seeds: int | None = Field(None, ge=1, le=1000)
+    model: str | None = None
+    thief_model: str | None = None
+    epsilon: float | None = None
+    victim_recipe: Recipe | None = None
+    thief_recipe: Recipe | None = None
+    evasion: Evasion | None = None
+    split_seed: int = Field(0, ge=0)
+    threads: int = Field(1, ge=1, le=256, description="torch threads a cell; part of the numbers, to the last digit")
+    device: str = "auto"
+    jobs: int | None = Field(None, ge=1, le=256)
+    data_root: Path | None = None
+    download: bool = False
+
+    @field_validator("victims", "defences", "attacks", "answers")
+    @classmethod
+    def _some_and_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("expected at least one")
+        if len(set(value)) < len(value):
+            raise ValueError(f"each may be given once, got {', '.join(value)}")
+        return value
+
+    @field_validator("budgets")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is None:
+            return None
+        if not value or min(value) < 1:
+            raise ValueError(f"expected positive numbers of queries, got {_listed(value)}")
+        if any(later <= earlier for earlier, later in itertools.pairwise(value)):
+            raise ValueError(f"expected ascending budgets, each once, got {_listed(value)}")
+        return value
+
+    @field_validator("epsilon")
+    @classmethod
+    def _pixel_units(cls, value: float | None) -> float | None:
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(
+                f"expected a number in [0, 1], in units of [0, 1] pixels (8 of 255 is {8 / 255:.4f}), got {value:g}"
+            )
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise ValueError(f"there is no option {key!r}: {suggest(str(key), cls.model_fields)}")
+        return data
+
+    def for_results(self) -> dict[str, Any]:
+        """What the results record: all that the numbers depend on, without the places and the parallelism."""
+        return self.model_dump(mode="json", exclude={"jobs", "data_root", "download"})
+
+
+def _listed(values: tuple[int, ...]) -> str:
+    return ",".join(map(str, values))
+
+
+def make_config(values: Mapping[str, Any]) -> EvaluateConfig:
+    """Validate plain values into a configuration.
+
+    :raises UserError: one line that names the first bad option, what was expected and what was given.
+
+    >>> make_config({"budgets": [0]})
+    Traceback (most recent call last):
+    ...
+    art_divqat.errors.UserError: Option budgets: expected positive numbers of queries, got 0.
+    """
+    try:
+        return EvaluateConfig.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] != "value_error":
+            message = f"{message[0].lower()}{message[1:]}, got {first['input']!r}"
+        raise UserError(f"Option {place}: {message}." if place else f"{message}.".replace("..", ".")) from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The plain values of a YAML, TOML or JSON file, not yet validated.
+
+    :raises UserError: if the file is missing, is not one of these, or does not hold a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The configuration {path} cannot be read: {error}.") from None
+    try:
+        if path.suffix == ".toml":
+            try:
+                import tomllib
+            except ModuleNotFoundError:
+                import tomli as tomllib
+            values: Any = tomllib.loads(text)
+        elif path.suffix == ".json":
+            values = json.loads(text)
+        else:
+            import yaml
+
+            values = yaml.safe_load(text)
+    except Exception as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"The configuration {path} is not valid {path.suffix.lstrip('.') or 'yaml'}: {line}.") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"The configuration {path} holds no options: expected lines such as 'dataset: digits'.")
+    return values
+
+
+def write_config(config: EvaluateConfig) -> str:
+    """The configuration as YAML, every option said."""
+    import yaml
+
+    return (
+        "# What was asked for, whole. Run it again with: art-divqat evaluate --config config.yaml\n"
+        + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    )

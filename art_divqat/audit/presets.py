@@ -1,0 +1,83 @@
+"""Presets, and how what was not said is filled in, so that the configuration of a run says everything."""
+
+from __future__ import annotations
+
+from art_divqat.attacks.extraction.registry import check_attack
+from art_divqat.audit.config import EvaluateConfig, Evasion, Recipe
+from art_divqat.audit.victims import canonical_victim, with_baselines
+from art_divqat.data.pools import canonical_pool, default_pool
+from art_divqat.data.sources import canonical_dataset
+from art_divqat.models.registry import check_model
+
+PRESETS: dict[str, str] = {
+    "quick": "three seeds, three budgets, PGD-20 on 200 images: minutes on a laptop",
+    "standard": "three seeds, five budgets, longer training, PGD-50 on 1,000 images: hours on a laptop",
+    "paper": "the budgets and schedules of arXiv 2207.10561, AutoAttack: for a GPU",
+}
+_BUDGETS = {
+    "quick": (250, 500, 1_000),
+    "standard": (1_000, 2_500, 5_000, 7_500, 10_000),
+    "paper": (1_000, *range(5_000, 50_001, 5_000)),
+}
+_EPSILON = {"digits": 0.2, "mnist": 0.3, "fashion_mnist": 0.1, "kmnist": 0.3, "emnist": 0.3}
+_NATURAL_EPSILON = 8 / 255
+_EVASION = {
+    "quick": Evasion(images=200, steps=20),
+    "standard": Evasion(images=1_000, steps=50),
+    "paper": Evasion(images=1_000, steps=50, autoattack=True),
+}
+_GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist")
+
+
+def default_epsilon(dataset: str) -> float:
+    """The L∞ radius, in units of [0, 1] pixels, that robustness on a data set is usually measured at."""
+    return _EPSILON.get(dataset, _NATURAL_EPSILON)
+
+
+def resolve(config: EvaluateConfig) -> EvaluateConfig:
+    """The same configuration with every name canonical, every default filled in and baselines added.
+
+    :raises UserError: for a name that is not known.
+
+    >>> resolve(EvaluateConfig(victims=("robust",))).victims
+    ('standard', 'robust:epsilon=0.2')
+    """
+    dataset = canonical_dataset(config.dataset)
+    epsilon = default_epsilon(dataset) if config.epsilon is None else config.epsilon
+    victims = tuple(canonical_victim(victim, epsilon=epsilon) for victim in config.victims)
+    small = dataset in _GREY
+    paper = config.preset == "paper"
+    model = check_model(config.model or ("small-cnn" if small else "resnet34" if paper else "resnet20"))
+    thief_model = check_model(config.thief_model or ("vgg16" if paper and not small else model))
+    budgets = config.budgets
+    if budgets is None:
+        budgets = (1_000, *range(2_000, 10_001, 1_000)) if paper and small else _BUDGETS[config.preset]
+    values = {
+        "dataset": dataset,
+        "victims": with_baselines(victims) if config.baseline else victims,
+        "attacks": tuple(check_attack(attack) for attack in config.attacks),
+        "budgets": budgets,
+        "query_pool": canonical_pool(config.query_pool or default_pool(dataset)),
+        "seeds": config.seeds or 3,
+        "model": model,
+        "thief_model": thief_model,
+        "epsilon": epsilon,
+        "victim_recipe": config.victim_recipe or _victim_recipe(config.preset, dataset, small),
+        "thief_recipe": config.thief_recipe or _thief_recipe(config.preset, dataset, small),
+        "evasion": config.evasion or _EVASION[config.preset],
+    }
+    return config.model_copy(update=values)
+
+
+def _victim_recipe(preset: str, dataset: str, small: bool) -> Recipe:
+    if preset == "paper":
+        return Recipe(epochs=50 if small else 200, batch_size=128, optimizer="sgd", learning_rate=0.05, schedule="step")
+    if dataset == "digits":
+        return Recipe(epochs=20, batch_size=64)
+    return Recipe(epochs=5 if preset == "quick" else 20, batch_size=128)
+
+
+def _thief_recipe(preset: str, dataset: str, small: bool) -> Recipe:
+    if preset == "paper":
+        return Recipe(epochs=50 if small else 100, batch_size=128, optimizer="sgd", learning_rate=0.01, schedule="step")
+    return Recipe(epochs=20 if preset == "quick" else 30, batch_size=64, learning_rate=2e-3)

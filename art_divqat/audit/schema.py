@@ -1,0 +1,124 @@
+"""results.json, version 1: what a run found, in one file whose JSON schema the package publishes.
+
+Rates are fractions in [0, 1]. `low` and `high` bound a 95 % interval and are null where nothing can be said.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+TIMINGS = ("seconds", "latency_us", "started")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Estimate(_Strict):
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Coordinates(_Strict):
+    """What a cell or a group of cells was about; `answers` is what the attacker used."""
+
+    dataset: str
+    victim: str
+    defence: str
+    attack: str
+    answers: str
+    budget: int
+
+
+class CellResult(Coordinates):
+    """One finished cell. A metric that was not measured is absent; one that has no value is null."""
+
+    seed: int
+    queries: int
+    metrics: dict[str, float | None]
+    details: dict[str, float] = Field(default_factory=dict)
+    seconds: float
+
+
+class SummaryRow(Coordinates):
+    """Cells that differ only in their seed."""
+
+    n_seeds: int
+    metrics: dict[str, Estimate]
+
+
+class Comparison(Coordinates):
+    """One computed comparison.
+
+    - `ratio`, `difference`: `metric` of `victim` over, or minus, that of `baseline` at equal budget, paired by seed.
+    - `query_fraction`: queries at which `victim` reaches what `baseline` has at the full budget, over the full budget;
+      `value` is null if it is not reached; `bound` is `at most` if it was reached at the smallest budget already.
+    - `best_attacker`: the attack and answers that give the highest `metric` against this victim and defence.
+
+    `verdict` is `higher` or `lower` where the interval leaves out 1 (ratios, fractions) or 0 (differences), else
+    `cannot tell`; null for `best_attacker`.
+    """
+
+    kind: Literal["ratio", "difference", "query_fraction", "best_attacker"]
+    metric: str
+    baseline: str | None = None
+    n_seeds: int
+    value: Estimate | None
+    verdict: Literal["higher", "lower", "cannot tell"] | None = None
+    bound: Literal["exact", "at most", "not reached"] | None = None
+
+
+class Flag(_Strict):
+    """A reason not to trust part of the evaluation, what it means, and what to do."""
+
+    name: str
+    raised_because: str
+    meaning: str
+    remedy: str
+
+
+class GateCondition(_Strict):
+    """One `--fail-on` condition and where it was met."""
+
+    condition: str
+    failed: bool
+    where: list[str] = Field(default_factory=list)
+
+
+class Gate(_Strict):
+    """What the conditions say together."""
+
+    passed: bool
+    conditions: list[GateCondition] = Field(default_factory=list)
+
+
+class Results(_Strict):
+    """A whole run."""
+
+    schema_version: Literal[1] = 1
+    tool: dict[str, str]
+    environment: dict[str, Any]
+    started: str
+    config: dict[str, Any]
+    data: dict[str, Any]
+    planned: int
+    cells: list[CellResult]
+    summary: list[SummaryRow]
+    comparisons: list[Comparison]
+    flags: list[Flag] = Field(default_factory=list)
+    gate: Gate = Field(default_factory=lambda: Gate(passed=True))
+
+
+def results_schema() -> dict[str, Any]:
+    """The JSON schema of results.json.
+
+    >>> results_schema()["title"]
+    'Results'
+    """
+    return Results.model_json_schema()
