@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +40,7 @@ class Evasion(BaseModel):
 
 
 class EvaluateConfig(BaseModel):
-    """One evaluation. Nothing is left to a default that the file does not say once it is resolved.
+    """One evaluation, as it was asked for.
 
     Fields that are None are filled by :func:`art_divqat.audit.presets.resolve`.
     """
@@ -114,6 +115,20 @@ class EvaluateConfig(BaseModel):
         return self.model_dump(mode="json", exclude={"jobs", "data_root", "download"})
 
 
+class ResolvedConfig(EvaluateConfig):
+    """A configuration in which every option is said."""
+
+    budgets: tuple[int, ...]
+    query_pool: str
+    seeds: int = Field(ge=1, le=1000)
+    model: str
+    thief_model: str
+    epsilon: float
+    victim_recipe: Recipe
+    thief_recipe: Recipe
+    evasion: Evasion
+
+
 def _listed(values: tuple[int, ...]) -> str:
     return ",".join(map(str, values))
 
@@ -150,9 +165,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"The configuration {path} cannot be read: {error}.") from None
     try:
         if path.suffix == ".toml":
-            try:
+            if sys.version_info >= (3, 11):
                 import tomllib
-            except ModuleNotFoundError:
+            else:
                 import tomli as tomllib
             values: Any = tomllib.loads(text)
         elif path.suffix == ".json":

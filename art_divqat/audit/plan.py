@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from art_divqat.audit.config import EvaluateConfig
+from art_divqat.audit.config import ResolvedConfig
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,20 @@ class Cell:
         return asdict(self)
 
 
-def plan_cells(config: EvaluateConfig) -> list[Cell]:
+def plan_cells(config: ResolvedConfig) -> list[Cell]:
     """Every cell of a resolved configuration, seeds outermost so that an interrupted run holds whole seeds.
 
+    >>> from art_divqat.audit.config import EvaluateConfig
     >>> from art_divqat.audit.presets import resolve
     >>> len(plan_cells(resolve(EvaluateConfig(victims=("robust",), seeds=2, budgets=(100, 200)))))
     16
     """
     return [
         Cell(config.dataset, victim, defence, attack, answers, budget, seed)
-        for seed in range(config.seeds or 1)
+        for seed in range(config.seeds)
         for victim in config.victims
         for defence in config.defences
         for attack in config.attacks
         for answers in config.answers
-        for budget in config.budgets or ()
+        for budget in config.budgets
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from art_divqat.attacks.extraction.registry import check_attack
-from art_divqat.audit.config import EvaluateConfig, Evasion, Recipe
+from art_divqat.audit.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig
 from art_divqat.audit.victims import canonical_victim, with_baselines
 from art_divqat.data.pools import canonical_pool, default_pool
 from art_divqat.data.sources import canonical_dataset
@@ -34,7 +34,7 @@ def default_epsilon(dataset: str) -> float:
     return _EPSILON.get(dataset, _NATURAL_EPSILON)
 
 
-def resolve(config: EvaluateConfig) -> EvaluateConfig:
+def resolve(config: EvaluateConfig) -> ResolvedConfig:
     """The same configuration with every name canonical, every default filled in and baselines added.
 
     :raises UserError: for a name that is not known.
@@ -66,7 +66,7 @@ def resolve(config: EvaluateConfig) -> EvaluateConfig:
         "thief_recipe": config.thief_recipe or _thief_recipe(config.preset, dataset, small),
         "evasion": config.evasion or _EVASION[config.preset],
     }
-    return config.model_copy(update=values)
+    return ResolvedConfig.model_validate({**config.model_dump(), **values})
 
 
 def _victim_recipe(preset: str, dataset: str, small: bool) -> Recipe:

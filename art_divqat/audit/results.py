@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from art_divqat.audit.comparisons import compare_cells
-from art_divqat.audit.journal import canonical_json
-from art_divqat.audit.plan import Cell
+from art_divqat.audit.config import ResolvedConfig
+from art_divqat.audit.journal import Journal, canonical_json
+from art_divqat.audit.plan import Cell, plan_cells
 from art_divqat.audit.schema import CellResult, Estimate, Results, SummaryRow
 from art_divqat.metrics.intervals import Interval, mean_interval, wilson_interval
 
@@ -54,6 +56,15 @@ def build_results(header: dict[str, Any], lines: Sequence[dict[str, Any]], plan:
         summary=summarise(finished, header["data"]),
         comparisons=compare_cells(finished, header["config"]["victims"]),
     )
+
+
+def read_results(folder: Path) -> Results:
+    """The results of a run folder, finished or not, from its journal alone.
+
+    :raises UserError: if there is no journal, or it was changed.
+    """
+    header, lines = Journal(folder / "journal.jsonl").read()
+    return build_results(header, lines, plan_cells(ResolvedConfig.model_validate(header["config"])))
 
 
 def group_seeds(lines: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ from art_divqat._rng import numpy_generator
 
 
 def photo_patches(
-    count: int, shape: tuple[int, int, int], *, seed: int = 0, largest_side: int = 256
+    count: int, shape: tuple[int, int, int], *, seed: int = 0, largest_side: int = 256, full_contrast: bool = False
 ) -> NDArray[np.float32]:
     """`count` random square crops of a temple and a flower, mirrored half of the time, scaled to `shape`.
 
@@ -17,6 +17,7 @@ def photo_patches(
     range from texture to scene.
 
     :param shape: (channels, height, width) with 1 (luma) or 3 channels.
+    :param full_contrast: stretch every patch to the whole range from 0 to 1.
     :return: (count, C, H, W), float32 in [0, 1].
 
     >>> photo_patches(3, (3, 16, 16)).shape
@@ -42,4 +43,9 @@ def photo_patches(
         )
         pixels = np.asarray(patch).reshape(height, width, channels)
         patches[index] = pixels[:, ::-1] if rng.random() < 0.5 else pixels
-    return np.ascontiguousarray(patches.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
+    images = np.ascontiguousarray(patches.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
+    if full_contrast:
+        low = images.min(axis=(1, 2, 3), keepdims=True)
+        span = images.max(axis=(1, 2, 3), keepdims=True) - low
+        images = np.divide(images - low, span, out=images, where=span > 0)
+    return images

@@ -19,7 +19,7 @@ PHOTOS = "photos"
 NOISE = "noise"
 _BUILT_IN = {
     IN_DISTRIBUTION: "held-out images of the victim's own data set",
-    PHOTOS: "patches of scikit-learn's two sample photographs, at many scales",
+    PHOTOS: "patches of scikit-learn's two sample photographs, at many scales, full contrast",
     NOISE: "independent uniform noise",
 }
 # The pairs of the papers, victim ← queries; natural-image sets stand in for ImageNet, which cannot be downloaded.
@@ -109,8 +109,9 @@ def load_pool(
     elif canonical == PHOTOS:
         from art_divqat.data.photos import photo_patches
 
-        x = photo_patches(GENERATED_SIZE, shape, seed=seed)
-        adaptation = f"random square crops, scaled to {shape[1]}×{shape[2]}{', luma' if shape[0] == 1 else ''}"
+        x = photo_patches(GENERATED_SIZE, shape, seed=seed, full_contrast=True)
+        grey = ", luma" if shape[0] == 1 else ""
+        adaptation = f"random square crops, scaled to {shape[1]}×{shape[2]}{grey}, each stretched to full contrast"
     elif canonical == NOISE:
         x = numpy_generator("noise pool", seed).random((GENERATED_SIZE, *shape), dtype=np.float32)
         adaptation = "none"

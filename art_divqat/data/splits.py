@@ -135,6 +135,15 @@ def split_dataset(raw: RawImages, *, limit: int | None = None, seed: int = 0) ->
     )
 
 
+def stratified_subset(labels: NDArray[np.int64], size: int, *, seed: int) -> NDArray[np.int64]:
+    """At most `size` row numbers, ascending, the classes shared as evenly as their sizes; the same for the same seed.
+
+    >>> stratified_subset(np.array([0, 0, 1, 1]), 2, seed=0).tolist() in ([0, 2], [0, 3], [1, 2], [1, 3])
+    True
+    """
+    return _limit(np.arange(len(labels)), labels, size, numpy_generator("subset", seed))
+
+
 def _take(
     rows: NDArray[np.int64], labels: NDArray[np.int64], fraction: float, rng: np.random.Generator, name: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

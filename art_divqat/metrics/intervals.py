@@ -73,7 +73,8 @@ def paired_bootstrap(
     """
     seeds, images = first.shape
     rng = np.random.default_rng(seed)
-    estimate = float(statistic(np.array([first.mean()]), np.array([second.mean()]))[0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = float(statistic(np.array([first.mean()]), np.array([second.mean()]))[0])
     of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
     means = np.empty((2, resamples))
     # in blocks: 2,000 resamples of 10,000 images at once would be 160 MB

@@ -1,0 +1,122 @@
+"""One cell, measured: steal the defended victim with a budget, then say how good the copy is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from art_divqat._rng import derive_seed
+from art_divqat.attacks.extraction.registry import AttackContext, run_attack
+from art_divqat.audit.bench import Bench, Progress, Victim, phase
+from art_divqat.audit.plan import Cell
+from art_divqat.audit.samples import pack
+from art_divqat.audit.serving import serve
+from art_divqat.estimators import MeteredClassifier, QueryLedger
+from art_divqat.metrics import (
+    accuracy,
+    agreement,
+    extraction_ratio,
+    kl_divergence,
+    l1_distortion,
+    label_flip_rate,
+    transfer_attack_success,
+)
+from art_divqat.specs import parse_spec
+
+_LATENCY_BATCH = 256
+_LATENCY_RUNS = 5
+
+
+def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict[str, Any]:
+    """The journal line of one cell: a pure function of the cell and the bench's configuration, times aside."""
+    victim = bench.victim(cell.victim, cell.seed, progress)
+    started = time.perf_counter()
+    clean = serve(victim.classifier, "none", seed=cell.seed, bench=bench)
+    served = serve(victim.classifier, cell.defence, seed=cell.seed, bench=bench)
+    ledger = QueryLedger(budget=cell.budget)
+    attack = parse_spec(cell.attack)
+    # One seed for every budget and every kind of answer: budgets are nested and thieves start from the same weights.
+    context = AttackContext(
+        victim=MeteredClassifier(served, ledger),
+        pool=bench.pool.x,
+        pool_labels=bench.pool.labels,
+        build_thief=lambda: bench.fresh_thief(cell.seed, phase(progress, f"training the thief of {cell.victim}")),
+        budget=cell.budget,
+        answers=cell.answers,
+        seed=derive_seed("attack", cell.seed),
+        parameters=attack.as_dict,
+    )
+    outcome = run_attack(attack.name, context)
+    metrics, samples = _measure(bench, victim, outcome.thief, clean, served, cell, progress)
+    return {
+        "cell": cell.as_dict(),
+        "queries": ledger.charged,
+        "metrics": metrics,
+        "samples": samples,
+        "details": dict(outcome.details),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _measure(
+    bench: Bench, victim: Victim, thief: Any, clean: Any, served: Any, cell: Cell, progress: Progress | None
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    x, y = bench.dataset.x_test, bench.dataset.y_test
+    clean_answers, served_answers, thief_answers = (part.predict(x) for part in (clean, served, thief))
+    victim_accuracy = accuracy(clean_answers, y)
+    thief_accuracy = accuracy(thief_answers, y)
+    metrics: dict[str, float | None] = {
+        "victim_accuracy": victim_accuracy,
+        "defended_accuracy": accuracy(served_answers, y),
+        "thief_accuracy": thief_accuracy,
+        "agreement": agreement(thief_answers, served_answers),
+        "agreement_clean": agreement(thief_answers, clean_answers),
+        "extraction_ratio": extraction_ratio(thief_accuracy, victim_accuracy),
+        "label_flip_rate": label_flip_rate(served_answers, clean_answers),
+        "l1_distortion": l1_distortion(served_answers, clean_answers),
+        "kl_divergence": kl_divergence(clean_answers, served_answers),
+        "latency_us": _latency(served, x),
+    }
+    labels = thief_answers.argmax(axis=1)
+    samples = {
+        "thief_correct": pack(labels == y),
+        "agrees": pack(labels == served_answers.argmax(axis=1)),
+        "agrees_clean": pack(labels == clean_answers.argmax(axis=1)),
+    }
+    if len(bench.evasion_rows):
+        metrics |= _robustness(bench, victim, thief, served, cell, served_answers[bench.evasion_rows], progress)
+    return metrics, samples
+
+
+def _robustness(
+    bench: Bench,
+    victim: Victim,
+    thief: Any,
+    served: Any,
+    cell: Cell,
+    served_answers: NDArray[Any],
+    progress: Progress | None,
+) -> dict[str, float | None]:
+    y = bench.dataset.y_test[bench.evasion_rows]
+    on_victim = victim.adversarial
+    on_thief = bench.perturb(thief, derive_seed("evasion", cell.seed), phase(progress, "attacking the thief"))
+    return {
+        "victim_robust_accuracy": accuracy(victim.classifier.logits(on_victim), y),
+        "thief_robust_accuracy": accuracy(thief.predict(on_thief), y),
+        "transfer_robust_accuracy": accuracy(thief.predict(on_victim), y),
+        "transfer_attack_success": transfer_attack_success(served_answers, served.predict(on_thief), y),
+    }
+
+
+def _latency(served: Any, x: NDArray[np.float32]) -> float:
+    """Microseconds an image, median of a few calls of up to 256 images; a rough figure, see evaluations/latency."""
+    batch = x[:_LATENCY_BATCH]
+    times = []
+    for _ in range(_LATENCY_RUNS):
+        start = time.perf_counter()
+        served.predict(batch)
+        times.append(time.perf_counter() - start)
+    return round(float(np.median(times)) / len(batch) * 1e6, 2)

@@ -1,0 +1,89 @@
+"""What a run ran on, for whoever repeats it. Versions are read from metadata, nothing is imported."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+from art_divqat import __version__
+
+_PACKAGES = (
+    "adversarial-robustness-toolbox",
+    "torch",
+    "torchvision",
+    "torchattacks",
+    "torchao",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+)
+
+
+def tool() -> dict[str, str]:
+    """Name and version of this program."""
+    return {"name": "art-divqat", "version": __version__}
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Python, platform, processor and the versions that numbers depend on."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": device,
+        "packages": versions,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def resolve_device(asked: str) -> str:
+    """`cpu`, or `cuda:i` if it is there; `auto` takes the first GPU if there is one.
+
+    :raises UserError: for any other name, or a GPU that is not there.
+
+    >>> resolve_device("cpu")
+    'cpu'
+    """
+    from art_divqat.errors import UserError
+
+    if asked == "cpu":
+        return asked
+    if asked != "auto" and asked.partition(":")[0] != "cuda":
+        raise UserError(f"Unknown device {asked!r}: expected auto, cpu, cuda or cuda:i.")
+    if asked == "auto" and not _looks_like_gpu():
+        # importing torch to learn that there is no GPU would cost seconds
+        return "cpu"
+    import torch
+
+    count = torch.cuda.device_count()
+    if asked == "auto":
+        return "cuda:0" if count else "cpu"
+    if count == 0:
+        raise UserError(f"Device {asked!r} was asked for and torch finds no GPU here: use --device cpu.")
+    number = asked.partition(":")[2] or "0"
+    if not number.isdigit() or int(number) >= count:
+        raise UserError(f"Device {asked!r} is not one of the {count} GPUs here: expected cuda:0 to cuda:{count - 1}.")
+    return f"cuda:{int(number)}"
+
+
+def _looks_like_gpu() -> bool:
+    return any(os.path.exists(path) for path in ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia")) or (  # noqa: PTH110
+        platform.system() == "Windows"
+    )

@@ -1,0 +1,146 @@
+"""The one seam that decides where a piece of work runs: in this process, or over the cores with joblib."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from art_divqat.audit.config import ResolvedConfig
+from art_divqat.audit.journal import content_hash
+from art_divqat.audit.plan import Cell
+from art_divqat.audit.progress import ProgressFile, Watcher
+
+_MOST_DEFAULT_JOBS = 4
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work: describe the data, have a victim ready, or measure a cell."""
+
+    kind: Literal["describe", "victim", "cell"]
+    config: ResolvedConfig
+    store: Path
+    retrain: bool = False
+    victim: tuple[str, int] | None = None
+    cell: Cell | None = None
+
+    @property
+    def description(self) -> str:
+        """In words."""
+        if self.cell is not None:
+            return f"{self.cell.attack} ({self.cell.answers}) on {self.cell.victim}, {self.cell.budget} queries"
+        return f"victim {self.victim[0]}, seed {self.victim[1]}" if self.victim else "data"
+
+
+def default_jobs(config: ResolvedConfig) -> int:
+    """How many cells run side by side unless told: a core each, at most four; one on a GPU."""
+    if config.device != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores // config.threads, _MOST_DEFAULT_JOBS))
+
+
+def run_tasks(tasks: Sequence[Task], jobs: int, watcher: Watcher) -> Iterator[tuple[int, Any]]:
+    """Do the tasks and yield (number of the task, its result) as each is done, in no particular order.
+
+    With `jobs` = 1 everything happens in this process. Any exception, an interrupt among them, stops the others.
+    """
+    if jobs == 1:
+        for number, task in enumerate(tasks):
+            yield number, perform(task, lambda *state: watcher.working("0", *state))
+        return
+    yield from _in_processes(tasks, jobs, watcher)
+
+
+def _in_processes(tasks: Sequence[Task], jobs: int, watcher: Watcher) -> Iterator[tuple[int, Any]]:
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
+
+    finished = False
+    with (
+        tempfile.TemporaryDirectory(prefix="art-divqat-") as name,
+        _watching(folder := Path(name), watcher),
+        parallel_config("loky", inner_max_num_threads=tasks[0].config.threads),
+    ):
+        calls = (delayed(_perform_numbered)(n, task, folder / str(n)) for n, task in enumerate(tasks))
+        try:
+            yield from Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs")(calls)
+            finished = True
+        finally:
+            if not finished:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    get_reusable_executor().shutdown(wait=False, kill_workers=True)
+
+
+def _perform_numbered(number: int, task: Task, progress_file: Path) -> tuple[int, Any]:
+    # Ctrl-C goes to the whole process group; the main process decides what happens then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        return number, perform(task, ProgressFile(progress_file))
+    finally:
+        with contextlib.suppress(OSError):
+            progress_file.unlink()
+
+
+@contextlib.contextmanager
+def _watching(folder: Path, watcher: Watcher) -> Iterator[None]:
+    """Pass on, from a thread, what the workers write into their progress files."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(ProgressFile.INTERVAL_SECONDS):
+            for path in sorted(folder.iterdir()):
+                state = ProgressFile.read(path)
+                if state is not None:
+                    watcher.working(path.name, *state)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+_bench: tuple[str, Any] | None = None
+
+
+def perform(task: Task, progress: Any) -> Any:
+    """Do one task here; what it loads stays in this process for the next one of the same configuration."""
+    import torch
+
+    from art_divqat.audit.bench import Bench
+    from art_divqat.audit.cell import run_cell
+
+    global _bench
+    key = content_hash([task.config.model_dump(mode="json"), str(task.store), task.retrain])
+    if _bench is None or _bench[0] != key:
+        _bench = (key, Bench(task.config, task.store, retrain=task.retrain))
+    bench: Bench = _bench[1]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(task.config.threads)
+    try:
+        if task.victim is not None:
+            bench.victim(*task.victim, progress)
+            return None
+        if task.cell is not None:
+            return run_cell(task.cell, bench, progress)
+        return {
+            "dataset": bench.dataset.describe(),
+            "pool": bench.pool.describe(),
+            "evasion_images": len(bench.evasion_rows),
+        }
+    finally:
+        torch.set_num_threads(threads)

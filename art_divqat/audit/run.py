@@ -1,0 +1,159 @@
+"""Plan → cells → journal → results: one evaluation, which can be stopped anywhere and goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from art_divqat.audit.config import EvaluateConfig, ResolvedConfig, write_config
+from art_divqat.audit.environment import environment, resolve_device, tool
+from art_divqat.audit.executor import Task, default_jobs, run_tasks
+from art_divqat.audit.folder import RunFolder
+from art_divqat.audit.plan import Cell, plan_cells
+from art_divqat.audit.presets import resolve
+from art_divqat.audit.progress import Silent, Watcher
+from art_divqat.audit.results import build_results
+from art_divqat.audit.schema import Results
+from art_divqat.audit.store import default_store, write_whole
+from art_divqat.errors import UserError
+
+# What a piece of work costs, in units of one image seen once by a training loop; only the estimate of the time left
+# depends on it.
+_ADVERSARIAL_COST = 8.0
+_EVASION_COST = 1.0
+
+
+def evaluate(
+    config: EvaluateConfig,
+    output: Path,
+    *,
+    store: Path | None = None,
+    retrain: bool = False,
+    watcher: Watcher | None = None,
+) -> Results:
+    """Run every cell of a configuration that the run folder does not hold yet, and write the results and reports.
+
+    :param config: what to evaluate; defaults are filled in.
+    :param output: the run folder: new, empty, or one of the same configuration, which is then continued.
+    :param store: where trained victims are kept; the user's cache if not given.
+    :param retrain: train the victims anew even if the store has them.
+    :raises UserError: for anything in the configuration, the data or the folder that cannot be used; nothing is
+        written then.
+    """
+    watcher = watcher or Silent()
+    resolved = resolve(config.model_copy(update={"device": resolve_device(config.device)}))
+    folder = RunFolder(output)
+    folder.check()
+    jobs = resolved.jobs or default_jobs(resolved)
+    store = store or default_store()
+    plan = plan_cells(resolved)
+    if folder.journal.exists():
+        header, _ = folder.journal.read()
+        _check_same(header, resolved, output)
+        data = header["data"]
+    else:
+        watcher.working("0", "reading the data", 0, 0)
+        ((_, data),) = run_tasks([Task("describe", resolved, store)], jobs, watcher)
+    _check_budgets(resolved, data)
+    with folder.locked():
+        lines = _start_or_continue(folder, resolved, data)
+        done = {Cell(**line["cell"]).id for line in lines}
+        pending = [cell for cell in plan if cell.id not in done]
+        _run_cells(folder, resolved, store, retrain, pending, plan, jobs, watcher)
+        header, lines = folder.journal.read()
+        return _write_results(folder, build_results(header, lines, plan))
+
+
+def _start_or_continue(folder: RunFolder, config: ResolvedConfig, data: dict[str, Any]) -> list[dict[str, Any]]:
+    if folder.journal.exists():
+        header, lines = folder.journal.read(repair=True)
+        _check_same(header, config, folder.path)
+        return lines
+    write_whole(folder.config, lambda path: path.write_text(write_config(config), encoding="utf-8"))
+    folder.journal.start(
+        {
+            "schema_version": 1,
+            "tool": tool(),
+            "environment": environment(config.device),
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "config": config.for_results(),
+            "data": data,
+        }
+    )
+    return []
+
+
+def _check_same(header: dict[str, Any], config: ResolvedConfig, path: Path) -> None:
+    ours = config.for_results()
+    theirs = header.get("config", {})
+    differing = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+    if differing:
+        key = differing[0]
+        raise UserError(
+            f"The folder {path} holds a run with another {key} ({theirs.get(key)!r} there, {ours.get(key)!r} asked): "
+            "give --output another folder, or repeat that run with --config."
+        )
+
+
+def _check_budgets(config: ResolvedConfig, data: dict[str, Any]) -> None:
+    available = data["pool"]["images"]
+    if config.budgets[-1] > available:
+        raise UserError(
+            f"Budget {config.budgets[-1]} is beyond the query pool {config.query_pool!r}, which holds {available} "
+            "images: lower --budget or choose a larger --query-pool."
+        )
+
+
+def _run_cells(
+    folder: RunFolder,
+    config: ResolvedConfig,
+    store: Path,
+    retrain: bool,
+    pending: Sequence[Cell],
+    plan: Sequence[Cell],
+    jobs: int,
+    watcher: Watcher,
+) -> None:
+    victims = list(dict.fromkeys((cell.victim, cell.seed) for cell in pending))
+    header, _ = folder.journal.read()
+    costs = Costs(config, header["data"])
+    whole = sum(map(costs.of_cell, plan)) + sum(map(costs.of_victim, {(cell.victim, cell.seed) for cell in plan}))
+    ahead = sum(map(costs.of_cell, pending)) + sum(map(costs.of_victim, victims))
+    watcher.planned(whole, whole - ahead)
+    if not pending:
+        return
+    # Every victim first: two cells of one victim, side by side, would both train it.
+    tasks = [Task("victim", config, store, retrain, victim=victim) for victim in victims]
+    for number, _ in run_tasks(tasks, min(jobs, len(tasks)), watcher):
+        watcher.finished(tasks[number].description, costs.of_victim(victims[number]))
+    cells = [Task("cell", config, store, cell=cell) for cell in pending]
+    for number, line in run_tasks(cells, min(jobs, len(cells)), watcher):
+        folder.journal.append(line)
+        watcher.finished(cells[number].description, costs.of_cell(pending[number]))
+
+
+class Costs:
+    """What each piece of work costs relative to the others, for an honest estimate of the time left."""
+
+    def __init__(self, config: ResolvedConfig, data: dict[str, Any]) -> None:
+        self._config = config
+        self._train = data["dataset"]["train"]
+        self._evasion = data["evasion_images"] * config.evasion.steps * _EVASION_COST
+
+    def of_victim(self, victim: tuple[str, int]) -> float:
+        """Training, dearer if adversarial, and the evasion images."""
+        factor = _ADVERSARIAL_COST if victim[0].startswith("robust") else 1.0
+        return self._train * self._config.victim_recipe.epochs * factor + self._evasion
+
+    def of_cell(self, cell: Cell) -> float:
+        """Training the thief and attacking it."""
+        return cell.budget * self._config.thief_recipe.epochs + self._evasion
+
+
+def _write_results(folder: RunFolder, results: Results) -> Results:
+    from art_divqat.report import write_report
+
+    write_report(results, folder.path)
+    return results

@@ -1,0 +1,124 @@
+"""A content-addressed store: a folder a trained victim, named by the hash of all that decides its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from art_divqat.audit.journal import canonical_json, content_hash
+from art_divqat.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def default_store() -> Path:
+    """Where trained victims are kept: `art-divqat/victims` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "art-divqat" / "victims"
+
+
+class VictimStore:
+    """Trained networks and what was crafted on them, by content hash. Files appear whole or not at all.
+
+    :param root: the folder; made when something is saved.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, identity: Mapping[str, Any]) -> Path:
+        """Where the victim with this identity is or would be."""
+        return self.root / content_hash(dict(identity))[:32]
+
+    def load_weights(self, identity: Mapping[str, Any], network: nn.Module) -> bool:
+        """Read the weights into `network`; False if there are none, or none that can be read whole."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self.folder(identity) / "weights.safetensors"
+        if not path.is_file():
+            return False
+        try:
+            network.load_state_dict(load_file(path))
+        except (SafetensorError, RuntimeError, OSError):
+            # a damaged file is the same as none: the victim is trained again and the file replaced
+            return False
+        return True
+
+    def save_weights(self, identity: Mapping[str, Any], network: nn.Module) -> None:
+        """Write the weights and, beside them, what they are."""
+        from safetensors.torch import save_file
+
+        folder = self.folder(identity)
+        state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        self._write(folder / "weights.safetensors", lambda path: save_file(state, path))
+        self._write(folder / "victim.json", lambda path: path.write_text(canonical_json(dict(identity)) + "\n"))
+
+    def load_arrays(self, identity: Mapping[str, Any], name: str) -> dict[str, NDArray[Any]] | None:
+        """Arrays kept beside a victim, or None."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path = self.folder(identity) / f"{name}.safetensors"
+        if not path.is_file():
+            return None
+        try:
+            return dict(load_file(path))
+        except (SafetensorError, OSError):
+            return None
+
+    def save_arrays(self, identity: Mapping[str, Any], name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep arrays beside a victim."""
+        from safetensors.numpy import save_file
+
+        whole = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+        self._write(self.folder(identity) / f"{name}.safetensors", lambda path: save_file(whole, path))
+
+    def _write(self, path: Path, write: Any) -> None:
+        write_whole(path, write)
+
+
+def write_whole(path: Path, write: Any) -> None:
+    """Call `write` with a temporary path beside `path`, then move it into place; leave nothing behind on failure.
+
+    :raises UserError: if the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}.") from None
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}.") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def describe_store(root: Path) -> list[dict[str, Any]]:
+    """The identity of every victim in a store."""
+    found = []
+    for path in sorted(root.glob("*/victim.json")):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(json.loads(path.read_text()))
+    return found
+
+
+def clear_store(root: Path) -> None:
+    """Remove every stored victim."""
+    shutil.rmtree(root, ignore_errors=True)

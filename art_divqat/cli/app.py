@@ -1,0 +1,75 @@
+"""`art-divqat`: the application, and how it ends.
+
+Exit codes: 0 done, 1 a gate failed, 2 the user's input, 3 incomplete, 70 a bug of this program, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from art_divqat import __version__
+from art_divqat.cli.evaluate import evaluate
+from art_divqat.cli.show import list_names, report
+from art_divqat.errors import UserError
+
+EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 2, 70, 130
+
+app = typer.Typer(
+    name="art-divqat",
+    help="Measure how stealable a vision model is, defend it, and prove it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("evaluate")(evaluate)
+app.command("report")(report)
+app.command("list")(list_names)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"art-divqat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> NoReturn:
+    """Run the command line; every way it can fail ends in one line on stderr and an exit code that says which."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        app()
+    except UserError as error:
+        _leave(str(error), EXIT_USER)
+    except OSError as error:
+        _leave(str(error), EXIT_USER)
+    except KeyboardInterrupt:
+        _leave("Interrupted. What was finished is kept: the same command goes on from there.", EXIT_INTERRUPTED)
+    except MemoryError:
+        _leave("The memory of this machine is not enough: lower --jobs or --limit.", EXIT_USER)
+    except Exception as error:
+        if os.environ.get("ART_DIVQAT_DEBUG"):
+            raise
+        _leave(
+            f"A bug in art-divqat: {type(error).__name__}: {error}. Set ART_DIVQAT_DEBUG=1 to see where, and please "
+            "report it.",
+            EXIT_BUG,
+        )
+    raise SystemExit(0)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"art-divqat: {' '.join(message.split())}\n")
+    sys.stderr.flush()
+    raise SystemExit(code)

@@ -1,0 +1,132 @@
+"""`art-divqat evaluate`: steal victims, with and without defences, and report how well it went."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from art_divqat.errors import UserError
+
+if TYPE_CHECKING:
+    from art_divqat.audit.config import EvaluateConfig
+
+_Many = list[str] | None
+# a comma ends an item unless what follows is another parameter of it, as in robust:epsilon=0.1,epochs=5
+_BETWEEN_ITEMS = re.compile(r",(?!\s*[A-Za-z_]\w*\s*=)")
+
+
+def evaluate(
+    dataset: Annotated[str | None, typer.Option(help="Data set: a name, npz:PATH or folder:PATH.")] = None,
+    victim: Annotated[_Many, typer.Option(help="Victim, such as standard or robust:epsilon=0.2; repeatable.")] = None,
+    attack: Annotated[_Many, typer.Option(help="Extraction attack, such as knockoff; repeatable.")] = None,
+    defence: Annotated[
+        _Many, typer.Option(help="Defence NAME[:parameter=value,…], chained with +; repeatable.")
+    ] = None,
+    answers: Annotated[_Many, typer.Option(help="What the thief learns from: soft, hard; repeatable.")] = None,
+    budget: Annotated[_Many, typer.Option(help="Queries, ascending: N,N,…")] = None,
+    query_pool: Annotated[
+        str | None, typer.Option(help="What the attacker queries with: in-distribution, photos, noise or a data set.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many repetitions with different seeds.")] = None,
+    model: Annotated[str | None, typer.Option(help="Architecture of the victims.")] = None,
+    thief_model: Annotated[str | None, typer.Option(help="Architecture of the thieves.")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="L∞ radius of robustness, in units of [0, 1] pixels.")] = None,
+    preset: Annotated[str | None, typer.Option(help="quick, standard or paper.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use at most so many training and so many test images.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder with data sets in torchvision's layout.")] = None,
+    download: Annotated[
+        bool | None, typer.Option("--download", help="Download a data set that is not there.", show_default=False)
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Cells side by side; the results do not depend on it.")] = None,
+    threads: Annotated[int | None, typer.Option(help="torch threads a cell; the last digits depend on it.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Run folder: new, empty, or of the same configuration.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML, TOML or JSON file with any of these options.")] = None,
+    no_baseline: Annotated[
+        bool, typer.Option("--no-baseline", help="Do not add the victim that each is compared with.")
+    ] = False,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train victims anew even if they are kept.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print results.json to stdout and nothing else.")] = False,
+) -> None:
+    """Steal victims, measure the copies, and write a report.
+
+    The default compares how stealable an ordinary classifier of handwritten digits is; with --victim robust also an
+    adversarially trained one. Everything is kept in the run folder, and the same command goes on where it stopped.
+    """
+    given: dict[str, Any] = {
+        "dataset": dataset,
+        "victims": _items(victim),
+        "attacks": _items(attack),
+        "defences": _items(defence),
+        "answers": _items(answers),
+        "budgets": _whole_numbers(budget),
+        "query_pool": query_pool,
+        "seeds": seeds,
+        "model": model,
+        "thief_model": thief_model,
+        "epsilon": epsilon,
+        "preset": preset,
+        "limit": limit,
+        "data_root": str(data_root) if data_root else None,
+        "download": download,
+        "device": device,
+        "jobs": jobs,
+        "threads": threads,
+        "baseline": False if no_baseline else None,
+    }
+    wanted = _configuration(config, {key: value for key, value in given.items() if value is not None})
+    run(wanted, output, retrain=retrain, quiet=quiet, json_output=json_output)
+
+
+def run(wanted: EvaluateConfig, output: Path | None, *, retrain: bool, quiet: bool, json_output: bool) -> None:
+    """Run a configuration, show how it goes, and print what came out."""
+    from art_divqat.audit.presets import resolve
+    from art_divqat.audit.run import evaluate as run_evaluation
+    from art_divqat.cli.progress import watch
+    from art_divqat.report import render_json
+
+    folder = output or default_output(resolve(wanted))
+    with watch(quiet=quiet or not sys.stderr.isatty()) as watcher:
+        results = run_evaluation(wanted, folder, retrain=retrain, watcher=watcher)
+    if json_output:
+        sys.stdout.write(render_json(results))
+    else:
+        from art_divqat.cli.tables import print_results
+
+        print_results(results, folder)
+
+
+def default_output(config: EvaluateConfig) -> Path:
+    """`art-divqat-runs/DATASET-HASH`: the same configuration always goes to the same folder."""
+    from art_divqat.audit.journal import content_hash
+
+    name = re.sub(r"[^A-Za-z0-9]+", "-", config.dataset).strip("-")[:40]
+    return Path("art-divqat-runs") / f"{name}-{content_hash(config.for_results())[:8]}"
+
+
+def _configuration(file: Path | None, given: dict[str, Any]) -> EvaluateConfig:
+    from art_divqat.audit.config import make_config, read_config
+
+    values = read_config(file) if file is not None else {}
+    return make_config({**values, **given})
+
+
+def _items(texts: list[str] | None) -> list[str] | None:
+    if not texts:
+        return None
+    return [item.strip() for text in texts for item in _BETWEEN_ITEMS.split(text)]
+
+
+def _whole_numbers(texts: list[str] | None) -> list[int] | None:
+    numbers = []
+    for item in _items(texts) or []:
+        try:
+            numbers.append(int(item.replace("_", "")))
+        except ValueError:
+            raise UserError(f"--budget {item!r} is not a whole number of queries: expected N or N,N,…") from None
+    return numbers or None

@@ -1,0 +1,76 @@
+"""`art-divqat report` and `art-divqat list`: what needs neither torch nor ART."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from art_divqat.errors import unknown_name
+
+_KINDS = ("datasets", "pools", "models", "victims", "attacks", "defences", "presets")
+
+
+def list_names(
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(_KINDS)}.")],
+) -> None:
+    """List what a name on the command line can be, with one line each."""
+    names = _names(kind)
+    width = max(map(len, names))
+    for name, summary in names.items():
+        typer.echo(f"{name:<{width}}  {summary}")
+
+
+def _names(kind: str) -> dict[str, str]:
+    if kind == "datasets":
+        from art_divqat.data.sources import list_datasets
+
+        return list_datasets() | {
+            "npz:PATH": "an .npz archive with x_train, y_train, x_test and y_test",
+            "folder:PATH": "a folder of pictures, one sub-folder a class, or train and test over them",
+        }
+    if kind == "pools":
+        from art_divqat.data.pools import list_pools
+
+        return list_pools() | {"DATASET": "the training images of any data set, made to fit"}
+    if kind == "models":
+        from art_divqat.models.registry import list_models, model_summary
+
+        return {name: model_summary(name) for name in list_models()}
+    if kind == "victims":
+        from art_divqat.audit.victims import list_victims
+
+        return list_victims()
+    if kind == "attacks":
+        from art_divqat.attacks.extraction.registry import list_attacks
+
+        return list_attacks()
+    if kind == "defences":
+        from art_divqat.defences.registry import list_defences
+
+        return list_defences()
+    if kind == "presets":
+        from art_divqat.audit.presets import PRESETS
+
+        return PRESETS
+    raise unknown_name("kind of name", kind, _KINDS)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, finished or not.")],
+    output_format: Annotated[str, typer.Option("--format", help="html, md, json, sarif, junit or csv.")] = "md",
+    output: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
+) -> None:
+    """Make a report from a run's journal alone; needs no model and no torch."""
+    from art_divqat.audit.results import read_results
+    from art_divqat.audit.store import write_whole
+    from art_divqat.report import render
+
+    text = render(read_results(folder), output_format)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
+        typer.echo(str(output), err=True)
