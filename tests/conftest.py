@@ -1,17 +1,15 @@
-"""Shared fixtures: single-threaded torch, the real images if they are here."""
+"""Shared fixtures: the real images, if they are here; ART kept out of the home folder."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-
-@pytest.fixture(scope="session", autouse=True)
-def _quiet_art(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """ART writes into its data path on import and on pickling; keep that out of the home folder."""
-    os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +19,16 @@ def data_root() -> Path:
     if not root or not Path(root).is_dir():
         pytest.skip("ART_DIVQAT_TEST_DATA does not name a folder with real images")
     return Path(root)
+
+
+@pytest.fixture
+def global_state_untouched() -> Iterator[None]:
+    """Fail if the test disturbs numpy's, torch's or Python's global random state."""
+    import random
+
+    import torch
+
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.random.get_rng_state().tolist()  # type: ignore[index]
+    yield
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.random.get_rng_state().tolist()  # type: ignore[index]
+    assert before == after
