@@ -118,7 +118,7 @@ def test_the_run_folder_holds_everything(run: tuple[Path, Results]) -> None:
 def test_the_same_seed_gives_the_same_numbers_whatever_ran_before(
     run: tuple[Path, Results], tmp_path: Path, global_state_untouched: None
 ) -> None:
-    """Another store, another order, other global state, other thread count of the caller: the same to the last digit."""
+    """Another store, other global state and another thread count of the caller: the same to the last digit."""
     state = torch.random.get_rng_state(), np.random.get_state()
     threads = torch.get_num_threads()
     torch.manual_seed(99)
@@ -208,7 +208,7 @@ def test_a_changed_journal_is_reported(run: tuple[Path, Results], tmp_path: Path
     record["entry"]["metrics"]["agreement"] = 0.0
     lines[1] = json.dumps(record) + "\n"
     (folder / "journal.jsonl").write_text("".join(lines))
-    with pytest.raises(UserError, match="Line 2 of .* is not what this program wrote"):
+    with pytest.raises(UserError, match=r"Line 2 of .* is not what this program wrote"):
         evaluate(tiny(), folder, store=store)
 
 
