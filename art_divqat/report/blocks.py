@@ -1,0 +1,111 @@
+"""What a report is made of, before it is HTML or Markdown: text, tables, figures, notices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Tone = Literal["good", "bad", "warn", "unknown", "note", "outline", "plain"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table: a text, what stands small below it, and how it is to be seen."""
+
+    text: str
+    detail: str = ""
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings; `numeric` says which columns are numbers and stand to the right."""
+
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[Cell, ...]]
+    caption: str = ""
+    numeric: frozenset[int] = frozenset()
+    note: str = ""
+    kind: str = field(default="table", init=False)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    kind: str = field(default="text", init=False)
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """Short points."""
+
+    items: list[str]
+    kind: str = field(default="bullets", init=False)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot as SVG, its text alternative, and its numbers, folded away on the page if they stand elsewhere."""
+
+    svg: str
+    alt: str
+    caption: str
+    numbers: Table
+    fold: bool = False
+    kind: str = field(default="figure", init=False)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A warning: its name, and labelled sentences."""
+
+    title: str
+    tone: Tone
+    parts: list[tuple[str, str]]
+    kind: str = field(default="notice", init=False)
+
+
+@dataclass(frozen=True)
+class Code:
+    """Something to type or to compare, as it is."""
+
+    text: str
+    kind: str = field(default="code", init=False)
+
+
+Block: TypeAlias = Text | Bullets | Table | Figure | Notice | Code
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it."""
+
+    slug: str
+    title: str
+    blocks: list[Block]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One key figure."""
+
+    label: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of a report."""
+
+    title: str
+    subtitle: str
+    rating: str
+    tone: Tone
+    finding: str
+    decider: list[str]
+    tiles: list[Tile]
+    sections: list[Section]

@@ -1,0 +1,98 @@
+"""The claims of arXiv 2207.10561 on adversarially trained victims, each against what was measured.
+
+The paper, as published: thief accuracy and agreement up to 1.2 times higher at equal budget, with less than 0.75 of the
+queries; and a thief of a robust victim is more accurate on adversarial examples than a thief of a standard one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from art_divqat.audit.schema import Comparison
+from art_divqat.report.text import points, points_range, ratio, ratio_range
+from art_divqat.report.view import View
+
+PAPER = "arXiv 2207.10561"
+PAPER_FRACTION = 0.75
+Verdict = Literal["holds", "does not hold", "cannot tell"]
+
+_CLAIMS = {
+    ("ratio", "thief_accuracy"): "A higher thief accuracy at equal budget (paper: up to 1.2 times)",
+    ("ratio", "agreement"): "A higher agreement at equal budget (paper: up to 1.2 times)",
+    ("query_fraction", "thief_accuracy"): "Less than 0.75 of the queries for the same thief accuracy",
+    ("query_fraction", "agreement"): "Less than 0.75 of the queries for the same agreement",
+    ("difference", "transfer_robust_accuracy"): "Robustness transfers: the thief on examples crafted on its victim",
+    ("difference", "thief_robust_accuracy"): "Robustness transfers: the thief under white-box attack",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim, the comparison it was judged by, the number as text, and the verdict."""
+
+    claim: str
+    comparison: Comparison
+    measured: str
+    interval: str
+    verdict: Verdict
+
+
+def is_robust(victim: str) -> bool:
+    """Whether the claims are about this victim: its name says that it was adversarially trained."""
+    return victim.partition(":")[0].startswith("robust")
+
+
+def judge_claims(view: View) -> list[Judged]:
+    """Every claim for every adversarially trained victim and attacker, undefended, at the full budget."""
+    judged = []
+    for (kind, metric), claim in _CLAIMS.items():
+        of_claim = [c for c in view.comparisons(kind, metric) if is_robust(c.victim) and c.defence == "none"]
+        full = {v: max((c.budget for c in of_claim if c.victim == v), default=0) for v in view.victims}
+        judged += [_judge(claim, c) for c in of_claim if c.budget == full.get(c.victim)]
+    order = {victim: index for index, victim in enumerate(view.victims)}
+    return sorted(judged, key=lambda j: (order[j.comparison.victim], j.comparison.attack, j.comparison.answers))
+
+
+def _judge(claim: str, comparison: Comparison) -> Judged:
+    value = comparison.value
+    if comparison.kind == "query_fraction":
+        return Judged(claim, comparison, *_fraction_text(comparison), judge_fraction(comparison))
+    verdict: Verdict = {"higher": "holds", "lower": "does not hold"}.get(comparison.verdict or "", "cannot tell")  # type: ignore[assignment]
+    if value is None:
+        return Judged(claim, comparison, "not measured", "", "cannot tell")
+    neutral, measured, interval = (
+        ("1", ratio(value.mean), ratio_range(value))
+        if comparison.kind == "ratio"
+        else ("zero", points(value.mean), points_range(value))
+    )
+    if value.low is None or value.high is None:
+        interval = "no interval from one seed" if comparison.n_seeds == 1 else "no interval"
+    elif verdict == "cannot tell":
+        interval += f", includes {neutral}"
+    return Judged(claim, comparison, measured, interval, verdict)
+
+
+def judge_fraction(comparison: Comparison) -> Verdict:
+    """Whether less than 0.75 of the queries were enough; a fraction that is only an upper bound cannot refute it."""
+    value = comparison.value
+    if value is None:
+        return (
+            "does not hold" if comparison.bound == "not reached" and comparison.verdict == "higher" else "cannot tell"
+        )
+    if value.high is not None and value.high < PAPER_FRACTION:
+        return "holds"
+    if comparison.bound == "exact" and value.low is not None and value.low > PAPER_FRACTION:
+        return "does not hold"
+    return "cannot tell"
+
+
+def _fraction_text(comparison: Comparison) -> tuple[str, str]:
+    if comparison.value is None:
+        return ("not reached" if comparison.bound == "not reached" else "not measured"), ""
+    prefix = "at most " if comparison.bound == "at most" else ""
+    interval = ratio_range(comparison.value)
+    low, high = comparison.value.low, comparison.value.high
+    if low is not None and low <= PAPER_FRACTION and (high is None or high >= PAPER_FRACTION):
+        interval += f", includes {PAPER_FRACTION:g}"
+    return f"{prefix}{ratio(comparison.value.mean)}", interval

@@ -1,0 +1,130 @@
+"""From results to a report: what is said, in which order. HTML and Markdown only differ in how they write it."""
+
+from __future__ import annotations
+
+from art_divqat.audit.schema import Results, SummaryRow
+from art_divqat.report.blocks import Report, Tile
+from art_divqat.report.context import (
+    flags_section,
+    gate_section,
+    limits_section,
+    repeat_section,
+    standards_section,
+    threat_section,
+)
+from art_divqat.report.evidence import (
+    best_section,
+    claims_section,
+    comparison_section,
+    cost_section,
+    curves_section,
+    groups_section,
+    robustness_section,
+)
+from art_divqat.report.findings import finding, leading_comparison
+from art_divqat.report.rating import Thresholds
+from art_divqat.report.tables import range_text, value_text
+from art_divqat.report.text import clean, counted, percent, ratio, ratio_range, short_name
+from art_divqat.report.view import View
+
+
+def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
+    """Everything that a report on these results says."""
+    thresholds = thresholds or Thresholds()
+    view = View(results)
+    row = view.most_stolen()
+    rating, tone = thresholds.rate(row.metrics["agreement"] if row else None)
+    sections = [
+        claims_section(view),
+        curves_section(view),
+        best_section(view, thresholds),
+        robustness_section(view),
+        cost_section(view),
+        comparison_section(view),
+        threat_section(view),
+        flags_section(view),
+        gate_section(view),
+        standards_section(view, thresholds),
+        limits_section(view),
+        groups_section(view),
+        repeat_section(view),
+    ]
+    dataset, model = (clean(str(results.config.get(key) or "?")) for key in ("dataset", "model"))
+    version = clean(results.tool.get("version", ""))
+    return Report(
+        title="Model extraction audit",
+        subtitle=f"{dataset} · {model} · {clean(results.started)} · art-divqat {version}".rstrip(),
+        rating=rating,
+        tone=tone,
+        finding=finding(results),
+        decider=_decider(view, thresholds),
+        tiles=_tiles(view),
+        sections=[section for section in sections if section is not None],
+    )
+
+
+def _decider(view: View, thresholds: Thresholds) -> list[str]:
+    """One paragraph for a reader who decides, and what stands against trusting it."""
+    row = view.most_stolen()
+    if row is None:
+        return ["Nothing has been measured yet. Let the run finish and make the report again."]
+    agreement, thief = row.metrics["agreement"], row.metrics.get("thief_accuracy")
+    victim = short_name(row.victim, view.victims)
+    victim += "" if row.defence == "none" else f" behind {short_name(row.defence, view.defences)}"
+    said = (
+        f"For {counted(row.budget, 'query')} and without seeing inside the model, an attacker gets a copy that gives "
+        f"the same answer as {victim} on {percent(agreement.mean)} of unseen test images"
+    )
+    original = row.metrics.get("defended_accuracy") or row.metrics.get("victim_accuracy")
+    if thief is not None and original is not None:
+        said += (
+            f" and is right on {percent(thief.mean)} of them, where the original is right on {percent(original.mean)}"
+        )
+    rating = thresholds.rate(agreement)[0]
+    doubt = thresholds.doubt(agreement)
+    meaning = {
+        "Vulnerable": "Treat the model as one that can be copied by anybody who can query it at this scale: limit and "
+        "watch queries, give out labels instead of probabilities, and weigh a defence by its best attacker",
+        "Warning": "A copy of this quality is of use to an attacker: limit queries, watch for many unusual images from "
+        "one source, and audit again with more queries",
+        "Desired": "At this budget these attackers did not get a good copy; more queries or a better attacker may",
+    }[rating]
+    said += f". By the thresholds in use that is rated {rating.lower()}{f'; {doubt}' if doubt else ''}. {meaning}."
+    paragraphs = [said]
+    flags, gate = view.results.flags, view.results.gate
+    if flags:
+        paragraphs.append(f"{counted(len(flags), 'warning')} below say what limits the trust in these numbers.")
+    if gate.conditions:
+        failed = [c.condition for c in gate.conditions if c.failed]
+        paragraphs.append(
+            "The gate is passed." if gate.passed else f"The gate has failed on {', '.join(map(clean, failed))}."
+        )
+    return paragraphs
+
+
+def _tiles(view: View) -> list[Tile]:
+    row = view.most_stolen()
+    if row is None:
+        return []
+    tiles = [Tile("Highest agreement", value_text("agreement", row.metrics["agreement"]), _detail("agreement", row))]
+    for metric, label in (("thief_accuracy", "Thief accuracy"), ("extraction_ratio", "Thief / victim accuracy")):
+        if metric in row.metrics:
+            tiles.append(Tile(label, value_text(metric, row.metrics[metric]), _detail(metric, row)))
+    comparison = leading_comparison(view)
+    if comparison is not None and comparison.value is not None:
+        victim, baseline = (short_name(n or "", view.victims) for n in (comparison.victim, comparison.baseline))
+        interval = ratio_range(comparison.value)
+        told = {"higher": "more stealable", "lower": "less stealable"}.get(comparison.verdict or "", "cannot tell")
+        tiles.append(Tile(f"Agreement, {victim} / {baseline}", ratio(comparison.value.mean), f"{interval}: {told}"))
+    tiles.append(
+        Tile("Best attacker", clean(row.attack), f"{clean(row.answers)} answers, {row.budget:,} queries")
+        if len(tiles) < 4
+        else Tile(
+            "Evidence", counted(row.n_seeds, "seed"), f"{len(view.results.cells):,} of {view.results.planned:,} cells"
+        )
+    )
+    return tiles
+
+
+def _detail(metric: str, row: SummaryRow) -> str:
+    return f"95 %: {range_text(metric, row.metrics[metric])}".replace("95 %: no interval", "no interval")

@@ -1,0 +1,181 @@
+"""The sections around the evidence: threat model, flags, gate, standards, limits, how to repeat it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from art_divqat.report.blocks import Block, Bullets, Cell, Code, Notice, Section, Table, Text
+from art_divqat.report.rating import Thresholds
+from art_divqat.report.text import NONE, clean, counted, percent
+from art_divqat.report.view import View
+
+_UNSAID = "not recorded"
+
+
+def _said(config: Mapping[str, Any], key: str) -> str:
+    value = config.get(key)
+    if value is None or value == "" or value == []:
+        return _UNSAID
+    if isinstance(value, list | tuple):
+        return ", ".join(f"{v:,}" if isinstance(v, int) else clean(str(v)) for v in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{clean(str(k)).replace('_', ' ')} {clean(str(v))}" for k, v in value.items())
+    return clean(str(value))
+
+
+def threat_section(view: View) -> Section:
+    """What was attacked and what the attacker knows, has and pays."""
+    config = view.results.config
+    budgets = ", ".join(f"{b:,}" for b in sorted({row.budget for row in view.results.summary}))
+    seen = ", ".join(clean(a) for a in dict.fromkeys(row.answers for row in view.results.summary))
+    spent = sum(cell.queries for cell in view.results.cells)
+    rows = [
+        ("The model", f"{_said(config, 'model')} on {_said(config, 'dataset')}; victims: {_said(config, 'victims')}"),
+        ("How it was reached", "As a black box: images in, answers out, every query counted and capped."),
+        ("The attacker knows", "The size and range of the images, and the classes; no weights, no training data."),
+        ("The attacker has", f"Images from {_said(config, 'query_pool')}; to train: {_said(config, 'thief_model')}."),
+        ("The attacker sees", f"Answers: {seen or _UNSAID}. Soft: all probabilities; hard: the label alone."),
+        ("The attacker pays", f"{budgets or 0} queries a thief; one query is one image. "
+         f"The whole audit used {counted(spent, 'query')}."),
+        ("Attacks", _said(config, "attacks")),
+        ("Defences", _said(config, "defences")),
+    ]  # fmt: skip
+    table = Table(("", ""), [(Cell(name), Cell(text)) for name, text in rows])
+    return Section("threat-model", "What was attacked, and by whom", [table])
+
+
+def flags_section(view: View) -> Section:
+    """What limits the trust in this evaluation."""
+    flags = view.results.flags
+    if not flags:
+        return Section("flags", "Warnings about this audit", [Text("No warning was raised.")])
+    blocks: list[Block] = [
+        Text(f"{counted(len(flags), 'warning')} about the evaluation itself, computed from its results.")
+    ]
+    blocks += [
+        Notice(
+            clean(flag.name).replace("-", " ").replace("_", " ").capitalize(),
+            "warn",
+            [
+                ("Raised because", clean(flag.raised_because)),
+                ("What it means", clean(flag.meaning)),
+                ("What to do", clean(flag.remedy)),
+            ],
+        )
+        for flag in flags
+    ]
+    return Section("flags", "Warnings about this audit", blocks)
+
+
+def gate_section(view: View) -> Section | None:
+    """The conditions that a build was to fail on."""
+    gate = view.results.gate
+    if not gate.conditions:
+        return None
+    rows = [
+        (
+            Cell(clean(c.condition)),
+            Cell("failed" if c.failed else "passed", tone="bad" if c.failed else "good"),
+            Cell(_where(c.where) if c.where else NONE),
+        )
+        for c in gate.conditions
+    ]
+    said = "The gate is passed: no condition was met." if gate.passed else "The gate has failed."
+    return Section("gate", "Gate", [Text(said), Table(("Fails on", "Outcome", "Where"), rows)])
+
+
+def _where(where: list[str], most: int = 5) -> str:
+    more = f" and {len(where) - most:,} more" if len(where) > most else ""
+    return "; ".join(clean(w) for w in where[:most]) + more
+
+
+def standards_section(view: View, thresholds: Thresholds) -> Section:
+    """What the audit says in the terms of public standards."""
+    row = view.most_stolen()
+    best = row.metrics["agreement"] if row else None
+    attacks = list(dict.fromkeys(r.attack for r in view.results.summary))
+    ran = ", ".join(clean(a) for a in attacks) or "none"
+    named = [a for a in ("knockoff", "copycat") if any(x.partition(":")[0] == a for x in attacks)]
+    level = f"Highest agreement {percent(best.mean)}: {thresholds.rate(best)[0].lower()}" if best else "Not measured"
+    above = f"vulnerable above {percent(thresholds.vulnerable, 0)}, warning above {percent(thresholds.warning, 0)}"
+    rows = [
+        ("MITRE ATLAS", "AML.T0024.002 Extract AI Model", f"The technique was carried out. Attacks: {ran}."),
+        ("OWASP ML Security Top 10", "ML05:2023 Model Theft", "The risk was measured by stealing the model."),
+        ("OWASP AI Testing Guide", "AITG-APP-09 Model Extraction",
+         f"{level} ({above})."),
+        ("OWASP AISVS 1.0", "C11.3",
+         f"Of the attacks it names, KnockoffNets and CopycatCNN, this audit ran {' and '.join(named) or 'neither'}."),
+        ("NIST AI 100-2", "NISTAML.031 Model Extraction", "The attack class that this audit covers."),
+    ]  # fmt: skip
+    table = Table(
+        ("Standard", "Item", "In this audit"),
+        [tuple(Cell(text) for text in line) for line in rows],
+        note="A mapping for the reader's orientation; it is no certificate of conformity.",
+    )
+    return Section("standards", "Standards", [table])
+
+
+def limits_section(view: View) -> Section:
+    """What this audit does not say."""
+    results, config = view.results, view.results.config
+    evasion = config.get("evasion")
+    seeds = max((row.n_seeds for row in results.summary), default=0)
+    budgets = [row.budget for row in results.summary]
+    items = [
+        "It shows what these attackers reached, not what the best one could: the true risk may be higher.",
+        f"Attackers had at most {counted(max(budgets, default=0), 'query')} and images from "
+        f"{_said(config, 'query_pool')}; more queries, or images nearer to the training data, may steal more.",
+        f"Agreement and accuracy are on test images of {_said(config, 'dataset')}; on other images they may differ.",
+        f"Intervals cover {counted(seeds, 'seed')} and the test images. They say nothing of other networks, data sets "
+        "or training recipes, and they are not corrected for the number of comparisons made.",
+    ]
+    if any("victim_robust_accuracy" in row.metrics for row in results.summary):
+        how = f" ({_said(config, 'evasion')})" if isinstance(evasion, Mapping) else ""
+        items.append(
+            f"Robust accuracy is an upper bound: a stronger attack than the one used{how} may leave less of it."
+        )
+    if results.planned > len(results.cells):
+        items.append(f"It is not complete: {len(results.cells):,} of {counted(results.planned, 'cell')} had finished.")
+    items.append(
+        "What may be stolen is judged by behaviour on images. Stolen weights, training data recovered from answers, "
+        "and access past the prediction interface are other risks."
+    )
+    return Section("limits", "Limits of this audit", [Bullets(items)])
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield from _flat(value[key], f"{prefix}{' ' if prefix else ''}{clean(str(key))}")
+    elif isinstance(value, list | tuple):
+        yield prefix, ", ".join(clean(str(v)) for v in value[:20]) + (f", … ({len(value)})" if len(value) > 20 else "")
+    else:
+        yield prefix, NONE if value is None else clean(str(value))
+
+
+def repeat_section(view: View) -> Section:
+    """Everything that is needed to run it again."""
+    results = view.results
+    seeds = sorted({cell.seed for cell in results.cells})
+    facts = [
+        ("Started", clean(results.started)),
+        ("Cells", f"{len(results.cells):,} of {results.planned:,} finished"),
+        ("Seeds", ", ".join(map(str, seeds[:20])) + (", …" if len(seeds) > 20 else "") or NONE),
+        *((f"Tool: {name}", text) for name, text in _flat(results.tool)),
+        *((f"Environment: {name}", text) for name, text in _flat(results.environment)),
+        *((f"Data: {name}", text) for name, text in _flat(results.data)),
+    ]
+    config = json.dumps(results.config, indent=2, sort_keys=True, ensure_ascii=False, default=str)
+    return Section(
+        "repeat",
+        "How to repeat it",
+        [
+            Text("The run folder holds the configuration whole; the same seeds give the same numbers, timings aside:"),
+            Code("art-divqat evaluate --config config.yaml"),
+            Table(("", ""), [(Cell(name), Cell(text)) for name, text in facts]),
+            Text("The configuration:"),
+            Code("\n".join(clean(line) for line in config.splitlines())),
+        ],
+    )

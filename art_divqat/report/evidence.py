@@ -1,0 +1,388 @@
+"""The sections that show what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from art_divqat.audit.schema import Comparison, Estimate, SummaryRow
+from art_divqat.report.blocks import Block, Bullets, Cell, Figure, Section, Table, Text, Tone
+from art_divqat.report.claims import PAPER, Judged, judge_claims
+from art_divqat.report.plots import MOST_SERIES, Series, draw_curves, draw_dots
+from art_divqat.report.rating import Thresholds
+from art_divqat.report.tables import METRICS, heading, range_text, value_text
+from art_divqat.report.text import (
+    NONE,
+    attacker,
+    clean,
+    counted,
+    percent,
+    percent_range,
+    points,
+    points_range,
+    ratio,
+    ratio_range,
+    short_name,
+)
+from art_divqat.report.view import View
+
+_VERDICT_TONES: dict[str, Tone] = {"holds": "note", "does not hold": "outline", "cannot tell": "unknown"}
+_CURVES = ("agreement", "thief_accuracy")
+_ROBUSTNESS = (
+    "victim_robust_accuracy",
+    "thief_robust_accuracy",
+    "transfer_robust_accuracy",
+    "transfer_attack_success",
+)
+_COSTS = ("victim_accuracy", "defended_accuracy", "label_flip_rate", "l1_distortion", "kl_divergence", "latency_us")
+_MOST_PANELS = 3
+_MOST_ROWS = 1_000
+
+
+def measured(metric: str, row: SummaryRow) -> Cell:
+    """A metric and its interval as a cell."""
+    estimate = row.metrics.get(metric)
+    return Cell(value_text(metric, estimate), range_text(metric, estimate))
+
+
+def claims_section(view: View) -> Section | None:
+    """The paper's claims, if an adversarially trained victim stands beside its baseline."""
+    judged = judge_claims(view)
+    if not judged:
+        return None
+    blocks: list[Block] = [
+        Text(
+            f"The published study ({PAPER}) claims that adversarially trained models are easier to steal and that "
+            "robustness transfers to the thief. A claim holds here if the whole 95 % interval is on the claimed side "
+            "of no difference, does not hold if it is on the other side, and cannot be told if it includes that."
+        )
+    ]
+    for victim in dict.fromkeys(j.comparison.victim for j in judged):
+        mine = [j for j in judged if j.comparison.victim == victim]
+        first = mine[0].comparison
+        rows = [
+            (
+                Cell(j.claim),
+                Cell(attacker(j.comparison.attack, j.comparison.answers)),
+                Cell(j.measured, j.interval),
+                Cell(j.verdict, tone=_VERDICT_TONES[j.verdict]),
+            )
+            for j in _by_claim(mine)
+        ]
+        caption = (
+            f"{clean(victim)} against {clean(first.baseline or '')}, {first.budget:,} queries, "
+            f"{counted(first.n_seeds, 'seed')}"
+        )
+        blocks.append(Table(("Claim", "Attacker", "Measured", "Verdict"), rows, caption, frozenset({2})))
+    return Section("claims", "Are robust models easier to steal?", blocks)
+
+
+def _by_claim(judged: list[Judged]) -> list[Judged]:
+    order = list(dict.fromkeys(j.claim for j in judged))
+    return sorted(judged, key=lambda j: order.index(j.claim))
+
+
+def comparison_section(view: View) -> Section | None:
+    """Every victim against its baseline, at every budget."""
+    found = [c for kind in ("ratio", "difference", "query_fraction") for c in view.comparisons(kind)]
+    if not found:
+        return None
+    columns = list(dict.fromkeys((c.kind, c.metric) for c in found))
+    groups: dict[tuple[str | int, ...], dict[tuple[str, str], Comparison]] = {}
+    for c in found:
+        key = (c.victim, c.baseline or "", c.defence, c.attack, c.answers, c.budget)
+        groups.setdefault(key, {})[(c.kind, c.metric)] = c
+    labels = {"ratio": "ratio of", "difference": "difference in", "query_fraction": "queries for the same"}
+    rows = []
+    for (victim, baseline, defence, attack, answers, budget), by_column in list(groups.items())[:_MOST_ROWS]:
+        names = Cell(clean(str(victim)), f"over {clean(str(baseline))}")
+        how = Cell(attacker(str(attack), str(answers)), "" if defence == "none" else f"defence {clean(str(defence))}")
+        values = [_compared(by_column.get(column)) for column in columns]
+        rows.append((names, how, Cell(f"{budget:,}"), *values))
+    headings = (
+        "Victim",
+        "Attacker",
+        "Queries",
+        *(f"{labels[k]} {heading(m).lower()}".capitalize() for k, m in columns),
+    )
+    note = (
+        "Ratios and fractions are against 1, differences against zero, paired by seed. An interval that includes 1 or "
+        "zero is marked: nothing can be told there. The fraction of queries is of the largest budget."
+    )
+    table = Table(headings, rows, "", frozenset(range(2, len(headings))), note)
+    return Section("comparison", "Each victim against its baseline", [table])
+
+
+def _compared(c: Comparison | None) -> Cell:
+    if c is None:
+        return Cell(NONE)
+    if c.value is None:
+        return Cell("not reached" if c.bound == "not reached" else "not measured")
+    value, interval, neutral = (
+        (points(c.value.mean), points_range(c.value), "zero")
+        if c.kind == "difference"
+        else (ratio(c.value.mean), ratio_range(c.value), "1")
+    )
+    if c.bound == "at most":
+        value = f"at most {value}"
+    if c.verdict == "cannot tell" and c.value.low is not None:
+        interval += f", includes {neutral}"
+    return Cell(value, interval)
+
+
+def curves_section(view: View) -> Section | None:
+    """Agreement and thief accuracy over the budget, or as dots where there is one budget."""
+    blocks: list[Block] = []
+    for metric in _CURVES:
+        if any(metric in row.metrics for row in view.results.summary):
+            blocks.append(_curves(view, metric))
+    if not blocks:
+        return None
+    return Section("curves", "What more queries buy", blocks)
+
+
+def _curves(view: View, metric: str) -> Figure:
+    lines: dict[tuple[str, str], dict[tuple[str, str], list[SummaryRow]]] = {}
+    for row in view.results.summary:
+        if metric in row.metrics:
+            of_attacker = lines.setdefault((row.attack, row.answers), {})
+            of_attacker.setdefault((row.victim, row.defence), []).append(row)
+    top = {panel: max(r.metrics[metric].mean for rows in by.values() for r in rows) for panel, by in lines.items()}
+    panels = sorted(sorted(lines, key=lambda p: -top[p])[:_MOST_PANELS], key=list(lines).index)
+    ends: dict[tuple[str, str], float] = {}
+    for panel in panels:
+        for pair, rows in lines[panel].items():
+            ends[pair] = max(ends.get(pair, 0.0), max(r.metrics[metric].mean for r in rows))
+    pairs = sorted(sorted(ends, key=lambda p: -ends[p])[:MOST_SERIES], key=view.pairs.index)
+    names = {pair: _pair_name(view, *pair) for pair in pairs}
+    drawn = [
+        (
+            attacker(*panel),
+            [
+                Series(
+                    names[pair],
+                    tuple((r.budget, r.metrics[metric]) for r in sorted(lines[panel][pair], key=lambda r: r.budget)),
+                )
+                for pair in pairs
+                if pair in lines[panel]
+            ],
+        )
+        for panel in panels
+    ]
+    budgets = sorted({x for _, series in drawn for one in series for x, _ in one.points})
+    label = f"{heading(metric)} on test images"
+    if len(budgets) > 1:
+        svg = draw_curves(drawn, label)
+        what = f"{heading(metric)} of the thief over the number of queries; bands are 95 % intervals."
+    else:
+        dots = [
+            (name, [(t, s.points[0][1]) for t, series in drawn for s in series if s.name == name])
+            for name in names.values()
+        ]
+        svg = draw_dots(dots, label)
+        what = f"{heading(metric)} of the thief at {budgets[0]:,.0f} queries; whiskers are 95 % intervals."
+    left_out = len(lines) > len(panels) or len(ends) > len(pairs)
+    if left_out:
+        what += f" Shown are the {len(panels)} strongest attackers and at most {MOST_SERIES} lines."
+    return Figure(svg, _alt(drawn, metric), what, _curve_numbers(drawn, budgets, metric), fold=True)
+
+
+def _pair_name(view: View, victim: str, defence: str) -> str:
+    name = short_name(victim, view.victims)
+    return name if defence == "none" else f"{name} + {short_name(defence, view.defences)}"
+
+
+def _alt(drawn: Sequence[tuple[str, Sequence[Series]]], metric: str) -> str:
+    said = []
+    for title, series in drawn:
+        for one in series:
+            (first, low), (last, high) = one.points[0], one.points[-1]
+            ends = f"{percent(high.mean)} at {last:,.0f} queries"
+            if first != last:
+                ends = f"{percent(low.mean)} at {first:,.0f} to {ends}"
+            said.append(f"{one.name} ({title}): {ends}")
+    return f"{heading(metric)}. " + "; ".join(said) + "."
+
+
+def _curve_numbers(drawn: Sequence[tuple[str, Sequence[Series]]], budgets: Sequence[float], metric: str) -> Table:
+    rows = []
+    for title, series in drawn:
+        for one in series:
+            at = dict(one.points)
+            values = [Cell(value_text(metric, at.get(b)), range_text(metric, at.get(b))) for b in budgets]
+            rows.append((Cell(one.name), Cell(title), *values))
+    headings = ("Victim", "Attacker", *(f"{b:,.0f}" for b in budgets))
+    return Table(headings, rows, f"{heading(metric)} by number of queries", frozenset(range(2, len(headings))))
+
+
+def robustness_section(view: View) -> Section | None:
+    """Robust accuracy of victims and thieves, and what crosses from one to the other."""
+    rows = [r for pair in view.pairs for r in view.rows(*pair) if any(m in r.metrics for m in _ROBUSTNESS)]
+    if not rows:
+        return None
+    columns = [m for m in _ROBUSTNESS if any(m in r.metrics for r in rows)]
+    table = Table(
+        ("Victim", "Attacker", "Queries", *(heading(m) for m in columns)),
+        [
+            (
+                Cell(_pair_name(view, r.victim, r.defence)),
+                Cell(attacker(r.attack, r.answers)),
+                Cell(f"{r.budget:,}"),
+                *(measured(m, r) for m in columns),
+            )
+            for r in rows[:_MOST_ROWS]
+        ],
+        "Robust accuracy of the victim, of the thief, and across",
+        frozenset(range(2, 3 + len(columns))),
+        "; ".join(f"{heading(m)}: {METRICS[m][2]}" for m in columns) + ".",
+    )
+    blocks: list[Block] = [
+        Text(
+            "An attacker may steal a model to have something to practise on: examples crafted on the thief that also "
+            "fool the victim. And a thief may inherit the robustness that its victim was trained for."
+        )
+    ]
+    rates = columns[:3]
+    dots: list[tuple[str, list[tuple[str, Estimate]]]] = []
+    for row in rows[:12]:
+        name = f"{_pair_name(view, row.victim, row.defence)}, {row.answers}"
+        if len({r.attack for r in rows}) > 1:
+            name = f"{_pair_name(view, row.victim, row.defence)}, {row.attack} {row.answers}"
+        if found := [(heading(m), row.metrics[m]) for m in rates if m in row.metrics]:
+            dots.append((name, found))
+    if dots:
+        said = "; ".join(f"{n}: " + ", ".join(f"{k.lower()} {percent(e.mean)}" for k, e in d) for n, d in dots)
+        caption = "Accuracy under attack at the largest budget; whiskers are 95 % intervals."
+        blocks.append(Figure(draw_dots(dots, "Accuracy under attack"), f"{caption} {said}.", caption, table))
+    else:
+        blocks.append(table)
+    return Section("robustness", "Does robustness travel?", blocks)
+
+
+def best_section(view: View, thresholds: Thresholds) -> Section | None:
+    """The score of a defence is its best attacker."""
+    rows = []
+    for pair in view.pairs:
+        best = view.best(*pair, "agreement")
+        if best is None:
+            continue
+        rating, tone = thresholds.rate(best.metrics["agreement"])
+        accurate = view.best(*pair, "thief_accuracy")
+        rows.append(
+            (
+                Cell(clean(pair[0]), "" if pair[1] == "none" else f"defence {clean(pair[1])}"),
+                Cell(attacker(best.attack, best.answers), f"{best.budget:,} queries"),
+                measured("agreement", best),
+                Cell(NONE)
+                if accurate is None
+                else Cell(value_text("thief_accuracy", accurate.metrics["thief_accuracy"]), _by(accurate, best)),
+                Cell(rating, thresholds.doubt(best.metrics["agreement"]), tone),
+            )
+        )
+    if not rows:
+        return None
+    blocks: list[Block] = [
+        Text(
+            "The score of a defence is its best attacker: an attacker who is stopped one way will try the other. The "
+            f"rating is agreement above {percent(thresholds.vulnerable, 0)} vulnerable, above "
+            f"{percent(thresholds.warning, 0)} warning, below that desired (OWASP AITG-APP-09)."
+        ),
+        Table(
+            ("Victim", "Best attacker", "Agreement", "Highest thief accuracy", "Rating"),
+            rows[:_MOST_ROWS],
+            "",
+            frozenset({2, 3}),
+        ),
+    ]
+    if effects := _effects(view):
+        blocks.append(Text("What each defence does to the best thief, and to the thief with each kind of answers:"))
+        blocks.append(effects)
+    return Section("best-attacker", "Best attacker against each victim and defence", blocks)
+
+
+def _by(row: SummaryRow, best: SummaryRow) -> str:
+    interval = percent_range(row.metrics["thief_accuracy"])
+    same = (row.attack, row.answers) == (best.attack, best.answers)
+    return interval if same else f"{interval}, {attacker(row.attack, row.answers)}"
+
+
+def _effects(view: View) -> Table | None:
+    rows = []
+    kinds = list(dict.fromkeys(row.answers for row in view.results.summary))
+    for victim in view.victims:
+        for defence in view.defences:
+            if defence == "none" or view.defence_effect(victim, defence, "thief_accuracy") is None:
+                continue
+            cells = []
+            for answers in (None, *kinds):
+                effect = view.defence_effect(victim, defence, "thief_accuracy", answers)
+                if effect is None:
+                    cells.append(Cell(NONE))
+                    continue
+                difference = Estimate(
+                    mean=effect.difference.mean, low=effect.difference.low, high=effect.difference.high
+                )
+                detail = points_range(difference)
+                if effect.change == "cannot tell":
+                    detail = f"{detail}, cannot be told from zero"
+                tone: Tone = "good" if effect.change == "lower" else "bad" if effect.change == "higher" else "unknown"
+                cells.append(Cell(points(effect.difference.mean), detail, tone))
+            rows.append((Cell(clean(victim)), Cell(clean(defence)), *cells))
+    if not rows:
+        return None
+    headings = ("Victim", "Defence", "Best thief", *(f"Best with {clean(k)} answers" for k in kinds))
+    caption = "Change of thief accuracy by the defence"
+    return Table(headings, rows[:_MOST_ROWS], caption, frozenset(range(2, len(headings))))
+
+
+def cost_section(view: View) -> Section | None:
+    """What each defence costs those who use the model rightly."""
+    rows: list[tuple[Cell, ...]] = []
+    columns = [m for m in _COSTS if any(m in r.metrics for r in view.results.summary)]
+    for victim, defence in view.pairs:
+        if defence == "none":
+            continue
+        with_costs = view.rows(victim, defence)
+        first = {m: next((r for r in with_costs if m in r.metrics), None) for m in columns}
+        cells = [Cell(NONE) if (row := first[m]) is None else measured(m, row) for m in columns]
+        rows.append((Cell(clean(defence)), Cell(clean(victim)), *cells))
+    if not rows:
+        return None
+    table = Table(
+        ("Defence", "Victim", *(heading(m) for m in columns)),
+        rows[:_MOST_ROWS],
+        "",
+        frozenset(range(2, 2 + len(columns))),
+        "; ".join(f"{heading(m)}: {METRICS[m][2]}" for m in columns) + ".",
+    )
+    return Section("costs", "What each defence costs", [table])
+
+
+def groups_section(view: View) -> Section | None:
+    """Everything that was measured, one row for each group of seeds."""
+    summary = view.results.summary
+    if not summary:
+        return None
+    names = list(dict.fromkeys(m for row in summary for m in row.metrics))
+    columns = [m for m in METRICS if m in names] + [m for m in names if m not in METRICS]
+    shown = [m for m in columns if m not in _COSTS or m == "victim_accuracy"][:9]
+    rows = [
+        (
+            Cell(clean(r.victim), "" if r.defence == "none" else f"defence {clean(r.defence)}"),
+            Cell(clean(r.attack), f"{clean(r.answers)} answers"),
+            Cell(f"{r.budget:,}", counted(r.n_seeds, "seed")),
+            *(measured(m, r) for m in shown),
+        )
+        for r in summary[:_MOST_ROWS]
+    ]
+    note = "Each number with its 95 % interval: over seeds (Student's t), or over test images with one seed (Wilson)."
+    if len(summary) > len(rows):
+        note += f" Of {len(summary):,} groups the first {len(rows):,} are shown; results.json has all."
+    table = Table(
+        ("Victim", "Attack", "Queries", *(heading(m) for m in shown)),
+        rows,
+        "",
+        frozenset(range(2, 3 + len(shown))),
+        note,
+    )
+    glossary = Bullets([f"{heading(m)}: {METRICS[m][2]}" for m in shown if m in METRICS])
+    return Section("all-results", "All results", [table, glossary])

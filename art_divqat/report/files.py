@@ -1,0 +1,93 @@
+"""Reports as files, each written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from art_divqat.audit.schema import Results
+from art_divqat.errors import UserError, unknown_name
+from art_divqat.report.html import render_html
+from art_divqat.report.markdown import render_markdown
+from art_divqat.report.rating import Thresholds
+
+_FREE = ("tool", "environment", "config", "data", "metrics", "details")
+
+
+def render_json(results: Results) -> str:
+    """results.json: the fields in the order of the schema, free keys sorted, two spaces, one line end at the end.
+
+    Numbers that are not finite become null, so that every JSON reader can read it.
+    """
+    text = json.dumps(_canonical(results.model_dump(mode="json")), indent=2, ensure_ascii=False, allow_nan=False)
+    # a lone surrogate is no UTF-8; as \udc80 it is valid JSON and keeps its value
+    return text.encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def _canonical(value: Any, free: bool = False) -> Any:
+    if isinstance(value, dict):
+        keys = sorted(value) if free else list(value)
+        return {key: _canonical(value[key], free or key in _FREE) for key in keys}
+    if isinstance(value, list | tuple):
+        return [_canonical(item, free) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+FORMATS: dict[str, Callable[[Results, Thresholds | None], str]] = {
+    "html": render_html,
+    "json": lambda results, _: render_json(results),
+    "md": render_markdown,
+}
+
+
+def render(results: Results, format: str, thresholds: Thresholds | None = None) -> str:
+    """The results in one of FORMATS.
+
+    :raises UserError: for an unknown format.
+    """
+    if format not in FORMATS:
+        raise unknown_name("format", format, FORMATS)
+    return FORMATS[format](results, thresholds)
+
+
+def write_report(results: Results, folder: Path, thresholds: Thresholds | None = None) -> list[Path]:
+    """Write results.json, report.md and report.html into a folder and return their paths.
+
+    :raises UserError: if they cannot be written; a file that was there before is then still whole.
+    """
+    # everything is rendered before anything is written, so that a failure leaves one generation of files
+    rendered = {
+        "results.json": render_json(results),
+        "report.md": render_markdown(results, thresholds),
+        "report.html": render_html(results, thresholds),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_write(folder / name, text) for name, text in rendered.items()]
+    except OSError as error:
+        raise UserError(f"The report cannot be written into {folder}: {error.strerror or error}.") from None
+
+
+def _write(path: Path, text: str) -> Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path

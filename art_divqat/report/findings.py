@@ -1,0 +1,164 @@
+"""The finding: one plain sentence that is true whatever was run."""
+
+from __future__ import annotations
+
+from art_divqat.audit.schema import Comparison, Results, SummaryRow
+from art_divqat.report.text import attacker, counted, percent, percent_range, ratio, ratio_range, short_name
+from art_divqat.report.view import Pair, View
+
+
+def finding(results: Results) -> str:
+    """One sentence with the finding, for a terminal and for the first line of a report.
+
+    It is about the first victim that has a baseline, seen by the attacker that does best against it; about the defence
+    that leaves its best attacker the least, if defences were compared; else about the victim that is stolen best.
+    """
+    view = View(results)
+    clauses = [clause for clause in (_against_baseline(view), _of_defences(view)) if clause]
+    if not clauses and (alone := _alone(view)):
+        clauses = [alone]
+    if not clauses:
+        return "No cell has finished, so there is nothing to say yet."
+    sentence = "; ".join([clauses[0], *(clause[0].lower() + clause[1:] for clause in clauses[1:])])
+    if len(results.cells) < results.planned:
+        sentence = f"So far, with {len(results.cells):,} of {counted(results.planned, 'cell')} finished: {sentence}"
+    if max(row.n_seeds for row in results.summary) == 1:
+        sentence += " (one seed: how much another one would differ is not known)"
+    return f"{sentence}."
+
+
+def leading_comparison(view: View, metric: str = "agreement") -> Comparison | None:
+    """The comparison that the report leads with: the first victim that has a baseline, against its best attacker."""
+    found = view.comparisons("ratio", metric)
+    for victim in view.victims:
+        of_victim = [c for c in found if c.victim == victim and c.value is not None]
+        if not of_victim:
+            continue
+        defence = next(d for d in view.defences if any(c.defence == d for c in of_victim))
+        of_victim = [c for c in of_victim if c.defence == defence]
+        full = max(c.budget for c in of_victim)
+        rates = {(row.attack, row.answers): row.metrics[metric].mean for row in view.rows(victim, defence, full)}
+        return max(
+            (c for c in of_victim if c.budget == full), key=lambda c: rates.get((c.attack, c.answers), float("-inf"))
+        )
+    return None
+
+
+def row_of(view: View, comparison: Comparison) -> SummaryRow | None:
+    """The summary row that a comparison is about."""
+    rows = view.rows(comparison.victim, comparison.defence, comparison.budget)
+    return next((r for r in rows if (r.attack, r.answers) == (comparison.attack, comparison.answers)), None)
+
+
+def fraction_of(view: View, comparison: Comparison) -> Comparison | None:
+    """The query fraction of the same curve as a ratio."""
+    same = ("victim", "defence", "attack", "answers", "baseline", "metric")
+    for other in view.comparisons("query_fraction"):
+        if all(getattr(other, name) == getattr(comparison, name) for name in same):
+            return other
+    return None
+
+
+def _against_baseline(view: View) -> str | None:
+    comparison = leading_comparison(view)
+    row = row_of(view, comparison) if comparison else None
+    if comparison is None or row is None or comparison.value is None:
+        return None
+    victim = short_name(comparison.victim, view.victims)
+    baseline = short_name(comparison.baseline or "", view.victims)
+    under = "" if comparison.defence == "none" else f" under {short_name(comparison.defence, view.defences)}"
+    value = comparison.value
+    told = (
+        f"Stealing the {victim} victim{under} with {comparison.budget:,} queries "
+        f"({attacker(comparison.attack, comparison.answers)}) gives a thief that agrees with it on "
+        f"{percent(row.metrics['agreement'].mean)} of test images, {ratio(value.mean)} times"
+    )
+    if comparison.verdict in ("higher", "lower"):
+        told += f" (95 % interval {ratio_range(value)}) the {baseline} victim's"
+    elif value.low is None or value.high is None:
+        told += f" the {baseline} victim's, with no interval to tell whether they differ"
+    else:
+        told += (
+            f" the {baseline} victim's, an interval of {ratio_range(value)} that includes 1: they cannot be told apart"
+        )
+    return told + _fraction_clause(fraction_of(view, comparison), baseline)
+
+
+def _fraction_clause(fraction: Comparison | None, baseline: str) -> str:
+    if fraction is None or fraction.bound is None:
+        return ""
+    level = f"the {baseline} thief's level"
+    if fraction.value is None:
+        unsure = "" if fraction.verdict == "higher" else ", though the interval does not rule it out"
+        return f"; it does not reach {level} within the budget{unsure}"
+    if fraction.bound == "at most":
+        return f"; it reaches {level} with at most {ratio(fraction.value.mean)} of the queries"
+    includes = ", which includes 1" if fraction.verdict == "cannot tell" and fraction.value.low is not None else ""
+    return (
+        f"; it reaches {level} with {ratio(fraction.value.mean)} of the queries "
+        f"(95 % interval {ratio_range(fraction.value)}{includes})"
+    )
+
+
+def leading_effect(view: View, metric: str = "thief_accuracy") -> tuple[str, Pair, int] | None:
+    """The defence that leaves its best attacker the least, what it does, and how many defences were compared.
+
+    By thief accuracy: agreement with served labels falls by itself where a defence changes labels.
+    """
+    for victim in view.victims:
+        effects = {d: view.defence_effect(victim, d, metric) for d in view.defences if d != "none"}
+        known = {d: effect for d, effect in effects.items() if effect is not None}
+        if known:
+            best = min(known, key=lambda d: known[d].defended.metrics[metric].mean)
+            return best, known[best], len(known)
+    return None
+
+
+def _of_defences(view: View) -> str | None:
+    leading = leading_effect(view)
+    if leading is None:
+        return None
+    defence, effect, number = leading
+    name = short_name(defence, view.defences)
+    victim = short_name(effect.defended.victim, view.victims)
+    before, after = effect.without.metrics["thief_accuracy"], effect.defended.metrics["thief_accuracy"]
+    who = f"Of {number} defences {name} leaves the least: it" if number > 1 else f"The defence {name}"
+    change = f"from {percent(before.mean)} to {percent(after.mean)} (95 % interval {percent_range(after)})"
+    where = f"the accuracy of the best thief of the {victim} victim at {effect.defended.budget:,} queries"
+    if effect.change == "lower":
+        told = f"{who} lowers {where} {change}"
+    elif effect.change == "higher":
+        told = f"{who} does not protect: it raises {where} {change}"
+    else:
+        told = f"{who} takes {where} {change}, a difference that cannot be told from zero"
+    return told + _by_answers(view, effect.defended.victim, defence)
+
+
+def _by_answers(view: View, victim: str, defence: str) -> str:
+    """Say so where the thief that uses probabilities is hurt and the one that uses labels is not."""
+    soft, hard = (view.defence_effect(victim, defence, "thief_accuracy", kind) for kind in ("soft", "hard"))
+    if soft is None or hard is None or soft.change != "lower" or hard.change == "lower":
+        return ""
+    return (
+        f": the thief with soft answers is hurt ({_moved(soft)}) but the one with hard answers is not ({_moved(hard)})"
+    )
+
+
+def _moved(effect: Pair) -> str:
+    before, after = (row.metrics["thief_accuracy"].mean for row in (effect.without, effect.defended))
+    return f"{percent(before)} → {percent(after)}"
+
+
+def _alone(view: View) -> str | None:
+    row = view.most_stolen()
+    if row is None:
+        return None
+    victim = short_name(row.victim, view.victims)
+    which = f"the {victim} victim" + ("" if len(view.victims) == 1 else f", the most stealable of {len(view.victims)},")
+    under = "" if row.defence == "none" else f" under {short_name(row.defence, view.defences)}"
+    agreement = row.metrics["agreement"]
+    return (
+        f"Stealing {which}{under} with {row.budget:,} queries gives the best attacker "
+        f"({attacker(row.attack, row.answers)}) a thief that agrees with it on {percent(agreement.mean)} of test "
+        f"images (95 % interval {percent_range(agreement)}); there is no baseline to compare it with"
+    ).replace("(95 % interval no interval)", "(no interval)")

@@ -1,0 +1,137 @@
+"""Plots as SVG text: deterministic, without pyplot, safe for colour-blind readers and for grey printers."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from art_divqat.audit.schema import Estimate
+from art_divqat.report.text import shorten
+
+# Okabe and Ito's palette, its darker colours first: distinct to every kind of colour vision, and by marker in grey.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A4F7D", "#56B4E9", "#B8860B", "#000000", "#7F7F7F")
+_MARKERS = "osD^vPX*"
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+MOST_SERIES = len(_COLOURS)
+_STYLE = {
+    "svg.hashsalt": "art-divqat",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#5b6570",
+    "axes.labelcolor": "#26323d",
+    "xtick.color": "#26323d",
+    "ytick.color": "#26323d",
+    "axes.axisbelow": True,
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """A named line of (position, estimate), positions ascending."""
+
+    name: str
+    points: tuple[tuple[float, Estimate], ...]
+
+
+def draw_curves(panels: Sequence[tuple[str, Sequence[Series]]], ylabel: str) -> str:
+    """Budget curves with 95 % bands, one panel for each attacker, over one shared scale."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        styles = {name: i % MOST_SERIES for i, name in enumerate(_names(panels))}
+        handles: dict[str, Any] = {}
+        for axis, (title, series) in zip(axes, panels, strict=True):
+            for one in series:
+                handles[one.name] = _draw_line(axis, one, styles[one.name])
+            axis.set_title(shorten(title), fontsize=9, loc="left", color="#26323d")
+            axis.set_xlabel("queries")
+            ticks = sorted({x for one in series for x, _ in one.points})
+            axis.set_xticks(ticks if len(ticks) <= 5 else [ticks[0], ticks[len(ticks) // 2], ticks[-1]])
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+            axis.margins(x=0.08)
+            axis.grid(axis="y", color="#d9dee3", linewidth=0.6)
+        axes[0].set_ylabel(ylabel)
+        axes[0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        names = [shorten(name) for name in handles]
+        figure.legend(
+            list(handles.values()), names, loc="outside lower center", ncols=min(len(names), 3), frameon=False
+        )
+
+    rows = -(-len(_names(panels)) // 3)
+    return _to_svg(draw, (2.4 + 2.9 * len(panels), 2.9 + 0.22 * rows))
+
+
+def draw_dots(rows: Sequence[tuple[str, Sequence[tuple[str, Estimate]]]], xlabel: str) -> str:
+    """Dots with 95 % whiskers: a line of the page for each name, a marker for each measurement of it."""
+    kinds = list(dict.fromkeys(kind for _, dots in rows for kind, _ in dots))
+
+    def draw(figure: Any) -> None:
+        axis = figure.subplots()
+        handles: dict[str, Any] = {}
+        for y, (_, dots) in enumerate(rows):
+            for kind, estimate in dots:
+                index = kinds.index(kind) % MOST_SERIES
+                shift = (kinds.index(kind) - (len(kinds) - 1) / 2) * 0.8 / max(len(kinds), 1) * 0.8
+                if estimate.low is not None and estimate.high is not None:
+                    axis.plot([estimate.low, estimate.high], [y + shift] * 2, color=_COLOURS[index], linewidth=1.6)
+                (handles[kind],) = axis.plot(
+                    [estimate.mean], [y + shift], _MARKERS[index], color=_COLOURS[index], markersize=6, linestyle="none"
+                )
+        axis.set_yticks(range(len(rows)), [shorten(name) for name, _ in rows])
+        axis.set_ylim(len(rows) - 0.4, -0.6)
+        axis.tick_params(axis="y", length=0)
+        axis.set_xlabel(xlabel)
+        axis.set_xlim(-0.02, 1.02)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        axis.grid(axis="x", color="#d9dee3", linewidth=0.6)
+        if len(kinds) > 1:
+            names = [shorten(kind, 48) for kind in handles]
+            figure.legend(
+                list(handles.values()), names, loc="outside lower center", ncols=min(len(names), 2), frameon=False
+            )
+
+    return _to_svg(draw, (7.6, 1.0 + len(rows) * max(0.34, 0.17 * len(kinds)) + 0.2 * (-(-len(kinds) // 2))))
+
+
+def _names(panels: Sequence[tuple[str, Sequence[Series]]]) -> list[str]:
+    return list(dict.fromkeys(one.name for _, series in panels for one in series))
+
+
+def _draw_line(axis: Any, series: Series, index: int) -> Any:
+    known = [(x, estimate) for x, estimate in series.points]
+    banded = [(x, e.low, e.high) for x, e in known if e.low is not None and e.high is not None]
+    if banded:
+        xs, lows, highs = zip(*banded, strict=True)
+        axis.fill_between(xs, lows, highs, color=_COLOURS[index], alpha=0.14, linewidth=0)
+    (line,) = axis.plot(
+        [x for x, _ in known],
+        [estimate.mean for _, estimate in known],
+        color=_COLOURS[index],
+        marker=_MARKERS[index],
+        linestyle=_DASHES[index % len(_DASHES)],
+        markersize=5,
+        linewidth=1.6,
+    )
+    return line
+
+
+def _to_svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    out = io.StringIO()
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return out.getvalue()

@@ -1,0 +1,151 @@
+"""Numbers and names as a reader meets them: one way to write a rate, a ratio, an interval and a name."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+from art_divqat.audit.schema import Estimate
+
+NONE = "–"
+
+
+def clean(text: str) -> str:
+    r"""One printable line: control characters, line breaks and lone surrogates become U+FFFD.
+
+    Names come from users; a name that turns the writing direction could make a report say the opposite.
+
+    >>> clean("a\x1b[31m\nb")
+    'a�[31m�b'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
+
+
+def shorten(text: str, length: int = 36) -> str:
+    """The text, cut in the middle where it is longer than `length`."""
+    text = clean(text)
+    if len(text) <= length:
+        return text
+    half = (length - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
+def short_name(name: str, among: Iterable[str]) -> str:
+    """The name without its parameters, where no other name in the run begins the same way.
+
+    >>> short_name("robust:epsilon=0.2", ["standard", "robust:epsilon=0.2"])
+    'robust'
+    """
+    base, colon, rest = name.partition(":")
+    if not colon or "=" not in rest or "/" in name:
+        return clean(name)
+    alike = [other for other in set(among) if other.partition(":")[0] == base]
+    return clean(base if len(alike) < 2 else name)
+
+
+def percent(rate: float | None, digits: int = 1) -> str:
+    """A fraction in percent.
+
+    >>> percent(0.7123), percent(1.0), percent(None)
+    ('71.2 %', '100 %', '–')
+    """
+    if rate is None:
+        return NONE
+    return f"{_number(100 * rate, digits)} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two rates in percentage points.
+
+    >>> points(0.031), points(-0.2)
+    ('+3.1 points', '-20.0 points')
+    """
+    return f"{100 * difference:+.1f} points"
+
+
+def ratio(value: float | None) -> str:
+    """A ratio with two decimals, with more where two would hide that it is not 1.
+
+    >>> ratio(1.138), ratio(1.003), ratio(1.0)
+    ('1.14', '1.003', '1.00')
+    """
+    if value is None:
+        return NONE
+    for digits in (2, 3, 4):
+        if round(value, digits) != 1 or value == 1:
+            return f"{value:.{digits}f}"
+    return f"{value:.2f}"
+
+
+def plain(value: float | None) -> str:
+    """A number without a unit, three significant digits.
+
+    >>> plain(0.01234), plain(1234.5), plain(0.0)
+    ('0.0123', '1,234', '0')
+    """
+    if value is None:
+        return NONE
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _number(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return "100" if float(text) == 100 and value == 100 else text
+
+
+def percent_range(estimate: Estimate) -> str:
+    """The interval of a rate, or that there is none.
+
+    >>> percent_range(Estimate(mean=0.7, low=0.68, high=0.741))
+    '68.0–74.1 %'
+    """
+    if estimate.low is None or estimate.high is None:
+        return "no interval"
+    return f"{_number(100 * estimate.low, 1)}–{_number(100 * estimate.high, 1)} %"
+
+
+def ratio_range(estimate: Estimate) -> str:
+    """The interval of a ratio; an open end is said.
+
+    >>> ratio_range(Estimate(mean=1.1, low=1.05, high=1.22))
+    '1.05–1.22'
+    >>> ratio_range(Estimate(mean=0.9, low=0.7, high=None))
+    'from 0.70, no upper end'
+    """
+    if estimate.low is None:
+        return "no interval"
+    if estimate.high is None:
+        return f"from {ratio(estimate.low)}, no upper end"
+    return f"{ratio(estimate.low)}–{ratio(estimate.high)}"
+
+
+def points_range(estimate: Estimate) -> str:
+    """The interval of a difference of rates, in percentage points."""
+    if estimate.low is None or estimate.high is None:
+        return "no interval"
+    return f"{100 * estimate.low:+.1f} to {100 * estimate.high:+.1f} points"
+
+
+def plain_range(estimate: Estimate) -> str:
+    """The interval of a number without a unit."""
+    if estimate.low is None or estimate.high is None:
+        return "no interval"
+    return f"{plain(estimate.low)}–{plain(estimate.high)}"
+
+
+def attacker(attack: str, answers: str) -> str:
+    """An attack and what it used, such as `knockoff, soft answers`."""
+    return f"{clean(attack)}, {clean(answers)} answers"
+
+
+def counted(number: int, thing: str) -> str:
+    """A number and its noun.
+
+    >>> counted(1, "seed"), counted(3, "query")
+    ('1 seed', '3 queries')
+    """
+    if number == 1:
+        return f"1 {thing}"
+    return f"{number:,} {thing[:-1]}ies" if thing.endswith("y") else f"{number:,} {thing}s"
