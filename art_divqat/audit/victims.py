@@ -68,11 +68,10 @@ def _robust(context: VictimContext, spec: Spec) -> RecipeClassifier:
         classifier,
         epsilon=float(spec.as_dict["epsilon"]),
         seed=classifier.seed,
-        epochs=context.recipe.epochs,
-        batch_size=context.recipe.batch_size,
         progress=context.progress,
     )
-    trainer.fit(context.dataset.x_train, context.dataset.y_train)
+    recipe = context.recipe
+    trainer.fit(context.dataset.x_train, context.dataset.y_train, batch_size=recipe.batch_size, nb_epochs=recipe.epochs)
     return classifier
 
 

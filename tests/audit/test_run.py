@@ -205,7 +205,7 @@ def test_a_changed_journal_is_reported(run: tuple[Path, Results], tmp_path: Path
     folder.mkdir()
     lines = (run[0] / "journal.jsonl").read_text().splitlines(keepends=True)
     record = json.loads(lines[1])
-    record["entry"]["metrics"]["agreement"] = 0.0
+    record["entry"]["metrics"]["agreement"] = 0.123
     lines[1] = json.dumps(record) + "\n"
     (folder / "journal.jsonl").write_text("".join(lines))
     with pytest.raises(UserError, match=r"Line 2 of .* is not what this program wrote"):
