@@ -1,11 +1,20 @@
-import numpy as np
-from art.defences.postprocessor.postprocessor import Postprocessor
+"""ART postprocessors that perturb the probabilities a classifier serves."""
 
+from typing import TYPE_CHECKING
 
-class Softmax(Postprocessor):
-    def __init__(self):
-        super().__init__(is_fitted=True, apply_fit=False, apply_predict=True)
+import lazy_loader as lazy
 
-    def __call__(self, preds):
-        e = np.exp(preds - preds.max(1, keepdims=True))
-        return e / e.sum(1, keepdims=True)
+if TYPE_CHECKING:
+    from ._base import ProbabilityPostprocessor as ProbabilityPostprocessor
+    from .heuristic import BudgetFit as BudgetFit
+    from .heuristic import HeuristicPerturbation as HeuristicPerturbation
+    from .softmax import Softmax as Softmax
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submod_attrs={
+        "_base": ["ProbabilityPostprocessor"],
+        "heuristic": ["BudgetFit", "HeuristicPerturbation"],
+        "softmax": ["Softmax"],
+    },
+)

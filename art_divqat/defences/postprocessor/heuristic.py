@@ -1,0 +1,264 @@
+"""The heuristic perturbation: reverse-sigmoid noise behind a gate on the top probability."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from art_divqat._validation import check_bool, check_choice, check_float
+from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
+from art_divqat.defences.postprocessor._rows import Rows, row_blocks, row_sums, row_tops, two_columns
+from art_divqat.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+VARIANTS = ("exact", "released")
+# The gate counts as closed from ν(m − β) = 88 on: α is then below 1e-38, the smallest normal float32.
+GATE_CLOSED = 88.0
+# The released code clips the odds to [1e-12, 1 − 1e-12].
+ODDS_CLIP = 1e-12
+# In float32 and float64 alike four spacings survive one rounding of the product and one of the division.
+LIFT_SPACINGS = 4
+# The range in which `fit_to_budget` looks for β: from 2 on the formula leaves the simplex and is cut off at zero.
+_FIT_RANGE = 2.0
+_FIT_STEPS = 80
+_FIT_BISECTIONS = 40
+
+
+@dataclass(frozen=True)
+class BudgetFit:
+    """What :meth:`HeuristicPerturbation.fit_to_budget` reached, measured on the answers it was given.
+
+    :param beta: the β found, now the defence's own.
+    :param l1: mean over the rows of Σ_k |ỹ_k − y_k|, in [0, 2].
+    :param label_flip_rate: share of rows whose top class changed, in [0, 1].
+    :param n_answers: how many rows it was measured on.
+    """
+
+    beta: float
+    l1: float
+    label_flip_rate: float
+    n_answers: int
+
+
+class HeuristicPerturbation(ProbabilityPostprocessor):
+    """ỹ_k = (y_k − α r_k) / Σ_j (y_j − α r_j), α = σ(ν(β − m)), r_k = β(σ(γ·logit y_k) − ½), m = max_k y_k.
+
+    The gate α is 1 when the answer is unsure (m below β) and 0 when it is confident; an answer behind a closed gate
+    (ν(m − β) > 88, α < 1e-38) is returned bit for bit. No training, no auxiliary model, one pass over the answers.
+
+    *As published*: the formula, ν = 1000, γ = 0.2 (0.1 for 100 classes) and the two variants. `exact` uses the limits
+    logit(0) = −∞ and logit(1) = ∞; `released` clips the odds y/(1 − y) to [1e-12, 1 − 1e-12] before the logarithm, so
+    that a class above ½ gets no noise. *Ours*: where β > 1 or γ > 1 takes an entry below zero it is cut off there.
+
+    `preserve_label=True` keeps the top class (the first one of a tie) by one change: with t = y − αr and c the top
+    class of y, t_c becomes max(t_c, max_{k≠c} t_k) before the division, raised by four float spacings (4.8e-7 of it
+    in float32) so that the order survives rounding. No smaller change does it: if t' keeps c on top and j is the
+    largest rival, then |t'_c − t_c| + |t_j − t'_j| ≥ t_j − t_c, which is what the raise costs; and answers whose top
+    class is safe are not touched. The top class that a thief trained on labels alone sees is then the clean one:
+    such a thief is not slowed down at all.
+
+    With many classes the renormalisation dominates and β cannot be dialled by hand: use :meth:`fit_to_budget`.
+
+    Khaled, Dhaouadi, Gohring de Magalhães and Nicolescu, ICMLA 2023, https://arxiv.org/abs/2309.01838
+
+    :param beta: threshold of the gate and magnitude of the noise, in [0, 1000]; 0 changes nothing.
+    :param gamma: sharpness of the noise, in (0, 1000].
+    :param variant: `exact` or `released`.
+    :param preserve_label: never change the top class.
+    :param input_type: see :class:`ProbabilityPostprocessor`.
+    :param nu: steepness of the gate, in (0, 1e6].
+    :raises UserError: for a parameter out of range.
+
+    >>> import numpy as np
+    >>> answers = np.array([[0.5, 0.3, 0.2], [0.98, 0.01, 0.01]], dtype=np.float32)
+    >>> HeuristicPerturbation(beta=0.9, gamma=0.2)(answers).round(3)
+    array([[0.455, 0.307, 0.238],
+           [0.98 , 0.01 , 0.01 ]], dtype=float32)
+    """
+
+    params: ClassVar[list[str]] = ["beta", "gamma", "variant", "preserve_label", "input_type", "nu"]
+
+    def __init__(
+        self,
+        beta: float = 0.5,
+        gamma: float = 0.2,
+        variant: Literal["exact", "released"] = "exact",
+        preserve_label: bool = False,
+        input_type: InputType = "auto",
+        nu: float = 1000.0,
+        apply_fit: bool = False,
+        apply_predict: bool = True,
+    ) -> None:
+        super().__init__(input_type=input_type, apply_fit=apply_fit, apply_predict=apply_predict)
+        self.beta = beta
+        self.gamma = gamma
+        self.variant = variant
+        self.preserve_label = preserve_label
+        self.nu = nu
+        self._check_params()
+
+    def _check_own(self) -> None:
+        self.beta = check_float(self, "beta", self.beta, 0, 1000)
+        self.gamma = check_float(self, "gamma", self.gamma, 0, 1000, closed="right")
+        self.nu = check_float(self, "nu", self.nu, 0, 1e6, closed="right")
+        check_choice(self, "variant", self.variant, VARIANTS)
+        check_bool(self, "preserve_label", self.preserve_label)
+
+    def _perturb(self, rows: Rows) -> Rows:
+        out = np.empty_like(rows)
+        # log 0 and a division by 1 − 1 = 0 are the limits that tanh(±∞) = ±1 expects; exp(∞) closes the gate.
+        with np.errstate(divide="ignore", over="ignore"):
+            for block in row_blocks(*rows.shape):
+                self._perturb_block(rows[block], out[block])
+        return out
+
+    def _perturb_block(self, y: Rows, out: Rows) -> None:
+        positions, tops = row_tops(y)
+        # β in the array's precision: the difference is then exact where the gate moves, and ν cannot magnify an error.
+        steps = self.nu * (tops - y.dtype.type(self.beta))
+        is_open = steps[:, 0] <= GATE_CLOSED
+        n_open = int(np.count_nonzero(is_open)) if self.beta else 0
+        if n_open == 0:
+            out[...] = y
+        elif 2 * n_open > y.shape[0]:
+            self._perturb_open(y, positions, tops, steps, out)
+            if n_open < y.shape[0]:
+                closed = ~is_open
+                out[closed] = y[closed]
+        else:
+            out[...] = y
+            part = y[is_open]
+            changed = np.empty_like(part)
+            self._perturb_open(part, positions[is_open], tops[is_open], steps[is_open], changed)
+            out[is_open] = changed
+
+    def _perturb_open(self, y: Rows, positions: Any, tops: Rows, steps: Rows, t: Rows) -> None:
+        """Write the answers of rows, most of them with an open gate, into `t`, the only buffer of that size."""
+        if tops.max() > 1:  # rows may sum to 1.001; the odds of such an entry would be negative
+            y = np.minimum(y, 1)
+        # σ(x) − ½ = ½ tanh(x/2); 1 − y is exact from ½ on, so the odds keep the precision of y, and nothing overflows.
+        np.subtract(1, y, out=t)
+        np.divide(y, t, out=t)
+        if self.variant == "released":
+            np.clip(t, ODDS_CLIP, 1 - ODDS_CLIP, out=t)
+        np.log(t, out=t)
+        t *= self.gamma / 2
+        np.tanh(t, out=t)
+        alpha = 1 / (1 + np.exp(steps))
+        # A product with one number takes a third of the time of one with a column, and the gate is often wide open.
+        t *= self.beta / 2 if alpha.min() == 1 else alpha * (self.beta / 2)
+        np.subtract(y, t, out=t)
+        if self.beta > 1 or self.gamma > 1:
+            np.maximum(t, 0, out=t)
+        if self.preserve_label:
+            self._raise_top(t, positions)
+        t /= row_sums(t)
+
+    @staticmethod
+    def _raise_top(t: Rows, positions: Any) -> None:
+        at = (np.arange(t.shape[0]), positions)
+        top = t[at]
+        t[at] = 0
+        t[at] = np.maximum(top, row_tops(t)[1][:, 0] * (1 + LIFT_SPACINGS * float(np.finfo(t.dtype).eps)))
+
+    def fit_to_budget(
+        self, probabilities: Any, *, l1: float | None = None, max_label_flips: float | None = None
+    ) -> BudgetFit:
+        """Set β from held-out answers so that the mean L1 change is `l1`, or so that few enough labels flip.
+
+        The mean L1 is continuous in β but neither monotone nor gentle (near β = 1 it can rise within 0.01 from nothing
+        to its most), so [0, 2] is scanned in steps of 1/40 and the first crossing is bisected. `l1` finds the smallest
+        β that spends the budget; `max_label_flips` the largest β up to which the rate stays within the bound, 2 where
+        it always does.
+
+        :param probabilities: answers of shape (N, C) or (N, 1) that were not used to train the victim, in the form
+            that `input_type` says.
+        :param l1: mean of Σ_k |ỹ_k − y_k| to spend, in (0, 2].
+        :param max_label_flips: highest share of changed top classes, in [0, 1].
+        :returns: what was reached on these answers.
+        :raises UserError: for no budget or two, for no answers, and for an L1 that no β in [0, 2] reaches.
+        """
+        if (l1 is None) == (max_label_flips is None):
+            raise UserError(
+                f"fit_to_budget expects exactly one of l1 and max_label_flips but got l1={l1!r} and "
+                f"max_label_flips={max_label_flips!r}."
+            )
+        rows = self.probabilities(probabilities)
+        if rows.shape[0] == 0:
+            raise UserError("fit_to_budget expects at least one answer but got an empty batch.")
+        if rows.shape[1] == 1:
+            rows = two_columns(rows)
+        probe = HeuristicPerturbation(0.0, self.gamma, self.variant, self.preserve_label, "probabilities", self.nu)
+        labels = rows.argmax(axis=1)
+
+        def measure(beta: float) -> BudgetFit:
+            probe.beta = beta
+            served = probe._perturb(rows)
+            flips = float(np.mean(served.argmax(axis=1) != labels))
+            # sums in float64: the mean of 1e5 float32 rows must not drift
+            distortion = float(np.abs(served - rows).sum(axis=1, dtype=np.float64).mean())
+            return BudgetFit(beta, distortion, flips, rows.shape[0])
+
+        if l1 is not None:
+            fit = _first_to_spend(check_float(self, "l1", l1, 0, 2, closed="right"), measure)
+        else:
+            fit = _last_within(check_float(self, "max_label_flips", max_label_flips, 0, 1), measure)
+        self.set_params(beta=fit.beta)
+        return fit
+
+    def as_module(self) -> torch.nn.Module:
+        """The same function as a `torch.nn.Module` on tensors (N, C) or (N, 1).
+
+        It agrees with this object to float32 rounding, has no state besides its parameters at the time of the call,
+        follows its input to any device, and can be scripted and exported to ONNX inside a model. It does not check
+        its input: a check has no place in an exported graph.
+        """
+        from art_divqat.defences.postprocessor._heuristic_module import HeuristicModule
+
+        return HeuristicModule(
+            beta=self.beta,
+            gamma=self.gamma,
+            nu=self.nu,
+            released=self.variant == "released",
+            preserve_label=self.preserve_label,
+            from_logits=self.input_type == "logits",
+        )
+
+
+def _first_to_spend(l1: float, measure: Any) -> BudgetFit:
+    low, best = 0.0, measure(0.0)
+    for step in range(1, _FIT_STEPS + 1):
+        high = step * _FIT_RANGE / _FIT_STEPS
+        fit: BudgetFit = measure(high)
+        best = max(best, fit, key=lambda f: f.l1)
+        if fit.l1 >= l1:
+            for _ in range(_FIT_BISECTIONS):
+                middle = measure((low + high) / 2)
+                low, high, fit = (low, middle.beta, middle) if middle.l1 >= l1 else (middle.beta, high, fit)
+            return fit
+        low = high
+    raise UserError(
+        f"An L1 budget of {l1:g} cannot be met: on these {best.n_answers} answers the most that a beta in "
+        f"[0, {_FIT_RANGE:g}] reaches is {best.l1:.4g}, at beta={best.beta:g}; ask for less or lower gamma."
+    )
+
+
+def _last_within(bound: float, measure: Any) -> BudgetFit:
+    fit: BudgetFit = measure(0.0)
+    for step in range(1, _FIT_STEPS + 1):
+        high = step * _FIT_RANGE / _FIT_STEPS
+        at_high: BudgetFit = measure(high)
+        if at_high.label_flip_rate > bound:
+            for _ in range(_FIT_BISECTIONS):
+                middle = measure((fit.beta + high) / 2)
+                if middle.label_flip_rate > bound:
+                    high = middle.beta
+                else:
+                    fit = middle
+            return fit
+        fit = at_high
+    return fit
