@@ -21,7 +21,7 @@ from art_divqat.report.evidence import (
     groups_section,
     robustness_section,
 )
-from art_divqat.report.findings import finding, leading_comparison
+from art_divqat.report.findings import caveats, finding, findings, leading_comparison
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.tables import range_text, value_text
 from art_divqat.report.text import clean, counted, percent, ratio, ratio_range, short_name
@@ -32,6 +32,7 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
     """Everything that a report on these results says."""
     thresholds = thresholds or Thresholds()
     view = View(results)
+    clauses = findings(view)
     row = view.most_stolen()
     rating, tone = thresholds.rate(row.metrics["agreement"] if row else None)
     sections = [
@@ -56,11 +57,19 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
         subtitle=f"{dataset} · {model} · {clean(results.started)} · art-divqat {version}".rstrip(),
         rating=rating,
         tone=tone,
-        finding=finding(results),
-        decider=_decider(view, thresholds),
+        finding=finding(results) if len(clauses) < 2 else f"{clauses[0]}.",
+        decider=[*_further(results, clauses), *_decider(view, thresholds)],
         tiles=_tiles(view),
         sections=[section for section in sections if section is not None],
     )
+
+
+def _further(results: Results, clauses: list[str]) -> list[str]:
+    """What the finding says after its first clause, as sentences of their own."""
+    if len(clauses) < 2:
+        return []
+    told = [text[0].upper() + text[1:] for text in caveats(results) if text]
+    return [". ".join([*clauses[1:], *told]) + "."]
 
 
 def _decider(view: View, thresholds: Thresholds) -> list[str]:
@@ -70,10 +79,10 @@ def _decider(view: View, thresholds: Thresholds) -> list[str]:
         return ["Nothing has been measured yet. Let the run finish and make the report again."]
     agreement, thief = row.metrics["agreement"], row.metrics.get("thief_accuracy")
     victim = short_name(row.victim, view.victims)
-    victim += "" if row.defence == "none" else f" behind {short_name(row.defence, view.defences)}"
+    under = "" if row.defence == "none" else f" behind {short_name(row.defence, view.defences)}"
     said = (
         f"For {counted(row.budget, 'query')} and without seeing inside the model, an attacker gets a copy that gives "
-        f"the same answer as {victim} on {percent(agreement.mean)} of unseen test images"
+        f"the same answer as the {victim} victim{under} on {percent(agreement.mean)} of unseen test images"
     )
     original = row.metrics.get("defended_accuracy") or row.metrics.get("victim_accuracy")
     if thief is not None and original is not None:
@@ -93,7 +102,8 @@ def _decider(view: View, thresholds: Thresholds) -> list[str]:
     paragraphs = [said]
     flags, gate = view.results.flags, view.results.gate
     if flags:
-        paragraphs.append(f"{counted(len(flags), 'warning')} below say what limits the trust in these numbers.")
+        says = "says" if len(flags) == 1 else "say"
+        paragraphs.append(f"{counted(len(flags), 'warning')} below {says} what limits the trust in these numbers.")
     if gate.conditions:
         failed = [c.condition for c in gate.conditions if c.failed]
         paragraphs.append(

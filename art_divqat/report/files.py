@@ -13,6 +13,7 @@ from typing import Any
 from art_divqat.audit.schema import Results
 from art_divqat.errors import UserError, unknown_name
 from art_divqat.report.html import render_html
+from art_divqat.report.machine import render_csv, render_junit, render_sarif
 from art_divqat.report.markdown import render_markdown
 from art_divqat.report.rating import Thresholds
 
@@ -41,9 +42,12 @@ def _canonical(value: Any, free: bool = False) -> Any:
 
 
 FORMATS: dict[str, Callable[[Results, Thresholds | None], str]] = {
+    "csv": lambda results, _: render_csv(results),
     "html": render_html,
     "json": lambda results, _: render_json(results),
+    "junit": render_junit,
     "md": render_markdown,
+    "sarif": render_sarif,
 }
 
 

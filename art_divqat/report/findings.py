@@ -13,18 +13,28 @@ def finding(results: Results) -> str:
     It is about the first victim that has a baseline, seen by the attacker that does best against it; about the defence
     that leaves its best attacker the least, if defences were compared; else about the victim that is stolen best.
     """
-    view = View(results)
-    clauses = [clause for clause in (_against_baseline(view), _of_defences(view)) if clause]
-    if not clauses and (alone := _alone(view)):
-        clauses = [alone]
+    clauses = findings(View(results))
     if not clauses:
         return "No cell has finished, so there is nothing to say yet."
     sentence = "; ".join([clauses[0], *(clause[0].lower() + clause[1:] for clause in clauses[1:])])
+    so_far, one_seed = caveats(results)
+    return f"{f'{so_far}: ' if so_far else ''}{sentence}{f' ({one_seed})' if one_seed else ''}."
+
+
+def caveats(results: Results) -> tuple[str, str]:
+    """What qualifies every clause: the run is not complete, there is one seed; each empty where it is not so."""
+    so_far = one_seed = ""
     if len(results.cells) < results.planned:
-        sentence = f"So far, with {len(results.cells):,} of {counted(results.planned, 'cell')} finished: {sentence}"
-    if max(row.n_seeds for row in results.summary) == 1:
-        sentence += " (one seed: how much another one would differ is not known)"
-    return f"{sentence}."
+        so_far = f"So far, with {len(results.cells):,} of {counted(results.planned, 'cell')} finished"
+    if max((row.n_seeds for row in results.summary), default=0) == 1:
+        one_seed = "one seed: how much another one would differ is not known"
+    return so_far, one_seed
+
+
+def findings(view: View) -> list[str]:
+    """The clauses of the finding, each a sentence without its full stop: the victims', then the defences'."""
+    clauses = [clause for clause in (_against_baseline(view), _of_defences(view)) if clause]
+    return clauses or [clause for clause in (_alone(view),) if clause]
 
 
 def leading_comparison(view: View, metric: str = "agreement") -> Comparison | None:

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from art_divqat.audit.schema import Estimate
 
 NONE = "–"
+_UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def clean(text: str) -> str:
-    r"""One printable line: control characters, line breaks and lone surrogates become U+FFFD.
+    r"""One printable line: control characters, line breaks, lone surrogates and U+FFFE, U+FFFF become U+FFFD.
 
     Names come from users; a name that turns the writing direction could make a report say the opposite.
 
@@ -20,7 +21,7 @@ def clean(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
+    return "".join("\ufffd" if unicodedata.category(c) in _UNPRINTABLE or c in "\ufffe\uffff" else c for c in text)
 
 
 def shorten(text: str, length: int = 36) -> str:
@@ -60,9 +61,9 @@ def points(difference: float) -> str:
     """A difference of two rates in percentage points.
 
     >>> points(0.031), points(-0.2)
-    ('+3.1 points', '-20.0 points')
+    ('+3.1 points', '−20.0 points')
     """
-    return f"{100 * difference:+.1f} points"
+    return f"{_signed(difference)} points"
 
 
 def ratio(value: float | None) -> str:
@@ -88,6 +89,10 @@ def plain(value: float | None) -> str:
     if value is None:
         return NONE
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _signed(difference: float) -> str:
+    return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def _number(value: float, digits: int) -> str:
@@ -125,7 +130,7 @@ def points_range(estimate: Estimate) -> str:
     """The interval of a difference of rates, in percentage points."""
     if estimate.low is None or estimate.high is None:
         return "no interval"
-    return f"{100 * estimate.low:+.1f} to {100 * estimate.high:+.1f} points"
+    return f"{_signed(estimate.low)} to {_signed(estimate.high)} points"
 
 
 def plain_range(estimate: Estimate) -> str:
