@@ -94,10 +94,10 @@ def draw_dots(rows: Sequence[tuple[str, Sequence[tuple[str, Estimate]]]], xlabel
         if len(kinds) > 1:
             names = [shorten(kind, 48) for kind in handles]
             figure.legend(
-                list(handles.values()), names, loc="outside lower center", ncols=min(len(names), 2), frameon=False
+                list(handles.values()), names, loc="outside lower center", ncols=min(len(names), 3), frameon=False
             )
 
-    return _to_svg(draw, (7.6, 1.0 + len(rows) * max(0.34, 0.17 * len(kinds)) + 0.2 * (-(-len(kinds) // 2))))
+    return _to_svg(draw, (7.6, 1.0 + len(rows) * max(0.3, 0.13 * len(kinds)) + 0.2 * (-(-len(kinds) // 3))))
 
 
 def _names(panels: Sequence[tuple[str, Sequence[Series]]]) -> list[str]:

@@ -142,6 +142,8 @@ def _compare(summary: list[SummaryRow], baseline: str, seeds: int) -> list[Compa
                 comparison("ratio", metric, Estimate(mean=ratio, low=ratio - 0.03, high=ratio + 0.03), **where)
             )
         for metric in ("thief_robust_accuracy", "transfer_robust_accuracy"):
+            if metric not in row.metrics:
+                continue
             gap = row.metrics[metric].mean - other.metrics[metric].mean
             low, high = (None, None) if seeds == 1 else (gap - 0.2, gap + 0.2)
             found.append(comparison("difference", metric, Estimate(mean=gap, low=low, high=high), **where))

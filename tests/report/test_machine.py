@@ -150,3 +150,9 @@ def test_hostile_names_stay_names(name: str) -> None:
 def test_every_format_renders_nothing_and_something_and_always_the_same(format: str) -> None:
     for results in (make_results(victims=(), baseline=None, planned=3), audited()):
         assert render(results, format) == render(results, format) != ""
+
+
+def test_the_published_schema_accepts_it() -> None:
+    model = pytest.importorskip("pydantic_sarif.model", reason="pydantic-sarif, made from the schema, is not installed")
+    for results in (audited(), hostile("[x](0) {0}"), make_results(victims=(), baseline=None, planned=3)):
+        model.StaticAnalysisResultsFormatSarifVersion210JsonSchema.model_validate_json(render(results, "sarif"))
