@@ -105,14 +105,21 @@ def test_preserve_label_changes_the_top_entry_only_and_only_as_much_as_it_must(
         (0.5, [0.21, 0.2, 0.2, 0.2, 0.19, 0.0], [0.22, 0.2, 0.2, 0.2, 0.18, 0.0]),
         (0.9, [0.43, 0.3, 0.27, 0.0], [0.44, 0.3, 0.26, 0.0]),
         (1.0, [0.49, 0.3, 0.21, 0.0], [0.5, 0.3, 0.2, 0.0]),
-        (1.5, [0.74, 0.26, 0.0], [0.75, 0.25, 0.0]),
     ],
 )
 def test_plain_form_flips_labels_where_the_theory_says(beta: float, flipped: list[float], kept: list[float]) -> None:
-    """A class of probability 0 overtakes the top one where m < β σ(γ logit m): m below .216, .435, .495, .744."""
+    """A class of probability 0 overtakes the top one where m < β σ(γ logit m): for m below .216, .438 and .5."""
     post = HeuristicPerturbation(beta, 0.2)
     assert post(np.array([flipped])).argmax() != 0
     assert post(np.array([kept])).argmax() == 0
+
+
+def test_above_one_the_exact_form_can_flip_any_answer_and_the_released_form_those_below_three_quarters() -> None:
+    exact, released = (HeuristicPerturbation(1.5, 0.2, variant=variant) for variant in VARIANTS)
+    for m, overtaken in ((0.74, True), (0.75, False), (0.99, False)):
+        y = np.array([[m, 1 - m, 0.0]])
+        assert exact(y).argmax() == 2
+        assert (released(y).argmax() != 0) == overtaken
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
