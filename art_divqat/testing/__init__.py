@@ -1,1 +1,14 @@
-"""Conformance checks that third parties run on their own defences, attacks and victims."""
+"""Public conformance checks that third parties can run on their own defences, attacks and victims."""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader as lazy
+
+if TYPE_CHECKING:
+    from .postprocessors import POSTPROCESSOR_CHECKS as POSTPROCESSOR_CHECKS
+    from .postprocessors import check_postprocessor as check_postprocessor
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submod_attrs={"postprocessors": ["POSTPROCESSOR_CHECKS", "check_postprocessor"]},
+)

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 from art.defences.postprocessor.postprocessor import Postprocessor
 
-from art_divqat._validation import check_bool, check_choice
+from art_divqat._rng import numpy_generator
+from art_divqat._validation import check_bool, check_choice, check_int
 from art_divqat.defences.postprocessor._rows import (
     Rows,
     check_finite,
@@ -110,3 +111,25 @@ class ProbabilityPostprocessor(Postprocessor, abc.ABC):
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.params)
         return f"{type(self).__name__}({arguments})"
+
+
+class SeededPostprocessor(ProbabilityPostprocessor, abc.ABC):
+    """A postprocessor that draws, from its own generator: two calls on one object give different answers.
+
+    :param seed: an int of at least 0; the same seed gives the same answers to the same calls.
+    """
+
+    def __init__(
+        self, *, seed: int, input_type: InputType = "auto", apply_fit: bool = False, apply_predict: bool = True
+    ) -> None:
+        super().__init__(input_type=input_type, apply_fit=apply_fit, apply_predict=apply_predict)
+        self.seed = seed
+        self._seeded_with: int | None = None
+
+    def _check_params(self) -> None:
+        self.seed = check_int(self, "seed", self.seed, 0)
+        super()._check_params()
+        # Only a new seed starts the stream again: changing another parameter must not repeat the draws.
+        if self.seed != self._seeded_with:
+            self._generator: np.random.Generator = numpy_generator(self.seed, type(self).__name__)
+            self._seeded_with = self.seed

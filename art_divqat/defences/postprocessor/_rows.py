@@ -115,7 +115,42 @@ def softmax_rows(logits: Rows) -> Rows:
         return out
     for block in row_blocks(*logits.shape):
         part = out[block]
-        np.subtract(logits[block], row_tops(logits[block])[1], out=part)
+        with np.errstate(over="ignore"):  # exp(−∞) = 0 is right for logits further apart than the largest float
+            np.subtract(logits[block], row_tops(logits[block])[1], out=part)
         np.exp(part, out=part)
         part /= row_sums(part)
     return out
+
+
+def scaled_logit_tanh(rows: Rows, gamma: float, out: Rows, clip_odds: float | None = None) -> None:
+    """tanh(γ/2 · logit y) = 2σ(γ·logit y) − 1 into `out`, with the limits ∓1 at y = 0 and y = 1.
+
+    1 − y is exact from ½ on, so the odds keep the precision of y, and no step of it overflows: log 0 = −∞ and y/0 = ∞
+    are the limits that tanh expects. `clip_odds` = c keeps the odds in [c, 1 − c].
+    """
+    with np.errstate(divide="ignore"):
+        np.subtract(1, rows, out=out)
+        np.divide(rows, out, out=out)
+        if clip_odds is not None:
+            np.clip(out, clip_odds, 1 - clip_odds, out=out)
+        np.log(out, out=out)
+    out *= gamma / 2
+    np.tanh(out, out=out)
+
+
+def one_hot(positions: npt.NDArray[np.intp], like: Rows) -> Rows:
+    """Rows of the shape and precision of `like` with a one at each position."""
+    out = np.zeros_like(like)
+    out[np.arange(out.shape[0]), positions] = 1
+    return out
+
+
+def normalised(rows: Rows, fallback: Rows) -> Rows:
+    """Divide the rows by their sums, in place; rows that sum to zero are replaced by those of `fallback`."""
+    sums = row_sums(rows)
+    empty = sums[:, 0] <= 0
+    if empty.any():
+        rows[empty] = fallback[empty]
+        sums[empty] = row_sums(fallback[empty])
+    rows /= sums
+    return rows

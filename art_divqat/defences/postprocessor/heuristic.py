@@ -9,7 +9,7 @@ import numpy as np
 
 from art_divqat._validation import check_bool, check_choice, check_float
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
-from art_divqat.defences.postprocessor._rows import Rows, row_blocks, row_sums, row_tops, two_columns
+from art_divqat.defences.postprocessor._rows import Rows, row_blocks, row_sums, row_tops, scaled_logit_tanh, two_columns
 from art_divqat.errors import UserError
 
 if TYPE_CHECKING:
@@ -110,8 +110,7 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
 
     def _perturb(self, rows: Rows) -> Rows:
         out = np.empty_like(rows)
-        # log 0 and a division by 1 − 1 = 0 are the limits that tanh(±∞) = ±1 expects; exp(∞) closes the gate.
-        with np.errstate(divide="ignore", over="ignore"):
+        with np.errstate(over="ignore"):  # exp(∞) closes the gate
             for block in row_blocks(*rows.shape):
                 self._perturb_block(rows[block], out[block])
         return out
@@ -140,14 +139,7 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
         """Write the answers of rows, most of them with an open gate, into `t`, the only buffer of that size."""
         if tops.max() > 1:  # rows may sum to 1.001; the odds of such an entry would be negative
             y = np.minimum(y, 1)
-        # σ(x) − ½ = ½ tanh(x/2); 1 − y is exact from ½ on, so the odds keep the precision of y, and nothing overflows.
-        np.subtract(1, y, out=t)
-        np.divide(y, t, out=t)
-        if self.variant == "released":
-            np.clip(t, ODDS_CLIP, 1 - ODDS_CLIP, out=t)
-        np.log(t, out=t)
-        t *= self.gamma / 2
-        np.tanh(t, out=t)
+        scaled_logit_tanh(y, self.gamma, t, ODDS_CLIP if self.variant == "released" else None)
         alpha = 1 / (1 + np.exp(steps))
         # A product with one number takes a third of the time of one with a column, and the gate is often wide open.
         t *= self.beta / 2 if alpha.min() == 1 else alpha * (self.beta / 2)

@@ -1,0 +1,35 @@
+"""Labels only."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
+from art_divqat.defences.postprocessor._rows import Rows, one_hot
+
+
+class ClassLabels(ProbabilityPostprocessor):
+    """ỹ = e_c with c = argmax_k y_k: the answer is the label and nothing else.
+
+    ART's class of this name writes a one into the column of every label of the batch, so two rows already get two
+    ones each; this one labels each row by itself. A tie goes to the first class; a column p becomes 1 where p > ½.
+
+    >>> import numpy as np
+    >>> ClassLabels()(np.array([[0.6, 0.4], [0.1, 0.9]]))
+    array([[1., 0.],
+           [0., 1.]])
+    """
+
+    params: ClassVar[list[str]] = ["input_type"]
+
+    def __init__(self, input_type: InputType = "auto", apply_fit: bool = False, apply_predict: bool = True) -> None:
+        super().__init__(input_type=input_type, apply_fit=apply_fit, apply_predict=apply_predict)
+        self._check_params()
+
+    def _check_own(self) -> None:
+        pass
+
+    def _perturb(self, rows: Rows) -> Rows:
+        return one_hot(np.argmax(rows, axis=1), rows)

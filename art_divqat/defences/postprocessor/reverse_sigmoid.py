@@ -1,0 +1,59 @@
+"""The reverse sigmoid, without a gate."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from art_divqat._validation import check_float
+from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
+from art_divqat.defences.postprocessor._rows import Rows, row_blocks, row_sums, scaled_logit_tanh
+
+
+class ReverseSigmoid(ProbabilityPostprocessor):
+    """ỹ_k ∝ max(0, y_k − β(σ(γ·logit y_k) − ½)).
+
+    The formula of ART's class, with the limits at 0 and 1 in place of a clip to 1e-9 (which float32 cannot hold at 1),
+    and with logits refused instead of clipped to [0, 1] without a word.
+
+    Lee, Edwards, Molloy and Su, 2019, https://arxiv.org/abs/1806.00054
+
+    :param beta: magnitude, in (0, 1000].
+    :param gamma: sharpness, in (0, 1000].
+    :raises UserError: for a parameter out of range.
+
+    >>> import numpy as np
+    >>> ReverseSigmoid(beta=0.5, gamma=0.2)(np.array([[0.7, 0.2, 0.1]])).round(3)
+    array([[0.636, 0.22 , 0.144]])
+    """
+
+    params: ClassVar[list[str]] = ["beta", "gamma", "input_type"]
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        gamma: float = 0.1,
+        input_type: InputType = "auto",
+        apply_fit: bool = False,
+        apply_predict: bool = True,
+    ) -> None:
+        super().__init__(input_type=input_type, apply_fit=apply_fit, apply_predict=apply_predict)
+        self.beta = beta
+        self.gamma = gamma
+        self._check_params()
+
+    def _check_own(self) -> None:
+        self.beta = check_float(self, "beta", self.beta, 0, 1000, closed="right")
+        self.gamma = check_float(self, "gamma", self.gamma, 0, 1000, closed="right")
+
+    def _perturb(self, rows: Rows) -> Rows:
+        out = np.empty_like(rows)
+        for block in row_blocks(*rows.shape):
+            y, t = np.minimum(rows[block], 1), out[block]
+            scaled_logit_tanh(y, self.gamma, t)
+            t *= self.beta / 2
+            np.subtract(y, t, out=t)
+            np.maximum(t, 0, out=t)
+            t /= row_sums(t)
+        return out
