@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from art_divqat.attacks.evasion.ball import default_step_size as default_step_size
     from art_divqat.attacks.evasion.ball import linf_bounds as linf_bounds
     from art_divqat.attacks.evasion.ball import project as project
-    from art_divqat.attacks.evasion.crafting import ATTACKS as ATTACKS
-    from art_divqat.attacks.evasion.crafting import craft as craft
-    from art_divqat.attacks.evasion.crafting import gradient_norms as gradient_norms
     from art_divqat.attacks.evasion.combining import craft_worst_case as craft_worst_case
     from art_divqat.attacks.evasion.combining import robustness_curve as robustness_curve
     from art_divqat.attacks.evasion.combining import worst_case as worst_case
+    from art_divqat.attacks.evasion.crafting import ATTACKS as ATTACKS
+    from art_divqat.attacks.evasion.crafting import craft as craft
+    from art_divqat.attacks.evasion.crafting import gradient_norms as gradient_norms

@@ -23,6 +23,7 @@ ATTACKS: dict[str, str] = {
     "square": "random search on the scores, no gradients (Andriushchenko et al., ECCV 2020); torchattacks'",
 }
 _DEFAULT_STEPS = {"fgsm": 1, "pgd": 20, "autoattack": 100, "square": 1000}
+_AUTOATTACK_STEPS = 100
 ProgressCallback = Callable[[int, int], None]
 
 
@@ -54,7 +55,8 @@ def craft(
     :param y: true class ids (N,), or one-hot rows (N, classes). Predicted labels would count natural errors as robust.
     :param attack: `fgsm`, `pgd`, `autoattack` or `square`.
     :param epsilon: radius in [0, 1]; 0 returns a copy.
-    :param steps: of `pgd` (20), or queries of `square` (1000); `fgsm` takes one and `autoattack` its own.
+    :param steps: of `pgd` (20), or queries of `square` (1000); `fgsm` takes one and `autoattack` always its published
+        100 (and 5000 queries).
     :param step_size: of `pgd`, in units of pixels; by default min(ε, 2.5 ε / steps).
     :param restarts: random starts of `pgd`; the worst counts.
     :param early_stop: leave a `pgd` example at the first point that fools the network. The examples that fool it are
@@ -168,7 +170,12 @@ def _torchattacks(view: Target, attack: str, epsilon: float, steps: int, classes
         return torchattacks.Square(view, norm="Linf", eps=epsilon, n_queries=steps, seed=seed)
     # AutoAttack's standard version targets nine classes, whatever the number of classes; its own default seed is the
     # clock's.
-    return torchattacks.AutoAttack(view, norm="Linf", eps=epsilon, n_classes=min(classes, 10), seed=seed)
+    ensemble = torchattacks.AutoAttack(view, norm="Linf", eps=epsilon, n_classes=min(classes, 10), seed=seed)
+    for part in ensemble._autoattack.attacks:
+        if hasattr(part, "steps"):
+            # torchattacks leaves its own default of 10 here; the published ensemble takes 100
+            part.steps = _AUTOATTACK_STEPS
+    return ensemble
 
 
 def _check_target(view: Target, x: NDArray[np.float32], attack: str) -> int:

@@ -71,7 +71,7 @@ def test_bounds_are_exact_and_tight(epsilon: float, pixels: list[float]) -> None
 @pytest.mark.parametrize("attack", ["fgsm", "pgd", "autoattack", "square"])
 def test_examples_stay_in_the_ball_and_fool(classifier: RecipeClassifier, held_out: Data, attack: str) -> None:
     x, y = held_out
-    x, y = x[:16], y[:16]
+    x, y = x[:12], y[:12]
     before = x.copy()
     steps = 60 if attack == "square" else None
     crafted = craft(classifier, x, y, attack=attack, epsilon=0.2, steps=steps, seed=1)
@@ -87,25 +87,24 @@ def test_examples_stay_in_the_ball_and_fool(classifier: RecipeClassifier, held_o
 @pytest.mark.parametrize("attack", ["pgd", "autoattack", "square"])
 def test_one_seed_one_answer_and_no_trace(classifier: RecipeClassifier, held_out: Data, attack: str) -> None:
     x, y = held_out[0][:6], held_out[1][:6]
+    epsilon = 0.5 if attack == "autoattack" else 0.15  # so large that its first part is enough: it is slow
     network = classifier.model
     network.train()
     network.features[0][1].eval()  # a frozen batch norm, which torchattacks would wake
     modes = [module.training for module in network.modules()]
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     states = np.random.get_state()[1].copy(), torch.get_rng_state().clone(), random.getstate()
-    first = craft(network, x, y, attack=attack, epsilon=0.15, steps=30, seed=3)
+    first = craft(network, x, y, attack=attack, epsilon=epsilon, steps=30, seed=3)
     torch.rand(5)
-    again = craft(network, x, y, attack=attack, epsilon=0.15, steps=30, seed=3)
-    other = craft(network, x, y, attack=attack, epsilon=0.15, steps=30, seed=4)
+    again = craft(network, x, y, attack=attack, epsilon=epsilon, steps=30, seed=3)
+    other = craft(network, x, y, attack=attack, epsilon=epsilon, steps=30, seed=4)
     assert np.array_equal(first, again)
-    assert not np.array_equal(first, other) or attack == "autoattack"
+    assert not np.array_equal(first, other)
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
-    assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters()) or (
-        all(parameter.requires_grad for parameter in network.parameters())
-    )
+    assert all(parameter.requires_grad for parameter in network.parameters())
     torch.set_rng_state(states[1])
-    craft(network, x, y, attack=attack, epsilon=0.15, steps=5, seed=3)
+    craft(network, x, y, attack=attack, epsilon=epsilon, steps=5, seed=3)
     assert np.array_equal(np.random.get_state()[1], states[0])
     assert torch.equal(torch.get_rng_state(), states[1])
     assert random.getstate() == states[2]
@@ -304,11 +303,11 @@ def test_bad_input_is_one_sentence(classifier: RecipeClassifier, held_out: Data)
     x, y = held_out[0][:4], held_out[1][:4]
     three = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     bad = [
-        (dict(epsilon=8), "8 / 255"),
-        (dict(epsilon=-0.1), r"\[0, 1\]"),
-        (dict(epsilon=True), "'epsilon'"),
-        (dict(epsilon=0.05, steps=4, step_size=2 / 255), "never the edge of the ball"),
-        (dict(epsilon=0.1, attack="psd"), "'attack'"),
+        ({"epsilon": 8}, "8 / 255"),
+        ({"epsilon": -0.1}, r"\[0, 1\]"),
+        ({"epsilon": True}, "'epsilon'"),
+        ({"epsilon": 0.05, "steps": 4, "step_size": 2 / 255}, "never the edge of the ball"),
+        ({"epsilon": 0.1, "attack": "psd"}, "'attack'"),
     ]
     for arguments, message in bad:
         with pytest.raises(UserError, match=message):
