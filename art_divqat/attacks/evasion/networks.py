@@ -1,0 +1,116 @@
+"""What an attack sees of its target: logits of a module, an ART classifier, or a `predict` function."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from art_divqat.errors import UserError
+
+LogitFunction = Callable[[Tensor], Tensor]
+
+
+def differentiable_preprocessing(classifier: Any) -> LogitFunction | None:
+    """What an ART classifier does to images before its network, as a torch function; None if it does nothing.
+
+    :raises UserError: for a preprocessor that has no torch form.
+    """
+    from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
+
+    operations = list(getattr(classifier, "preprocessing_operations", None) or [])
+    for operation in operations:
+        if not isinstance(operation, PreprocessorPyTorch):
+            raise UserError(
+                f"{type(operation).__name__} before the network cannot be differentiated through. Give the network "
+                "itself, or use attack='square' on the classifier's predict."
+            )
+    if not operations:
+        return None
+
+    def preprocess(x: Tensor) -> Tensor:
+        for operation in operations:
+            x, _ = operation.forward(x, None)
+        return x
+
+    return preprocess
+
+
+class Target:
+    """The few attributes of a module that torchattacks uses, around any network, so that the network stays as it was.
+
+    torchattacks asks the parameters for the device (an int8 module has none), calls `eval()` (exported modules refuse)
+    and afterwards `train()`, which would wake batch norms that were frozen. None of these reach the network here.
+    """
+
+    training = False
+
+    def __init__(self, target: Any, device: str | torch.device | None, *, gradients: bool) -> None:
+        network = target
+        self._preprocess: LogitFunction | None = None
+        if not isinstance(target, nn.Module) and hasattr(target, "model"):
+            twin = getattr(target, "twin", None)
+            network = twin if gradients and isinstance(twin, nn.Module) else target.model
+            self._preprocess = differentiable_preprocessing(target)
+        self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
+        if self.network is None and not callable(network):
+            raise UserError(
+                f"An attack needs a torch module, an ART PyTorch classifier or a predict function. "
+                f"Got {type(target).__name__}."
+            )
+        if self.network is None and gradients:
+            raise UserError(
+                "A predict function gives no gradients. Of the attacks only 'square' works on it; for the others give "
+                "the network, or craft on a surrogate and transfer."
+            )
+        self._function: Callable[[Any], Any] = network
+        if device is None:
+            first = next(self.network.parameters(), None) if self.network is not None else None
+            device = first.device if first is not None else torch.device("cpu")
+        self.device = torch.device(device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.network is None:
+            answers: NDArray[Any] = np.asarray(self._function(x.detach().cpu().numpy()), dtype=np.float32)
+            return torch.from_numpy(answers.copy()).to(self.device)
+        return self.network(x if self._preprocess is None else self._preprocess(x))
+
+    def eval(self) -> Target:
+        """Nothing: :meth:`attacked` has done it."""
+        return self
+
+    def train(self, mode: bool = True) -> Target:
+        """Nothing: an attack never trains."""
+        del mode
+        return self
+
+    def parameters(self) -> Iterator[Tensor]:
+        """One tensor on the device of the attack."""
+        return iter([torch.zeros((), device=self.device)])
+
+    @contextlib.contextmanager
+    def attacked(self) -> Iterator[None]:
+        """Evaluation mode and frozen parameters inside; every module's mode and every flag as before afterwards.
+
+        Frozen, because torchattacks' FAB calls `backward()` and would leave gradients in the parameters.
+        """
+        modules = list(self.network.modules()) if self.network is not None else []
+        modes = [module.training for module in modules]
+        parameters = list(self.network.parameters()) if self.network is not None else []
+        flags = [parameter.requires_grad for parameter in parameters]
+        try:
+            for module in modules:
+                module.training = False
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for module, mode in zip(modules, modes, strict=True):
+                module.training = mode
+            for parameter, flag in zip(parameters, flags, strict=True):
+                parameter.requires_grad_(flag)

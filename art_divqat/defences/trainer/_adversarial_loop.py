@@ -1,0 +1,266 @@
+"""min over θ of the mean over images of max over |x' − x| ≤ ε of the loss: one loop for every robust trainer.
+
+A method says how it perturbs a batch and which loss it takes on the result; everything else is here, once: batches that
+never leave the device, the classifier's own optimiser and schedule, model selection, history, progress, one seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from art.defences.trainer.trainer import Trainer
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from art_divqat._rng import derive_seed, isolated_random_state
+from art_divqat._validation import check_float, check_int
+from art_divqat.attacks.evasion.ball import check_epsilon, check_steps
+from art_divqat.attacks.evasion.crafting import check_images, check_labels
+from art_divqat.attacks.evasion.networks import LogitFunction, differentiable_preprocessing
+from art_divqat.errors import UserError
+from art_divqat.estimators.recipe import batches
+
+ProgressCallback = Callable[[int, int], None]
+Batches = Iterator[tuple[Tensor, Tensor]]
+
+
+class AdversarialLoop(Trainer):  # type: ignore[misc]
+    """The common part of the robust trainers; a subclass gives :meth:`_perturb` and :meth:`_loss`.
+
+    :param classifier: an ART `PyTorchClassifier` with an optimiser; trained in place. A `RecipeClassifier` keeps its
+        learning-rate schedule.
+    :param epsilon: L∞ radius in (0, 1]; images are in [0, 1].
+    :param nb_epochs: passes over the images.
+    :param batch_size: images a step.
+    :param max_iter: inner steps of the attack.
+    :param eps_step: size of one inner step; by default min(ε, 2.5 ε / max_iter).
+    :param warm_up: fraction of the run over which the radius grows from 0 to ε; in [0, 1].
+    :param seed: decides shuffling, starts and dropout; the global random state is left alone.
+    :param progress: called with (steps done, steps) after each step.
+    :raises UserError: for a parameter out of range, such as an ε in 0–255 units, or a classifier that cannot train.
+    """
+
+    def __init__(
+        self,
+        classifier: Any,
+        *,
+        epsilon: float,
+        nb_epochs: int = 20,
+        batch_size: int = 64,
+        max_iter: int = 7,
+        eps_step: float | None = None,
+        warm_up: float = 0.0,
+        seed: int = 0,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        super().__init__(classifier)
+        self.epsilon = check_epsilon(self, epsilon, zero=False)
+        self.nb_epochs = check_int(self, "nb_epochs", nb_epochs, 1)
+        self.batch_size = check_int(self, "batch_size", batch_size, 1)
+        self.max_iter = check_int(self, "max_iter", max_iter, 1)
+        self.eps_step = check_steps(self, self.epsilon, max_iter, eps_step)
+        self.warm_up = check_float(self, "warm_up", warm_up, 0, 1)
+        self.seed = check_int(self, "seed", seed)
+        self.progress = progress
+        self.history: list[dict[str, float]] = []
+        self._fraction_done = 0.0
+        network, optimizer = getattr(classifier, "model", None), getattr(classifier, "optimizer", None)
+        if not isinstance(network, nn.Module) or not isinstance(optimizer, torch.optim.Optimizer):
+            raise UserError(f"{type(self).__name__} needs an ART PyTorchClassifier with an optimiser.")
+        if not isinstance(classifier.loss, nn.CrossEntropyLoss):
+            raise UserError(f"{type(self).__name__} needs a classifier whose loss is torch.nn.CrossEntropyLoss.")
+        self._network: nn.Module = network
+        self._optimizer = optimizer
+        self._device: torch.device = classifier.device
+        preprocess = differentiable_preprocessing(classifier)
+        self._logits: LogitFunction = network if preprocess is None else lambda x: network(preprocess(x))
+        self._generator = torch.Generator(self._device)
+
+    def fit(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        validation_data: tuple[NDArray[Any], NDArray[Any]] | None = None,
+        batch_size: int | None = None,
+        nb_epochs: int | None = None,
+        scheduler: Any = None,
+        verbose: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Train the classifier in place; `history` then has the losses, and the accuracies on validation data.
+
+        :param x: images in [0, 1] of shape (N, C, H, W).
+        :param y: class ids (N,) or one-hot rows.
+        :param validation_data: images and labels. If given, the weights of the epoch with the highest robust accuracy
+            on them (PGD, ten steps) are kept.
+        :param batch_size: instead of the trainer's.
+        :param nb_epochs: instead of the trainer's.
+        :param scheduler: anything with a `step()`, called after every epoch; a recipe's schedule then rests.
+        :param verbose: accepted for ART's sake; use `progress`.
+        :raises UserError: for bad images or labels, an unknown argument, or a loss that is not finite.
+        """
+        del verbose
+        self._check_arguments(kwargs, scheduler)
+        images, labels = self._to_device(x, y)
+        self._fit(
+            images, labels, validation_data, batch_size or self.batch_size, nb_epochs or self.nb_epochs, scheduler
+        )
+
+    def fit_generator(
+        self,
+        generator: Any,
+        nb_epochs: int | None = None,
+        validation_data: tuple[NDArray[Any], NDArray[Any]] | None = None,
+        scheduler: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train on an ART `DataGenerator`, whose `size` and `batch_size` say how many batches an epoch has.
+
+        :raises UserError: as :meth:`fit`, or for a generator of unknown size.
+        """
+        self._check_arguments(kwargs, scheduler)
+        if generator.size is None:
+            raise UserError(f"{type(self).__name__} needs a generator of known size.")
+        count = math.ceil(generator.size / generator.batch_size)
+        epochs = nb_epochs or self.nb_epochs
+
+        def epoch() -> Batches:
+            return (self._to_device(*generator.get_batch()) for _ in range(count))
+
+        self._run(epoch, count, epochs, self._validation(validation_data), scheduler)
+
+    def predict(self, x: NDArray[Any], **kwargs: Any) -> NDArray[Any]:
+        """The classifier's answers."""
+        return self._classifier.predict(x, **kwargs)
+
+    def _perturb(self, images: Tensor, labels: Tensor, radius: float) -> Tensor:
+        """Perturbed images for one batch; the network is in evaluation mode."""
+        raise NotImplementedError
+
+    def _loss(self, images: Tensor, perturbed: Tensor, labels: Tensor) -> Tensor:
+        """The loss to descend on; the network is in training mode."""
+        del images
+        return nn.functional.cross_entropy(self._logits(perturbed), labels)
+
+    def _update(self, images: Tensor, perturbed: Tensor, labels: Tensor) -> Tensor:
+        """One step of the optimiser; returns the loss."""
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(images, perturbed, labels)
+        loss.backward()
+        self._optimizer.step()
+        return loss.detach()
+
+    def _ascend(self, start: Tensor, images: Tensor, objective: Callable[[Tensor], Tensor], radius: float) -> Tensor:
+        """`max_iter` signed gradient steps on `objective`, back into the ball and [0, 1] after each."""
+        low, high = (images - radius).clamp_(0, 1), (images + radius).clamp_(0, 1)
+        size, point = self.eps_step * radius / self.epsilon, start
+        for _ in range(self.max_iter):
+            point.requires_grad_(True)
+            (gradient,) = torch.autograd.grad(objective(point), point)
+            point = torch.minimum(torch.maximum(point.detach().add_(gradient.sign_(), alpha=size), low), high)
+        return point
+
+    def _uniform_start(self, images: Tensor, radius: float) -> Tensor:
+        noise = torch.rand(images.shape, generator=self._generator, device=images.device)
+        return noise.mul_(2 * radius).sub_(radius).add_(images).clamp_(0, 1)
+
+    def _fit(
+        self, images: Tensor, labels: Tensor, validation_data: Any, batch_size: int, epochs: int, scheduler: Any
+    ) -> None:
+        count = len(batches(torch.arange(len(images)), batch_size))
+        epoch = self._shuffled(images, labels, batch_size)
+        self._run(epoch, count, epochs, self._validation(validation_data), scheduler)
+
+    def _shuffled(self, images: Tensor, labels: Tensor, batch_size: int) -> Callable[[], Batches]:
+        shuffle = torch.Generator().manual_seed(derive_seed("robust-shuffle", self.seed))
+
+        def epoch() -> Batches:
+            order = torch.randperm(len(images), generator=shuffle).to(self._device)
+            return ((images[rows], labels[rows]) for rows in batches(order, batch_size))
+
+        return epoch
+
+    def _run(
+        self,
+        epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+        count: int,
+        epochs: int,
+        validation: tuple[Tensor, Tensor] | None,
+        scheduler: Any,
+        offset: int = 0,
+    ) -> None:
+        """Train for `epochs` epochs of `count` batches; `offset` steps of the progress were taken before."""
+        recipe = getattr(self._classifier, "recipe", None) if scheduler is None else None
+        done, total, best, kept = 0, count * epochs, -1.0, None
+        self._generator.manual_seed(derive_seed("robust-starts", self.seed))
+        with isolated_random_state("robust-fit", self.seed):
+            for _ in range(epochs):
+                summed, seen = torch.zeros((), device=self._device), 0
+                for images, labels in epoch():
+                    if recipe is not None:
+                        for group in self._optimizer.param_groups:
+                            group["lr"] = recipe.learning_rate_at(done / total)
+                    self._fraction_done = done / total
+                    radius = self.epsilon * min(1.0, (done + 1) / (self.warm_up * total + 1e-9))
+                    self._network.eval()
+                    perturbed = self._perturb(images, labels, radius)
+                    self._network.train()
+                    summed += self._update(images, perturbed, labels) * len(images)
+                    seen, done = seen + len(images), done + 1
+                    if self.progress is not None:
+                        self.progress(offset + done, offset + total)
+                if scheduler is not None:
+                    scheduler.step()
+                self._network.eval()
+                self.history.append({"epoch": len(self.history) + 1, "loss": float(summed) / max(seen, 1)})
+                if not math.isfinite(self.history[-1]["loss"]):
+                    raise UserError(f"Training diverged after {done} steps: lower the learning rate or ε.")
+                if validation is not None:
+                    clean, robust = self._validate(*validation)
+                    self.history[-1] |= {"validation_accuracy": clean, "validation_robust_accuracy": robust}
+                    if robust > best:
+                        best, kept = robust, {k: v.detach().clone() for k, v in self._network.state_dict().items()}
+        if kept is not None:
+            self._network.load_state_dict(kept)
+
+    def _validate(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
+        """Clean accuracy, and accuracy under PGD from one random start, of ten steps."""
+        from art_divqat.attacks.evasion import craft
+
+        x, y = images.cpu().numpy(), labels.cpu().numpy()
+        crafted = craft(
+            self._classifier,
+            x,
+            y,
+            epsilon=self.epsilon,
+            steps=10,
+            seed=derive_seed("robust-validation", self.seed),
+            early_stop=True,
+        )
+        with torch.no_grad():
+            answers = (
+                torch.cat([self._logits(part).argmax(1) for part in source.split(512)])
+                for source in (images, torch.from_numpy(crafted).to(self._device))
+            )
+            clean, robust = (float((answer == labels).float().mean()) for answer in answers)
+        return clean, robust
+
+    def _validation(self, data: tuple[NDArray[Any], NDArray[Any]] | None) -> tuple[Tensor, Tensor] | None:
+        return None if data is None else self._to_device(*data)
+
+    def _to_device(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[Tensor, Tensor]:
+        images = check_images(np.asarray(x))
+        labels = check_labels(np.asarray(y), len(images))
+        if len(images) == 0:
+            raise UserError(f"{type(self).__name__} needs at least one image.")
+        return torch.from_numpy(images).to(self._device), torch.from_numpy(labels).to(self._device)
+
+    def _check_arguments(self, kwargs: dict[str, Any], scheduler: Any) -> None:
+        if kwargs:
+            raise UserError(f"{type(self).__name__} knows no argument {', '.join(map(repr, kwargs))} of fit.")
+        if scheduler is not None and not callable(getattr(scheduler, "step", None)):
+            raise UserError(f"A scheduler needs a step() method. Got {type(scheduler).__name__}.")
