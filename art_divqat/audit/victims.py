@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import derive_seed
 from art_divqat._validation import check_float
+from art_divqat.defences.trainer.robust_registry import ROBUST_TRAINERS, robust_trainer
 from art_divqat.errors import unknown_name
 from art_divqat.specs import Spec, check_parameters, parse_spec
 
@@ -61,33 +62,32 @@ def _standard(context: VictimContext, spec: Spec) -> RecipeClassifier:
 
 
 def _robust(context: VictimContext, spec: Spec) -> RecipeClassifier:
-    from art_divqat.defences.trainer.robust_registry import ROBUST_TRAINERS
-
     classifier = context.fresh_classifier()
-    trainer = ROBUST_TRAINERS[spec.name].build(
+    trainer = robust_trainer(spec.name).build(
         classifier,
         epsilon=float(spec.as_dict["epsilon"]),
         seed=classifier.seed,
+        epochs=context.recipe.epochs,
+        batch_size=context.recipe.batch_size,
         progress=context.progress,
     )
-    recipe = context.recipe
-    trainer.fit(context.dataset.x_train, context.dataset.y_train, batch_size=recipe.batch_size, nb_epochs=recipe.epochs)
+    trainer.fit(context.dataset.x_train, context.dataset.y_train)
     return classifier
 
 
 VICTIMS: dict[str, VictimEntry] = {
     "standard": VictimEntry("trained on the labels alone", _standard),
-    "robust": VictimEntry(
-        "adversarially trained with PGD (Madry et al., 2018)", _robust, baseline="standard", parameters=("epsilon",)
-    ),
+} | {
+    name: VictimEntry(entry.summary, _robust, baseline="standard", parameters=("epsilon",))
+    for name, entry in ROBUST_TRAINERS.items()
 }
 
 
 def list_victims() -> dict[str, str]:
     """Every kind of victim with one line on it.
 
-    >>> sorted(list_victims())[:1]
-    ['robust']
+    >>> sorted(list_victims())[:2]
+    ['robust', 'robust-awp']
     """
     return {name: entry.summary for name, entry in VICTIMS.items()}
 
