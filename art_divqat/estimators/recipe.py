@@ -102,6 +102,34 @@ def _as_tensor(values: NDArray[Any], dtype: Any) -> Tensor:
         return torch.from_numpy(values)
 
 
+def training_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One step on the cross-entropy of a batch; returns the loss and the logits before the step, both detached."""
+    optimizer.zero_grad(set_to_none=True)
+    logits = network(images)
+    loss = nn.functional.cross_entropy(logits, labels)
+    loss.backward()
+    optimizer.step()
+    return loss.detach(), logits.detach()
+
+
+def fastest_layout(network: nn.Module, two_images: Tensor) -> torch.memory_format:
+    """Channels last on the CPU, where convolutions train a quarter faster in it, if the network can run so.
+
+    A network that calls `view` on the output of a convolution cannot.
+    """
+    if two_images.device.type != "cpu":
+        return torch.contiguous_format
+    try:
+        network.to(memory_format=torch.channels_last).eval()
+        with torch.no_grad():
+            network(two_images)
+    except RuntimeError:
+        return torch.contiguous_format
+    return torch.channels_last
+
+
 class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
     """An ART `PyTorchClassifier` whose `fit` follows a :class:`TrainingRecipe`, from its own seed.
 
@@ -206,32 +234,34 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
     def _train(self, images: Tensor, labels: Tensor, rows: Tensor, batch_size: int, epochs: int) -> None:
         generator = torch.Generator().manual_seed(derive_seed("shuffle", self.seed, self._calls_to_fit))
         network, optimizer = self.model, self._optimizer
+        network.to(memory_format=fastest_layout(network, images[rows[:2].to(images.device)].to(self._device)))
         network.train()
         done, total = 0, epochs * len(batches(rows, batch_size))
-        for _ in range(epochs):
-            order = torch.randperm(len(rows), generator=generator)
-            epoch_loss = torch.zeros((), device=self._device)
-            for picked in batches(order, batch_size):
-                batch = images[rows[picked].to(images.device)].to(self._device, non_blocking=True)
-                targets = labels[picked.to(self._device)]
-                for group in optimizer.param_groups:
-                    group["lr"] = self.recipe.learning_rate_at(done / total)
-                optimizer.zero_grad(set_to_none=True)
-                loss = nn.functional.cross_entropy(network(batch), targets)
-                loss.backward()
-                optimizer.step()
-                epoch_loss += loss.detach() * len(picked)
-                done += 1
-                if self.progress is not None:
-                    self.progress(done, total)
-            mean_loss = float(epoch_loss) / len(rows)
-            if not math.isfinite(mean_loss):
-                raise UserError(
-                    f"Training diverged: the loss is {mean_loss} after {done} steps. Lower the learning rate "
-                    f"({self.recipe.learning_rate:g})."
-                )
-            self.training_losses.append(mean_loss)
-        network.eval()
+        try:
+            for _ in range(epochs):
+                order = torch.randperm(len(rows), generator=generator)
+                epoch_loss = torch.zeros((), device=self._device)
+                for picked in batches(order, batch_size):
+                    batch = images[rows[picked].to(images.device)].to(self._device, non_blocking=True)
+                    targets = labels[picked.to(self._device)]
+                    for group in optimizer.param_groups:
+                        group["lr"] = self.recipe.learning_rate_at(done / total)
+                    epoch_loss += training_step(network, optimizer, batch, targets)[0] * len(picked)
+                    done += 1
+                    if self.progress is not None:
+                        self.progress(done, total)
+                self.training_losses.append(self._check_loss(float(epoch_loss) / len(rows), done))
+        finally:
+            network.to(memory_format=torch.contiguous_format)
+            network.eval()
+
+    def _check_loss(self, mean_loss: float, steps: int) -> float:
+        if not math.isfinite(mean_loss):
+            raise UserError(
+                f"Training diverged: the loss is {mean_loss} after {steps} steps. Lower the learning rate "
+                f"({self.recipe.learning_rate:g})."
+            )
+        return mean_loss
 
     def predict(self, x: NDArray[Any], batch_size: int = 512, **kwargs: Any) -> NDArray[Any]:
         """Logits, or what the postprocessors make of them, of shape (N, classes), float32; none for no images."""

@@ -121,3 +121,23 @@ def test_predict_casts_and_takes_no_images() -> None:
     assert thief().predict(np.zeros((2, *SHAPE), np.float64)).dtype == np.float32
     assert thief().predict(np.zeros((0, *SHAPE))).shape == (0, 10)
     assert thief().logits(np.zeros((0, *SHAPE))).shape == (0, 10)
+
+
+class _Viewing(nn.Module):
+    """A network that runs only in the contiguous layout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3, padding=1)
+        self.output = nn.Linear(256, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.output(torch.relu(self.convolution(x)).view(len(x), -1))
+
+
+@pytest.mark.parametrize("network", [_Viewing(), build_model("small-cnn", SHAPE, 10, seed=0)])
+def test_weights_are_contiguous_after_training_whatever_the_layout_was(network: nn.Module) -> None:
+    images, labels = digits()
+    RecipeClassifier(network, SHAPE, 10, TrainingRecipe(epochs=1)).fit(images[:64], labels[:64])
+    assert all(p.is_contiguous() for p in network.parameters())
+    assert not network.training
