@@ -10,6 +10,9 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "copycat": ["CopycatCNN"],
+        "datafree": ["DFME", "MAZE"],
+        "fee": ["FunctionallyEquivalentExtraction"],
+        "jbda": ["JacobianAugmentation"],
         "knockoff": ["KnockoffNets"],
         "registry": ["ATTACKS", "AttackContext", "AttackOutcome", "list_attacks", "run_attack"],
     },
@@ -17,6 +20,10 @@ __getattr__, __dir__, __all__ = lazy.attach(
 
 if TYPE_CHECKING:
     from art_divqat.attacks.extraction.copycat import CopycatCNN as CopycatCNN
+    from art_divqat.attacks.extraction.datafree import DFME as DFME
+    from art_divqat.attacks.extraction.datafree import MAZE as MAZE
+    from art_divqat.attacks.extraction.fee import FunctionallyEquivalentExtraction as FunctionallyEquivalentExtraction
+    from art_divqat.attacks.extraction.jbda import JacobianAugmentation as JacobianAugmentation
     from art_divqat.attacks.extraction.knockoff import KnockoffNets as KnockoffNets
     from art_divqat.attacks.extraction.registry import ATTACKS as ATTACKS
     from art_divqat.attacks.extraction.registry import AttackContext as AttackContext

@@ -13,7 +13,7 @@ import torch
 from art.attacks.attack import ExtractionAttack
 from art.estimators.classification import PyTorchClassifier
 from art.estimators.classification.classifier import ClassifierMixin
-from art.estimators.estimator import NeuralNetworkMixin
+from art.estimators.estimator import BaseEstimator, NeuralNetworkMixin
 from numpy.typing import NDArray
 from torch import nn
 
@@ -171,6 +171,8 @@ class SafeExtraction(ExtractionAttack):  # type: ignore[misc]
 
     `details` holds, after `extract`, numbers worth keeping; at least `images_kept` and `stopped_early`.
     """
+
+    _estimator_requirements = (BaseEstimator, ClassifierMixin)
 
     details: dict[str, float]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import derive_seed, isolated_random_state
-from art_divqat.attacks.parameters import Parameter, Parameters, choice, flag, integer, resolve
+from art_divqat.attacks.parameters import Parameter, Parameters, choice, flag, integer, real, resolve
 from art_divqat.attacks.recovery.registry import RECOVERIES, attackers_view, recovery_entry
 from art_divqat.errors import UserError, unknown_name
 
@@ -107,8 +107,98 @@ def _copycat(context: AttackContext) -> AttackOutcome:
     return _run("copycat", CopycatCNN, context)
 
 
+def _jbda(context: AttackContext) -> AttackOutcome:
+    from art_divqat.attacks.extraction.jbda import JacobianAugmentation
+
+    return _run("jbda", JacobianAugmentation, context, **context.parameters)
+
+
+def _data_free(name: str) -> Callable[[AttackContext], AttackOutcome]:
+    def run(context: AttackContext) -> AttackOutcome:
+        from art_divqat.attacks.extraction import datafree
+
+        attack = getattr(datafree, name)(
+            context.victim,
+            context.budget,
+            seed=derive_seed("attack", name.lower(), context.seed) % 2**32,
+            **context.parameters,
+        )
+        return AttackOutcome(attack.extract(thieved_classifier=context.build_thief()), attack.details)
+
+    return run
+
+
+def _fee(context: AttackContext) -> AttackOutcome:
+    from art_divqat.attacks.extraction.fee import FunctionallyEquivalentExtraction, hidden_units
+
+    neurons = context.parameters["neurons"] or hidden_units(_behind(context.victim))
+    if neurons is None:
+        raise UserError(
+            "Attack 'fee' works only on two-layer ReLU networks, and this victim is none: train the model mlp2, or "
+            "choose another attack."
+        )
+    thief = context.build_thief()
+    attack = FunctionallyEquivalentExtraction(
+        context.victim,
+        neurons,
+        context.budget,
+        time_limit=context.parameters["time_limit"],
+        scale=context.parameters["scale"],
+        batch_size_fit=thief.recipe.batch_size,
+        nb_epochs=thief.recipe.epochs,
+        seed=derive_seed("attack", "fee", context.seed) % 2**32,
+    )
+    return AttackOutcome(attack.extract(thieved_classifier=thief), attack.details)
+
+
+def _behind(victim: Any) -> Any:
+    """The victim itself: `fee` is published for an attacker who knows the architecture, and asks for nothing else."""
+    while hasattr(victim, "recovery"):
+        victim = victim.victim
+    return victim._victim
+
+
+_DATA_FREE: Parameters = {
+    "batch_size": integer(128, 2),
+    "directions": integer(1, 1),
+    "step": real(1e-3, 0, closed="neither"),
+    "generator_steps": integer(1, 1),
+    "student_steps": integer(5, 1),
+    "generator_rate": real(1e-3, 0, closed="neither"),
+    "student_rate": real(0.03, 0, closed="neither"),
+    "latent": integer(64, 1),
+    "width": integer(64, 1),
+}
+
 ATTACKS: dict[str, AttackEntry] = {
     "copycat": AttackEntry("CopycatCNN (Correia-Silva et al., IJCNN 2018): random images, labels only", _copycat),
+    "dfme": AttackEntry(
+        "DFME (Truong et al., CVPR 2021): no data, a generator trained by zeroth-order gradients of the victim",
+        _data_free("DFME"),
+        needs_pool=False,
+        parameters=_DATA_FREE,
+    ),
+    "fee": AttackEntry(
+        "functionally equivalent extraction (Jagielski et al., USENIX Security 2020), ART's, of two-layer ReLU networks",
+        _fee,
+        needs_pool=False,
+        parameters={
+            "neurons": integer(None, 1),
+            "time_limit": real(60.0, 0, closed="neither"),
+            "scale": real(0.1, 0, closed="neither"),
+        },
+    ),
+    "jbda": AttackEntry(
+        "Jacobian augmentation of a small seed set (Papernot et al., 2017; targeted-random: Juuti et al., 2019)",
+        _jbda,
+        parameters={
+            "nb_seeds": integer(100, 1),
+            "variant": choice("papernot", "papernot", "targeted-random"),
+            "step_size": real(0.1, 0, 1, closed="right"),
+            "steps": integer(5, 1),
+            "round_epochs": integer(10, 1),
+        },
+    ),
     "knockoff": AttackEntry(
         "KnockoffNets, random policy (Orekondy et al., CVPR 2019): random images, the answers as they are", _knockoff
     ),
@@ -120,6 +210,17 @@ ATTACKS: dict[str, AttackEntry] = {
             "reward": choice("all", "cert", "div", "loss", "all"),
             "step": integer(32, 1),
             "replacement": flag(False),
+        },
+    ),
+    "maze": AttackEntry(
+        "MAZE (Kariyappa et al., CVPR 2021): data-free with KL, ten directions and experience replay",
+        _data_free("MAZE"),
+        needs_pool=False,
+        parameters={
+            **_DATA_FREE,
+            "directions": integer(10, 1),
+            "replay_size": integer(10_000, 2),
+            "replay_steps": integer(10, 0),
         },
     ),
     "random": AttackEntry(
