@@ -9,7 +9,7 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
-        "metered": ["MeteredClassifier", "QueryLedger"],
+        "metered": ["MeteredClassifier", "QueryLedger", "UnusableAnswersError"],
         "recipe": ["RecipeClassifier", "TrainingRecipe"],
     },
 )
@@ -17,5 +17,6 @@ __getattr__, __dir__, __all__ = lazy.attach(
 if TYPE_CHECKING:
     from art_divqat.estimators.metered import MeteredClassifier as MeteredClassifier
     from art_divqat.estimators.metered import QueryLedger as QueryLedger
+    from art_divqat.estimators.metered import UnusableAnswersError as UnusableAnswersError
     from art_divqat.estimators.recipe import RecipeClassifier as RecipeClassifier
     from art_divqat.estimators.recipe import TrainingRecipe as TrainingRecipe

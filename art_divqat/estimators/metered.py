@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,25 @@ from art_divqat.errors import QueryBudgetExceededError, UserError
 AnswerLog = Callable[[NDArray[np.float32], NDArray[np.float32]], None]
 
 
+class UnusableAnswersError(UserError):
+    """The victim answered some images of a call with values that are not finite; `answers` holds the rows before them.
+
+    The call is charged all the same: an attack keeps those rows, stops asking, and makes do with what it paid for.
+    """
+
+    def __init__(self, message: str, answers: NDArray[np.float32]) -> None:
+        super().__init__(message)
+        self.answers = answers
+
+
 class QueryLedger:
     """Counts what an attacker asks and refuses what goes over the budget.
 
     :param budget: how many charged queries are allowed; None for no limit.
     :param repeats: `paid` charges every image; `free` charges an image once and answers it from memory ever after.
+    :param remember: how many different images are told apart, about 100 bytes each (and the answer, if repeats are
+        free). Images first seen beyond that count as unique every time, so that memory stays flat however many queries
+        a data-free attack makes.
 
     >>> ledger = QueryLedger(budget=3)
     >>> ledger.charge(2)
@@ -32,12 +46,14 @@ class QueryLedger:
     art_divqat.errors.QueryBudgetExceededError: A call of 2 queries was refused: 2 of the budget of 3 are spent, 1 left.
     """
 
-    def __init__(self, budget: int | None = None, repeats: str = "paid") -> None:
+    def __init__(self, budget: int | None = None, repeats: str = "paid", remember: int = 1_000_000) -> None:
         self.budget = None if budget is None else check_int(self, "budget", budget, 1)
         self.repeats = check_choice(self, "repeats", repeats, ("paid", "free"))
+        self.remember = check_int(self, "remember", remember, 0)
         self.charged = 0
         self.asked = 0
         self.refused = 0
+        self._forgotten = 0
         self._answers: dict[bytes, NDArray[np.float32] | None] = {}
 
     @property
@@ -47,8 +63,8 @@ class QueryLedger:
 
     @property
     def unique(self) -> int:
-        """How many different images were asked."""
-        return len(self._answers)
+        """How many different images were asked; an upper bound once more than `remember` of them were."""
+        return len(self._answers) + self._forgotten
 
     @property
     def repeated(self) -> int:
@@ -68,6 +84,12 @@ class QueryLedger:
                 f"{remaining} left."
             )
         self.charged += queries
+
+    def _note(self, key: bytes, answer: NDArray[np.float32] | None) -> None:
+        if key in self._answers or len(self._answers) < self.remember:
+            self._answers[key] = answer
+        else:
+            self._forgotten += 1
 
 
 class MeteredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
@@ -102,38 +124,84 @@ class MeteredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         """The victim's probabilities, of shape (N, classes); charged one query an image, as a whole or not at all.
 
         :raises QueryBudgetExceededError: before the victim sees anything, if the budget does not hold them all.
-        :raises UserError: if the answers are not finite rows of probabilities.
+        :raises UnusableAnswersError: if some answers are not finite; it carries the rows before the first of them.
+        :raises UserError: if the images have another shape than the victim's or are not finite (nothing is charged), or
+            if the answers are not rows of probabilities.
         """
         del kwargs
         return self._answer(x, batch_size)
 
+    def __copy__(self) -> MeteredClassifier:
+        return MeteredClassifier(self._victim, self.ledger, self._log)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MeteredClassifier:
+        """The same victim behind the same ledger: a copied meter must not be a second budget."""
+        del memo
+        return self.__copy__()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refused: a pickled meter would count for itself, and carry the victim's weights away.
+
+        :raises UserError: always.
+        """
+        raise UserError("A metered victim cannot be pickled: each copy would have a ledger of its own.")
+
+    def clone_for_refitting(self) -> Any:
+        """Refused: a thief is built fresh, never from the victim.
+
+        :raises UserError: always.
+        """
+        raise UserError("A metered victim has no network to clone; build the thief with build_model.")
+
     def _answer(self, x: NDArray[Any], batch_size: int = 512) -> NDArray[np.float32]:
-        x = np.ascontiguousarray(x, dtype=np.float32)
+        x = self._check_images(x)
         ledger = self.ledger
         keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in x]
         if ledger.repeats == "paid":
             ledger.charge(len(x))
-            answers = self._ask(x, batch_size)
-            ledger._answers.update(dict.fromkeys(keys))
-        else:
-            first_row: dict[bytes, int] = {}
-            for row, key in enumerate(keys):
-                if ledger._answers.get(key) is None:
-                    first_row.setdefault(key, row)
-            ledger.charge(len(first_row))
-            rows = list(first_row.values())
-            for key, answer in zip(first_row, self._ask(x[rows], batch_size), strict=True):
-                ledger._answers[key] = answer
-            answers = np.zeros((len(x), self.nb_classes), np.float32)
-            for row, key in enumerate(keys):
-                answers[row] = ledger._answers[key]
+            ledger.asked += len(x)
+            for key in keys:
+                ledger._note(key, None)
+            return self._ask(x, batch_size)
+        first_row: dict[bytes, int] = {}
+        for row, key in enumerate(keys):
+            if ledger._answers.get(key) is None:
+                first_row.setdefault(key, row)
+        ledger.charge(len(first_row))
         ledger.asked += len(x)
-        return answers
+        known = {key: answer for key in keys if (answer := ledger._answers.get(key)) is not None}
+        try:
+            fresh = self._ask(x[list(first_row.values())], batch_size)
+        except UnusableAnswersError as error:
+            known.update(self._remember(first_row, error.answers))
+            answered = next((row for row, key in enumerate(keys) if key not in known), len(keys))
+            rows = [known[key] for key in keys[:answered]]
+            raise UnusableAnswersError(str(error), self._stack(rows)) from None
+        known.update(self._remember(first_row, fresh))
+        return self._stack([known[key] for key in keys])
+
+    def _check_images(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        if x.shape[1:] != tuple(self.input_shape):
+            raise UserError(f"The victim takes images of shape {tuple(self.input_shape)}. Got {x.shape[1:]}.")
+        if not np.isfinite(x).all():
+            raise UserError(f"Images must be finite. {int((~np.isfinite(x)).sum())} of {x.size} values are not.")
+        return x
+
+    def _remember(self, keys: Iterable[bytes], answers: NDArray[np.float32]) -> dict[bytes, NDArray[np.float32]]:
+        """Keep the answers, and return them by key; keys without an answer (the last ones) are left out."""
+        fresh = dict(zip(keys, answers, strict=False))
+        for key, answer in fresh.items():
+            self.ledger._note(key, answer.copy())
+        return fresh
+
+    def _stack(self, rows: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        return np.stack(rows) if rows else np.zeros((0, self.nb_classes), np.float32)
 
     def _ask(self, x: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
         if len(x) == 0:
             return np.zeros((0, self.nb_classes), np.float32)
-        answers = np.asarray(self._victim.predict(x, batch_size=batch_size), dtype=np.float32)
+        answers = np.array(self._victim.predict(x, batch_size=batch_size), dtype=np.float32)
         if self._log is not None:
             self._log(x, answers)
         check_answers(answers, len(x), self.nb_classes)
@@ -143,6 +211,7 @@ class MeteredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
 def check_answers(answers: NDArray[np.float32], images: int, nb_classes: int) -> None:
     """Raise unless `answers` is a finite (images, nb_classes) array of rows on the simplex, to 1e-3.
 
+    :raises UnusableAnswersError: if some rows are not finite.
     :raises UserError: naming what is wrong and the remedy.
 
     >>> check_answers(np.array([[2.0, -1.0]], np.float32), 1, 2)
@@ -153,8 +222,19 @@ its postprocessing_defences.
     """
     if answers.shape != (images, nb_classes):
         raise UserError(f"The victim answered with shape {answers.shape}; expected {(images, nb_classes)}.")
-    if not np.isfinite(answers).all():
-        raise UserError(f"The victim answered with values that are not finite, for {images} images.")
+    finite = np.isfinite(answers).all(axis=1)
+    usable = answers if finite.all() else answers[: int(np.argmin(finite))]
+    if len(usable):
+        _check_simplex(usable)
+    if not finite.all():
+        raise UnusableAnswersError(
+            f"The victim answered {int((~finite).sum())} of {images} images with values that are not finite: "
+            "look at its defences for log 0 or 0/0.",
+            usable,
+        )
+
+
+def _check_simplex(answers: NDArray[np.float32]) -> None:
     low, high = float(answers.min()), float(answers.max())
     if low < -1e-6 or high > 1 + 1e-3:
         raise UserError(

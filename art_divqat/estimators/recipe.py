@@ -7,6 +7,7 @@ global generator. :class:`RecipeClassifier` is the same ART classifier with a lo
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,6 +23,9 @@ from art_divqat._validation import check_choice, check_float, check_int
 from art_divqat.errors import UserError
 
 ProgressCallback = Callable[[int, int], None]
+
+# A training set up to this size lives on the accelerator; a larger one is sent batch by batch.
+_RESIDENT_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,43 @@ def batches(order: Tensor, batch_size: int) -> list[Tensor]:
     return parts
 
 
+def _as_tensor(values: NDArray[Any], dtype: Any) -> Tensor:
+    """A tensor on the same memory where the type allows it, read-only and memory-mapped arrays included."""
+    values = np.ascontiguousarray(values, dtype=dtype)
+    with warnings.catch_warnings():
+        # torch warns that it cannot protect a read-only array; training only reads it
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(values)
+
+
+def training_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One step on the cross-entropy of a batch; returns the loss and the logits before the step, both detached."""
+    optimizer.zero_grad(set_to_none=True)
+    logits = network(images)
+    loss = nn.functional.cross_entropy(logits, labels)
+    loss.backward()
+    optimizer.step()
+    return loss.detach(), logits.detach()
+
+
+def fastest_layout(network: nn.Module, two_images: Tensor) -> torch.memory_format:
+    """Channels last on the CPU, where convolutions train a quarter faster in it, if the network can run so.
+
+    A network that calls `view` on the output of a convolution cannot.
+    """
+    if two_images.device.type != "cpu":
+        return torch.contiguous_format
+    try:
+        network.to(memory_format=torch.channels_last).eval()
+        with torch.no_grad():
+            network(two_images)
+    except RuntimeError:
+        return torch.contiguous_format
+    return torch.channels_last
+
+
 class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
     """An ART `PyTorchClassifier` whose `fit` follows a :class:`TrainingRecipe`, from its own seed.
 
@@ -148,53 +189,79 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
         batch_size: int | None = None,
         nb_epochs: int | None = None,
         verbose: bool = False,
+        rows: NDArray[np.int64] | None = None,
         **kwargs: Any,
     ) -> None:
         """Train in place by the recipe; ART attacks that pass `batch_size` and `nb_epochs` override it.
 
         The mean loss of each epoch is appended to `training_losses`.
 
-        :param x: images of shape (N, C, H, W).
+        :param x: images of shape (N, C, H, W), in memory or memory-mapped; no copy is made of float32 ones on the CPU,
+            and on a GPU only of those that take less than 2 GiB, larger ones going there batch by batch.
         :param y: class ids (N,), or one-hot rows or probabilities (N, classes).
-        :raises UserError: for no images, labels of another length, or a loss that is not finite.
+        :param rows: train on x[rows] without copying it: `y` then has one label a row; rows may repeat.
+        :raises UserError: for no images, images of another shape, labels of another length or class count, or a loss
+            that is not finite.
         """
         del verbose, kwargs
-        if len(x) == 0 or len(x) != len(y):
-            raise UserError(f"Training needs as many labels as images, and at least one. Got {len(x)} and {len(y)}.")
-        images = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(self._device)
-        labels = torch.from_numpy(np.ascontiguousarray(y, dtype=np.int64 if y.ndim == 1 else np.float32))
-        labels = labels.to(self._device)
+        y = np.asarray(y)
+        images, labels, order = self._check_training_set(np.asanyarray(x), y, rows)
         self._calls_to_fit += 1
         with isolated_random_state("fit", self.seed, self._calls_to_fit):
-            self._train(images, labels, batch_size or self.recipe.batch_size, nb_epochs or self.recipe.epochs)
+            self._train(images, labels, order, batch_size or self.recipe.batch_size, nb_epochs or self.recipe.epochs)
 
-    def _train(self, images: Tensor, labels: Tensor, batch_size: int, epochs: int) -> None:
+    def _check_training_set(
+        self, x: NDArray[Any], y: NDArray[Any], rows: NDArray[np.int64] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        count = len(x) if rows is None else len(rows)
+        if count == 0 or count != len(y):
+            raise UserError(f"Training needs as many labels as images, and at least one. Got {count} and {len(y)}.")
+        if x.shape[1:] != tuple(self.input_shape):
+            raise UserError(f"The network takes images of shape {tuple(self.input_shape)}. Got {x.shape[1:]}.")
+        if y.ndim == 1:
+            wrong = not (np.issubdtype(y.dtype, np.integer) and y.min() >= 0 and y.max() < self.nb_classes)
+        else:
+            wrong = y.shape[1:] != (self.nb_classes,)
+        if wrong:
+            raise UserError(f"Labels must be class ids below {self.nb_classes} or rows of {self.nb_classes} values.")
+        images = _as_tensor(x, np.float32)
+        labels = _as_tensor(y, np.int64 if y.ndim == 1 else np.float32).to(self._device)
+        if images.numel() * images.element_size() < _RESIDENT_BYTES:
+            images = images.to(self._device)
+        order = torch.arange(count) if rows is None else _as_tensor(rows, np.int64)
+        return images, labels, order
+
+    def _train(self, images: Tensor, labels: Tensor, rows: Tensor, batch_size: int, epochs: int) -> None:
         generator = torch.Generator().manual_seed(derive_seed("shuffle", self.seed, self._calls_to_fit))
         network, optimizer = self.model, self._optimizer
+        network.to(memory_format=fastest_layout(network, images[rows[:2].to(images.device)].to(self._device)))
         network.train()
-        done, total = 0, epochs * len(batches(torch.arange(len(images)), batch_size))
-        for _ in range(epochs):
-            order = torch.randperm(len(images), generator=generator).to(self._device)
-            epoch_loss = torch.zeros((), device=self._device)
-            for rows in batches(order, batch_size):
-                for group in optimizer.param_groups:
-                    group["lr"] = self.recipe.learning_rate_at(done / total)
-                optimizer.zero_grad(set_to_none=True)
-                loss = nn.functional.cross_entropy(network(images[rows]), labels[rows])
-                loss.backward()
-                optimizer.step()
-                epoch_loss += loss.detach() * len(rows)
-                done += 1
-                if self.progress is not None:
-                    self.progress(done, total)
-            mean_loss = float(epoch_loss) / len(images)
-            if not math.isfinite(mean_loss):
-                raise UserError(
-                    f"Training diverged: the loss is {mean_loss} after {done} steps. Lower the learning rate "
-                    f"({self.recipe.learning_rate:g})."
-                )
-            self.training_losses.append(mean_loss)
-        network.eval()
+        done, total = 0, epochs * len(batches(rows, batch_size))
+        try:
+            for _ in range(epochs):
+                order = torch.randperm(len(rows), generator=generator)
+                epoch_loss = torch.zeros((), device=self._device)
+                for picked in batches(order, batch_size):
+                    batch = images[rows[picked].to(images.device)].to(self._device, non_blocking=True)
+                    targets = labels[picked.to(self._device)]
+                    for group in optimizer.param_groups:
+                        group["lr"] = self.recipe.learning_rate_at(done / total)
+                    epoch_loss += training_step(network, optimizer, batch, targets)[0] * len(picked)
+                    done += 1
+                    if self.progress is not None:
+                        self.progress(done, total)
+                self.training_losses.append(self._check_loss(float(epoch_loss) / len(rows), done))
+        finally:
+            network.to(memory_format=torch.contiguous_format)
+            network.eval()
+
+    def _check_loss(self, mean_loss: float, steps: int) -> float:
+        if not math.isfinite(mean_loss):
+            raise UserError(
+                f"Training diverged: the loss is {mean_loss} after {steps} steps. Lower the learning rate "
+                f"({self.recipe.learning_rate:g})."
+            )
+        return mean_loss
 
     def predict(self, x: NDArray[Any], batch_size: int = 512, **kwargs: Any) -> NDArray[Any]:
         """Logits, or what the postprocessors make of them, of shape (N, classes), float32; none for no images."""
@@ -209,7 +276,7 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
         self.model.eval()
         with torch.no_grad():
             parts = [
-                self.model(torch.from_numpy(np.ascontiguousarray(x[i : i + batch_size])).to(self._device)).cpu().numpy()
+                self.model(_as_tensor(x[i : i + batch_size], np.float32).to(self._device)).cpu().numpy()
                 for i in range(0, len(x), batch_size)
             ]
         return np.concatenate(parts) if parts else np.zeros((0, self.nb_classes), np.float32)

@@ -8,10 +8,23 @@ import lazy_loader as lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
-    submod_attrs={"registry": ["ATTACKS", "AttackContext", "AttackOutcome", "list_attacks", "run_attack"]},
+    submod_attrs={
+        "copycat": ["CopycatCNN"],
+        "datafree": ["DFME", "MAZE"],
+        "fee": ["FunctionallyEquivalentExtraction"],
+        "jbda": ["JacobianAugmentation"],
+        "knockoff": ["KnockoffNets"],
+        "registry": ["ATTACKS", "AttackContext", "AttackOutcome", "list_attacks", "run_attack"],
+    },
 )
 
 if TYPE_CHECKING:
+    from art_divqat.attacks.extraction.copycat import CopycatCNN as CopycatCNN
+    from art_divqat.attacks.extraction.datafree import DFME as DFME
+    from art_divqat.attacks.extraction.datafree import MAZE as MAZE
+    from art_divqat.attacks.extraction.fee import FunctionallyEquivalentExtraction as FunctionallyEquivalentExtraction
+    from art_divqat.attacks.extraction.jbda import JacobianAugmentation as JacobianAugmentation
+    from art_divqat.attacks.extraction.knockoff import KnockoffNets as KnockoffNets
     from art_divqat.attacks.extraction.registry import ATTACKS as ATTACKS
     from art_divqat.attacks.extraction.registry import AttackContext as AttackContext
     from art_divqat.attacks.extraction.registry import AttackOutcome as AttackOutcome

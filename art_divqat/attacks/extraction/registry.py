@@ -6,16 +6,19 @@ Importing this module imports neither torch nor ART; running an attack does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from art_divqat._rng import isolated_random_state
+from art_divqat._rng import derive_seed, isolated_random_state
+from art_divqat.attacks.parameters import Parameter, Parameters, choice, flag, integer, real, resolve
+from art_divqat.attacks.recovery.registry import RECOVERIES, attackers_view, recovery_entry
 from art_divqat.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from art_divqat.attacks.recovery.learned import Defence
     from art_divqat.estimators import MeteredClassifier, RecipeClassifier
 
 
@@ -24,13 +27,15 @@ class AttackContext:
     """All that an attacker has.
 
     :param victim: the metered victim; its ledger holds the budget.
-    :param pool: images to query with, (N, C, H, W), float32 in [0, 1].
+    :param pool: images to query with, (N, C, H, W), float32 in [0, 1]; data-free attacks leave it alone.
     :param pool_labels: class ids of the pool's own data set, (N,), or None; only adaptive attacks use them.
     :param build_thief: makes a fresh, untrained thief that trains by the one recipe of the comparison.
     :param budget: queries the attacker may spend.
-    :param answers: `soft` uses the probabilities, `hard` only the class with the highest one.
+    :param answers: `soft` uses the probabilities, `hard` only the highest class, `top-k` (`top-3`) the k highest.
     :param seed: decides every draw of the attack.
-    :param parameters: what the attack's name was given, such as `{"reward": "all"}`.
+    :param parameters: what the attack's name was given, such as `{"reward": "all", "recovery": "labels"}`.
+    :param known_defence: the defence as the attacker can rebuild it: clean rows in, served rows out; None if there is
+        none, or none that depends on the answer alone. The recoveries `dae`, `bayes` and `invert` use it.
     """
 
     victim: MeteredClassifier
@@ -41,6 +46,7 @@ class AttackContext:
     seed: int
     pool_labels: NDArray[np.int64] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    known_defence: Defence | None = None
 
 
 @dataclass(frozen=True)
@@ -53,34 +59,174 @@ class AttackOutcome:
 
 @dataclass(frozen=True)
 class AttackEntry:
-    """How to run one attack, and what it is in a line."""
+    """How to run one attack, what it is in a line, what it needs, and its parameters."""
 
     summary: str
     run: Callable[[AttackContext], AttackOutcome]
     needs_pool: bool = True
+    needs_labels: bool = False
+    parameters: Parameters = field(default_factory=dict)
+
+
+def _run(name: str, attack_class: type[Any], context: AttackContext, **options: Any) -> AttackOutcome:
+    """Run one of this package's attacks on the pool, spending the budget and training by the thief's recipe."""
+    thief = context.build_thief()
+    attack = attack_class(
+        context.victim,
+        batch_size_fit=thief.recipe.batch_size,
+        nb_epochs=thief.recipe.epochs,
+        nb_stolen=context.budget,
+        seed=derive_seed("attack", name, context.seed) % 2**32,
+        **options,
+    )
+    stolen = attack.extract(context.pool, context.pool_labels, thieved_classifier=thief)
+    return AttackOutcome(stolen, attack.details)
 
 
 def _knockoff(context: AttackContext) -> AttackOutcome:
-    from art.attacks.extraction import KnockoffNets
+    from art_divqat.attacks.extraction.knockoff import KnockoffNets
 
+    return _run("knockoff", KnockoffNets, replace(context, pool_labels=None))
+
+
+def _random(context: AttackContext) -> AttackOutcome:
+    from art_divqat.attacks.extraction.knockoff import KnockoffNets
+
+    return _run("random", KnockoffNets, replace(context, pool_labels=None))
+
+
+def _knockoff_adaptive(context: AttackContext) -> AttackOutcome:
+    from art_divqat.attacks.extraction.knockoff import KnockoffNets
+
+    return _run("knockoff-adaptive", KnockoffNets, context, sampling_strategy="adaptive", **context.parameters)
+
+
+def _copycat(context: AttackContext) -> AttackOutcome:
+    from art_divqat.attacks.extraction.copycat import CopycatCNN
+
+    return _run("copycat", CopycatCNN, context)
+
+
+def _jbda(context: AttackContext) -> AttackOutcome:
+    from art_divqat.attacks.extraction.jbda import JacobianAugmentation
+
+    return _run("jbda", JacobianAugmentation, context, **context.parameters)
+
+
+def _data_free(name: str) -> Callable[[AttackContext], AttackOutcome]:
+    def run(context: AttackContext) -> AttackOutcome:
+        from art_divqat.attacks.extraction import datafree
+
+        attack = getattr(datafree, name)(
+            context.victim,
+            context.budget,
+            seed=derive_seed("attack", name.lower(), context.seed) % 2**32,
+            **context.parameters,
+        )
+        return AttackOutcome(attack.extract(thieved_classifier=context.build_thief()), attack.details)
+
+    return run
+
+
+def _fee(context: AttackContext) -> AttackOutcome:
+    from art_divqat.attacks.extraction.fee import FunctionallyEquivalentExtraction, hidden_units
+
+    neurons = context.parameters["neurons"] or hidden_units(_behind(context.victim))
+    if neurons is None:
+        raise UserError(
+            "Attack 'fee' works only on two-layer ReLU networks, and this victim is none: train the model mlp2, or "
+            "choose another attack."
+        )
     thief = context.build_thief()
-    attack = KnockoffNets(
-        classifier=context.victim,
+    attack = FunctionallyEquivalentExtraction(
+        context.victim,
+        neurons,
+        context.budget,
+        time_limit=context.parameters["time_limit"],
+        scale=context.parameters["scale"],
         batch_size_fit=thief.recipe.batch_size,
-        batch_size_query=512,
         nb_epochs=thief.recipe.epochs,
-        nb_stolen=context.budget,
-        sampling_strategy="random",
-        use_probability=context.answers == "soft",
-        verbose=False,
+        seed=derive_seed("attack", "fee", context.seed) % 2**32,
     )
-    # Under one seed numpy's choice without replacement draws nested prefixes, so budgets of one seed are nested.
-    return AttackOutcome(attack.extract(context.pool, thieved_classifier=thief))
+    return AttackOutcome(attack.extract(thieved_classifier=thief), attack.details)
 
+
+def _behind(victim: Any) -> Any:
+    """The victim itself: `fee` is published for an attacker who knows the architecture, and asks for nothing else."""
+    while hasattr(victim, "recovery"):
+        victim = victim.victim
+    return victim._victim
+
+
+_DATA_FREE: Parameters = {
+    "batch_size": integer(128, 2),
+    "directions": integer(1, 1),
+    "step": real(1e-3, 0, closed="neither"),
+    "generator_steps": integer(1, 1),
+    "student_steps": integer(5, 1),
+    "generator_rate": real(1e-3, 0, closed="neither"),
+    "student_rate": real(0.03, 0, closed="neither"),
+    "latent": integer(64, 1),
+    "width": integer(64, 1),
+}
 
 ATTACKS: dict[str, AttackEntry] = {
+    "copycat": AttackEntry("CopycatCNN (Correia-Silva et al., IJCNN 2018): random images, labels only", _copycat),
+    "dfme": AttackEntry(
+        "DFME (Truong et al., CVPR 2021): no data, a generator trained by zeroth-order gradients of the victim",
+        _data_free("DFME"),
+        needs_pool=False,
+        parameters=_DATA_FREE,
+    ),
+    "fee": AttackEntry(
+        "functionally equivalent extraction (Jagielski et al., USENIX Security 2020), ART's, of two-layer ReLU networks",
+        _fee,
+        needs_pool=False,
+        parameters={
+            "neurons": integer(None, 1),
+            "time_limit": real(60.0, 0, closed="neither"),
+            "scale": real(0.1, 0, closed="neither"),
+        },
+    ),
+    "jbda": AttackEntry(
+        "Jacobian augmentation of a small seed set (Papernot et al., 2017; targeted-random: Juuti et al., 2019)",
+        _jbda,
+        parameters={
+            "nb_seeds": integer(100, 1),
+            "variant": choice("papernot", "papernot", "targeted-random"),
+            "step_size": real(0.1, 0, 1, closed="right"),
+            "steps": integer(5, 1),
+            "round_epochs": integer(10, 1),
+        },
+    ),
     "knockoff": AttackEntry(
-        "KnockoffNets, random policy (Orekondy et al., CVPR 2019), ART's implementation", _knockoff
+        "KnockoffNets, random policy (Orekondy et al., CVPR 2019): random images, the answers as they are", _knockoff
+    ),
+    "knockoff-adaptive": AttackEntry(
+        "KnockoffNets, adaptive policy: a bandit chooses the class of the pool to ask next",
+        _knockoff_adaptive,
+        needs_labels=True,
+        parameters={
+            "reward": choice("all", "cert", "div", "loss", "all"),
+            "step": integer(32, 1),
+            "replacement": flag(False),
+        },
+    ),
+    "maze": AttackEntry(
+        "MAZE (Kariyappa et al., CVPR 2021): data-free with KL, ten directions and experience replay",
+        _data_free("MAZE"),
+        needs_pool=False,
+        parameters={
+            **_DATA_FREE,
+            "directions": integer(10, 1),
+            "replay_size": integer(10_000, 2),
+            "replay_steps": integer(10, 0),
+        },
+    ),
+    "random": AttackEntry(
+        "the baseline: KnockoffNets' random policy again, with another draw of the pool; how far it lies from "
+        "`knockoff` is the noise of the comparison",
+        _random,
     ),
 }
 
@@ -100,14 +246,61 @@ def check_attack(name: str) -> str:
     return name
 
 
+def check_parameters(name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], str | None, dict[str, Any]]:
+    """The attack's own parameters, the name of the recovery or None, and the recovery's parameters.
+
+    Every attack takes `recovery=` and, with it, that recovery's parameters.
+
+    :raises UserError: for an unknown name or a bad value.
+
+    >>> check_parameters("knockoff", {"recovery": "average", "repeats": 8})
+    ({}, 'average', {'repeats': 8})
+    """
+    entry = ATTACKS[check_attack(name)]
+    recovery = given.get("recovery")
+    own = dict(entry.parameters)
+    theirs: dict[str, Parameter] = {}
+    if recovery is not None:
+        theirs = dict(recovery_entry(str(recovery)).parameters)
+    known = {**own, **theirs, "recovery": choice(None, *sorted(RECOVERIES))}
+    values = resolve(name, given, known)
+    return {key: values[key] for key in own}, values["recovery"], {key: values[key] for key in theirs}
+
+
+def _check_context(name: str, entry: AttackEntry, context: AttackContext, budget: int, cost: int) -> None:
+    if budget < 1:
+        raise UserError(f"A budget of {context.budget} holds not one image at {cost} queries an image.")
+    remaining = context.victim.ledger.remaining
+    if remaining is not None and remaining < context.budget:
+        raise UserError(f"Attack {name!r} is to spend {context.budget} queries; the ledger has {remaining} left.")
+    if not entry.needs_pool:
+        return
+    if len(context.pool) < budget:
+        raise UserError(f"The query pool holds {len(context.pool)} images, fewer than the {budget} to ask.")
+    if entry.needs_labels and context.pool_labels is None:
+        raise UserError(f"Attack {name!r} needs a query pool with labels; this one has none. Use knockoff instead.")
+
+
 def run_attack(name: str, context: AttackContext) -> AttackOutcome:
     """Run one attack inside its own random state.
 
-    :raises UserError: for an unknown name, or a pool smaller than the budget.
+    :raises UserError: for an unknown name, parameter or kind of answers, a pool smaller than the budget, a ledger with
+        less left than the budget, or a budget smaller than one step of the attack; nothing is asked then.
     :raises QueryBudgetExceededError: if the attack asks for more than its budget; nothing beyond it is answered.
     """
     entry = ATTACKS[check_attack(name)]
-    if entry.needs_pool and len(context.pool) < context.budget:
-        raise UserError(f"The query pool holds {len(context.pool)} images, fewer than the budget of {context.budget}.")
+    own, recovery, theirs = check_parameters(name, context.parameters)
     with isolated_random_state("attack", name, context.seed):
-        return entry.run(context)
+        view = attackers_view(
+            context.victim,
+            context.answers,
+            recovery,
+            theirs,
+            context.known_defence,
+            derive_seed("recovery", context.seed),
+        )
+        cost = getattr(view, "queries_per_image", 1)
+        budget = context.budget // cost
+        _check_context(name, entry, context, budget, cost)
+        outcome = entry.run(replace(context, victim=view, budget=budget, parameters=own))
+    return replace(outcome, details={**outcome.details, "queries_per_image": float(cost)})

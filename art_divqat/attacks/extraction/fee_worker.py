@@ -1,0 +1,89 @@
+"""The process in which ART's FunctionallyEquivalentExtraction runs: numbers in, numbers out, nothing pickled.
+
+Messages are a little-endian header (kind, rows, columns) and rows × columns float64 values. The worker asks with kind
+`ASK` and reads an `ANSWER`; it ends with one `RESULT` for each of w₀, b₀, w₁, b₁, or with one `FAILED`.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+ASK, ANSWER, RESULT, FAILED = range(4)
+HEADER = struct.Struct("<iqq")
+
+Matrix = NDArray[np.float64]
+
+
+def send(stream: BinaryIO, kind: int, values: Matrix) -> None:
+    """Write one message and flush it."""
+    stream.write(HEADER.pack(kind, *values.shape) + np.ascontiguousarray(values, "<f8").tobytes())
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> tuple[int, Matrix]:
+    """Read one message.
+
+    :raises EOFError: when the other side has gone.
+    """
+    header = _exactly(stream, HEADER.size)
+    kind, rows, columns = HEADER.unpack(header)
+    return kind, np.frombuffer(_exactly(stream, 8 * rows * columns), "<f8").reshape(rows, columns)
+
+
+def _exactly(stream: BinaryIO, count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) != count:
+        raise EOFError
+    return data
+
+
+def main() -> None:
+    """Extract from the victim behind stdin and stdout.
+
+    Arguments: features, classes, neurons, seed, scale, then ART's parameters as name=value.
+    """
+    incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not end up among the numbers
+    features, classes, neurons, seed = map(int, sys.argv[1:5])
+    scale = float(sys.argv[5])
+    options: dict[str, Any] = {}
+    for argument in sys.argv[6:]:
+        name, value = argument.split("=")
+        options[name] = int(value) if name == "unit_vector_scale" else float(value)
+
+    from art.attacks.extraction import FunctionallyEquivalentExtraction
+    from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+
+    class Remote(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
+        """Float64 answers from the other end of the pipe, for inputs scaled back to the victim's units."""
+
+        def predict(self, x: Matrix, batch_size: int = 128, **kwargs: Any) -> Matrix:
+            send(outgoing, ASK, scale * np.reshape(x, (-1, features)))
+            return receive(incoming)[1]
+
+    np.random.seed(seed)
+    victim = Remote(lambda x: x, (features,), classes)
+    attack = FunctionallyEquivalentExtraction(victim, num_neurons=neurons)
+    random = np.random.default_rng(seed)
+    samples = random.uniform(0, 1, (16 * (neurons + 1), features)) / scale
+    try:
+        with np.errstate(all="ignore"):
+            attack.extract(samples, **options)
+    except EOFError:
+        return
+    except Exception:  # ART gives up by an AssertionError, SciPy by a ValueError: all mean that this seed failed
+        send(outgoing, FAILED, np.zeros((0, 0)))
+        return
+    first = attack.w_0 / scale
+    for matrix in (first, attack.b_0, attack.w_1, attack.b_1):
+        send(outgoing, RESULT, np.asarray(matrix))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Jacobian-based data-set augmentation: a small seed set grows towards the thief's decision boundaries."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from art_divqat._rng import isolated_random_state
+from art_divqat._validation import check_choice, check_float, check_int
+from art_divqat.attacks.extraction.plumbing import Asker, SafeExtraction, Scout, allocate, check_thief, fit_thief
+from art_divqat.errors import UserError
+from art_divqat.estimators.recipe import batches, training_step
+
+VARIANTS = ("papernot", "targeted-random")
+
+
+class JacobianAugmentation(SafeExtraction):
+    """x′ = clip(x + λ sign ∂f_A(x)[label(x)] / ∂x): each round doubles the images and asks the victim for the new ones.
+
+    Papernot et al. (AsiaCCS 2017) step along the thief's logit of the class that the victim named. The form
+    `targeted-random` (Juuti et al., PRADA, EuroS&P 2019) takes `steps` steps of λ/steps each that lower the thief's
+    loss for a random other class. Between rounds a scout network learns from all answers so far; the thief is trained
+    once, at the end, from its own initial weights. Both forms start from `nb_seeds` random images of the pool, and the
+    last round stops at the budget.
+
+    | Paper link: https://arxiv.org/abs/1602.02697 and https://arxiv.org/abs/1805.02628
+
+    :param classifier: the victim.
+    :param batch_size_fit: images a training step.
+    :param batch_size_query: images a call to the victim.
+    :param nb_epochs: epochs of the thief's training.
+    :param nb_stolen: queries to spend, seeds included.
+    :param nb_seeds: images of the pool to start from; at most `nb_stolen` are used.
+    :param variant: `papernot` or `targeted-random`.
+    :param step_size: λ, in (0, 1], in units of a pixel's range.
+    :param steps: gradient steps an image; `targeted-random` only.
+    :param round_epochs: epochs of the scout between two rounds.
+    :param seed: decides every draw; an int in [0, 2³²).
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *SafeExtraction.attack_params,
+        "batch_size_fit",
+        "batch_size_query",
+        "nb_epochs",
+        "nb_stolen",
+        "nb_seeds",
+        "variant",
+        "step_size",
+        "steps",
+        "round_epochs",
+        "seed",
+    ]
+
+    def __init__(
+        self,
+        classifier: Any,
+        batch_size_fit: int = 64,
+        batch_size_query: int = 512,
+        nb_epochs: int = 10,
+        nb_stolen: int = 1000,
+        *,
+        nb_seeds: int = 100,
+        variant: str = "papernot",
+        step_size: float = 0.1,
+        steps: int = 5,
+        round_epochs: int = 10,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(estimator=classifier)
+        self.batch_size_fit = batch_size_fit
+        self.batch_size_query = batch_size_query
+        self.nb_epochs = nb_epochs
+        self.nb_stolen = nb_stolen
+        self.nb_seeds = nb_seeds
+        self.variant = variant
+        self.step_size = step_size
+        self.steps = steps
+        self.round_epochs = round_epochs
+        self.seed = seed
+        self._check_params()
+
+    def extract(self, x: NDArray[Any], y: NDArray[Any] | None = None, **kwargs: Any) -> Any:
+        """Spend `nb_stolen` queries and return the thief, trained in place.
+
+        :param x: the pool that the seeds are drawn from, of shape (N, C, H, W); unchanged.
+        :param y: not used.
+        :param thieved_classifier: the fresh PyTorch thief to train.
+        :raises UserError: for a pool smaller than the seeds, or a thief of another class count or without gradients.
+        :raises QueryBudgetExceededError: when the victim's budget is spent first.
+        """
+        del y
+        thief = check_thief(self.estimator, kwargs.get("thieved_classifier"), needs_gradients=True)
+        seeds = min(self.nb_seeds, self.nb_stolen)
+        if len(x) < seeds:
+            raise UserError(f"The query pool holds {len(x)} images, fewer than the {seeds} seeds.")
+        random = np.random.RandomState(self.seed)
+        asker = Asker(self.estimator, self.batch_size_query)
+        images = allocate((self.nb_stolen, *x.shape[1:]))
+        answers = allocate((self.nb_stolen, self.estimator.nb_classes))
+        with isolated_random_state("jbda", self.seed):
+            chosen = random.permutation(len(x))[:seeds]
+            images[:seeds] = x[chosen]
+            kept = self._ask(asker, images, answers, 0, seeds)
+            asker.checked(answers[:kept])
+            scout, rounds = Scout(thief), 0
+            while kept < self.nb_stolen and not asker.stopped:
+                self._learn(scout, images[:kept], answers[:kept])
+                new = min(kept, self.nb_stolen - kept)
+                # every image once a round; in the last, cut short, a random part of them
+                parents = random.permutation(kept)[:new] if new < kept else np.arange(kept)
+                for part in np.array_split(parents, max(1, new // self.batch_size_query)):
+                    end = kept + len(part)
+                    images[kept:end] = self._augmented(scout, images[part], answers[part], random)
+                    before, kept = kept, self._ask(asker, images, answers, kept, end)
+                    if kept < before + len(part):
+                        break
+                rounds += 1
+            fit_thief(thief, images[:kept], answers[:kept], batch_size=self.batch_size_fit, nb_epochs=self.nb_epochs)
+        self._note(kept, asker, seeds=float(min(seeds, kept)), rounds=float(rounds))
+        return thief
+
+    def _ask(
+        self, asker: Asker, images: NDArray[np.float32], answers: NDArray[np.float32], start: int, end: int
+    ) -> int:
+        """Ask images[start:end], write the answers there, and return where the usable ones end."""
+        for first in range(start, end, self.batch_size_query):
+            answered = asker.ask(images[first : min(end, first + self.batch_size_query)])
+            answers[first : first + len(answered)] = answered
+            if asker.stopped:
+                return first + len(answered)
+        return end
+
+    def _learn(self, scout: Scout, images: NDArray[np.float32], answers: NDArray[np.float32]) -> None:
+        scout.network.train()
+        for _ in range(self.round_epochs):
+            for rows in batches(torch.randperm(len(images)), self.batch_size_fit):
+                x = torch.from_numpy(images[rows.numpy()]).to(scout.device)
+                y = torch.from_numpy(answers[rows.numpy()]).to(scout.device)
+                training_step(scout.network, scout.optimizer, x, y)
+        scout.network.eval()
+
+    def _augmented(
+        self,
+        scout: Scout,
+        images: NDArray[np.float32],
+        answers: NDArray[np.float32],
+        random: np.random.RandomState,
+    ) -> NDArray[np.float32]:
+        classes = answers.shape[1]
+        labels = torch.from_numpy(answers.argmax(axis=1)).to(scout.device)
+        x = torch.from_numpy(np.array(images)).to(scout.device)
+        if self.variant == "papernot":
+            logits = self._gradient(scout.network, x, lambda z: z.gather(1, labels[:, None]).sum())
+            return (x + self.step_size * logits.sign()).clamp(0, 1).cpu().numpy()
+        shift = torch.from_numpy(random.randint(1, classes, len(images))).to(scout.device)
+        targets = (labels + shift) % classes
+        for _ in range(self.steps):
+            uphill = self._gradient(
+                scout.network, x, lambda z: nn.functional.cross_entropy(z, targets, reduction="sum")
+            )
+            x = (x - self.step_size / self.steps * uphill.sign()).clamp(0, 1)
+        return x.cpu().numpy()
+
+    @staticmethod
+    def _gradient(network: nn.Module, x: torch.Tensor, value: Any) -> torch.Tensor:
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(value(network(x)), x)
+        return gradient
+
+    def _check_params(self) -> None:
+        for name in ("batch_size_fit", "batch_size_query", "nb_epochs", "nb_stolen", "nb_seeds", "steps"):
+            check_int(self, name, getattr(self, name), 1)
+        check_int(self, "round_epochs", self.round_epochs, 1)
+        check_choice(self, "variant", self.variant, VARIANTS)
+        check_float(self, "step_size", self.step_size, 0, 1, closed="right")
+        check_int(self, "seed", self.seed, 0, 2**32 - 1)

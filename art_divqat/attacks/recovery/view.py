@@ -1,0 +1,149 @@
+"""What an attacker makes of the answers, as an ART classifier that stands between the attack and the meter."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import numpy as np
+from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+from numpy.typing import NDArray
+
+from art_divqat._validation import check_int
+from art_divqat.errors import UserError
+from art_divqat.estimators import UnusableAnswersError
+
+
+class Recovery(abc.ABC):
+    """Turns the rows that a victim served into rows that a thief would rather learn from.
+
+    `repeats` says how often each image is asked, and so how many queries it costs; the answers are averaged first.
+    """
+
+    repeats: int = 1
+
+    @abc.abstractmethod
+    def restore(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows on the simplex, of the same shape (N, classes); the input is left as it was."""
+
+
+class Labels(Recovery):
+    """y ↦ e_argmax y: the thief believes nothing but the class; no label-preserving defence touches it.
+
+    >>> Labels().restore(np.array([[0.2, 0.5, 0.3]], np.float32))
+    array([[0., 1., 0.]], dtype=float32)
+    """
+
+    def restore(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows = np.zeros_like(answers)
+        rows[np.arange(len(answers)), answers.argmax(axis=1)] = 1
+        return rows
+
+
+class TopK(Recovery):
+    """Keep the k largest entries and spread the remaining mass evenly over the other classes.
+
+    It stands for a service that shows k classes only, and for a thief who trusts no more of them.
+
+    :param k: from 1 to the number of classes.
+
+    >>> TopK(1).restore(np.array([[0.6, 0.1, 0.3]], np.float32)).round(3)
+    array([[0.6, 0.2, 0.2]], dtype=float32)
+    """
+
+    def __init__(self, k: int) -> None:
+        self.k = check_int(self, "k", k, 1)
+
+    def restore(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
+        classes = answers.shape[1]
+        if self.k >= classes:
+            return answers.copy()
+        top = np.argpartition(-answers, self.k - 1, axis=1)[:, : self.k]
+        kept = np.take_along_axis(answers, top, axis=1)
+        rest = np.maximum(0, 1 - kept.sum(axis=1, keepdims=True)) / (classes - self.k)
+        rows = np.repeat(rest, classes, axis=1).astype(np.float32)
+        np.put_along_axis(rows, top, kept, axis=1)
+        return rows
+
+
+class AverageRepeats(Recovery):
+    """ȳ = (1/n) Σ yᵢ over n answers to the same image, each of them paid for: undoes independent noise.
+
+    :param repeats: n, at least 2.
+    """
+
+    def __init__(self, repeats: int = 4) -> None:
+        self.repeats = check_int(self, "repeats", repeats, 2)
+
+    def restore(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
+        return answers
+
+
+class RecoveredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
+    """An ART black-box classifier that answers with what a :class:`Recovery` makes of the victim's answers.
+
+    Every image goes through the meter, `recovery.repeats` times; there is no other way to the victim.
+
+    :param victim: a :class:`~art_divqat.estimators.MeteredClassifier`, or another `RecoveredClassifier`.
+    :param recovery: what is done with the answers.
+    :raises UserError: if the recovery asks repeatedly where repeats are answered from memory: it would learn nothing.
+
+    >>> from art.estimators.classification import BlackBoxClassifier
+    >>> from art_divqat.estimators import MeteredClassifier
+    >>> uneven = BlackBoxClassifier(lambda x: np.tile(np.array([.3, .7], np.float32), (len(x), 1)), (1, 2, 2), 2)
+    >>> RecoveredClassifier(MeteredClassifier(uneven), Labels()).predict(np.zeros((1, 1, 2, 2), np.float32))
+    array([[0., 1.]], dtype=float32)
+    """
+
+    def __init__(self, victim: Any, recovery: Recovery) -> None:
+        super().__init__(
+            predict_fn=self.predict,
+            input_shape=victim.input_shape,
+            nb_classes=victim.nb_classes,
+            clip_values=victim.clip_values,
+        )
+        self.victim = victim
+        self.recovery = recovery
+        if recovery.repeats > 1 and self.ledger.repeats == "free":
+            raise UserError(
+                "Averaging repeated queries learns nothing here: with free repeats an image asked again is answered "
+                "from memory. Use --repeat-queries paid."
+            )
+
+    @property
+    def ledger(self) -> Any:
+        """The ledger of the meter behind."""
+        return self.victim.ledger
+
+    @property
+    def queries_per_image(self) -> int:
+        """What one image costs."""
+        return self.recovery.repeats * int(getattr(self.victim, "queries_per_image", 1))
+
+    def predict(self, x: NDArray[Any], batch_size: int = 512, **kwargs: Any) -> NDArray[np.float32]:
+        """The recovered answers, of shape (N, classes), at `queries_per_image` queries an image.
+
+        :raises QueryBudgetExceededError: when the budget does not hold them.
+        :raises UnusableAnswersError: if some answers are not finite; it carries the recovered rows before them.
+        """
+        del kwargs
+        rounds: list[NDArray[np.float32]] = []
+        failure: UnusableAnswersError | None = None
+        for _ in range(self.recovery.repeats):
+            try:
+                rounds.append(self.victim.predict(x, batch_size=batch_size))
+            except UnusableAnswersError as error:
+                failure = error
+                rounds.append(error.answers)
+                break
+        usable = min(len(answers) for answers in rounds)
+        mean = np.asarray(np.mean([answers[:usable] for answers in rounds], axis=0, dtype=np.float64), np.float32)
+        restored = self.recovery.restore(mean) if usable else mean
+        if failure is not None:
+            raise UnusableAnswersError(str(failure), restored)
+        return restored
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RecoveredClassifier:
+        """The same victim behind the same ledger."""
+        del memo
+        return RecoveredClassifier(self.victim, self.recovery)
