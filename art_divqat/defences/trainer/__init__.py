@@ -6,7 +6,23 @@ from typing import TYPE_CHECKING
 
 import lazy_loader as lazy
 
-__getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={"madry": ["MadryPGDTrainer"]})
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submod_attrs={
+        "adversary": ["PGDAdversary"],
+        "divqat": ["DivQATTrainer"],
+        "madry": ["MadryPGDTrainer"],
+        "post_training": ["quantize_post_training"],
+        "qat": ["QATTrainer"],
+        "select": ["Selection", "select_alpha"],
+    },
+)
 
 if TYPE_CHECKING:
+    from art_divqat.defences.trainer.adversary import PGDAdversary as PGDAdversary
+    from art_divqat.defences.trainer.divqat import DivQATTrainer as DivQATTrainer
     from art_divqat.defences.trainer.madry import MadryPGDTrainer as MadryPGDTrainer
+    from art_divqat.defences.trainer.post_training import quantize_post_training as quantize_post_training
+    from art_divqat.defences.trainer.qat import QATTrainer as QATTrainer
+    from art_divqat.defences.trainer.select import Selection as Selection
+    from art_divqat.defences.trainer.select import select_alpha as select_alpha
