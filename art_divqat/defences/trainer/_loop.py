@@ -189,14 +189,14 @@ class QATLoop:
         if goal.alpha > 0:
             answers = self.teacher(images) if teacher is None else teacher
             term = divergence(answers, logits[:rows], goal.kind, goal.temperature, goal.cap)
-            loss, terms[0] = loss - goal.alpha * squared * term, float(term)
+            loss, terms[0] = loss - goal.alpha * squared * term, float(term.detach())
         if auxiliary_rows is not None:
             assert goal.auxiliary_teacher is not None
             term = divergence(
                 goal.auxiliary_teacher[auxiliary_rows], logits[rows:], goal.kind, goal.temperature, goal.cap
             )
-            loss, terms[1] = loss - goal.alpha_auxiliary * squared * term, float(term)
-        value = float(loss)
+            loss, terms[1] = loss - goal.alpha_auxiliary * squared * term, float(term.detach())
+        value = float(loss.detach())
         if not math.isfinite(value):
             return False
         self.optimizer.zero_grad(set_to_none=True)
@@ -204,7 +204,7 @@ class QATLoop:
         self.optimizer.step()
         targets = labels if labels.ndim == 1 else labels.argmax(dim=1)
         correct = int((logits[:rows].detach().argmax(dim=1) == targets).sum())
-        totals.add(rows, value, float(cross_entropy), terms, correct)
+        totals.add(rows, value, float(cross_entropy.detach()), terms, correct)
         return True
 
     def _perturb(self, images: Tensor, labels: Tensor, *, training: bool) -> Tensor:
