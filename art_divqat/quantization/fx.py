@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from art_divqat._rng import isolated_random_state
 from art_divqat.errors import MissingExtraError
 from art_divqat.quantization.backend import (
     QuantizationBackend,
@@ -49,7 +52,7 @@ class Backend(QuantizationBackend):
     def prepare(self, network: nn.Module, input_shape: Shape) -> nn.Module:
         copied = copy.deepcopy(network).train()
         example = (torch.zeros(2, *input_shape, device=_device_of(network)),)
-        with no_deprecation_warnings(), use_engine(self.engine), explain_untraceable(self.name, network, _REMEDY):
+        with self._room(), explain_untraceable(self.name, network, _REMEDY):
             prepared: nn.Module = quantize_fx.prepare_qat_fx(copied, self._qconfig_mapping(), example)
         return prepared
 
@@ -59,7 +62,7 @@ class Backend(QuantizationBackend):
         prepared.apply(tq.enable_fake_quant if fake_quantize else tq.disable_fake_quant)
 
     def convert(self, prepared: nn.Module) -> nn.Module:
-        with no_deprecation_warnings(), use_engine(self.engine):
+        with self._room():
             network: Any = quantize_fx.convert_fx(self._frozen_copy(prepared))
         for node in network.graph.nodes:
             # An annotation copied from the user's forward, such as `x: Tensor`, names a type that TorchScript would
@@ -69,13 +72,19 @@ class Backend(QuantizationBackend):
         return network.eval()
 
     def reference(self, prepared: nn.Module) -> nn.Module:
-        with no_deprecation_warnings(), use_engine(self.engine):
+        with self._room():
             network: nn.Module = quantize_fx._convert_to_reference_decomposed_fx(self._frozen_copy(prepared))
         return network.eval()
 
     @property
     def kernels(self) -> str:
         return "int8"
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        """No warnings, the engine set, the random state safe from the initialisers of modules that are swapped."""
+        with no_deprecation_warnings(), isolated_random_state("fx"), use_engine(self.engine):
+            yield
 
     def _frozen_copy(self, prepared: nn.Module) -> Any:
         copied = copy.deepcopy(prepared).cpu()

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from art_divqat._rng import isolated_random_state
 from art_divqat.errors import MissingExtraError
 from art_divqat.quantization.backend import (
     QuantizationBackend,
@@ -47,7 +48,7 @@ class Backend(QuantizationBackend):
         example = torch.zeros(2, *input_shape, device=None if parameter is None else parameter.device)
         # Without a dynamic batch the graph would take batches of two and nothing else.
         batch = torch.export.Dim("batch", min=1)
-        with no_deprecation_warnings(), explain_untraceable(self.name, network, _REMEDY):
+        with no_deprecation_warnings(), isolated_random_state("pt2e"), explain_untraceable(self.name, network, _REMEDY):
             exported = torch.export.export(
                 copy.deepcopy(network).train(), (example,), dynamic_shapes=({0: batch},)
             ).module()
@@ -70,7 +71,7 @@ class Backend(QuantizationBackend):
     def convert(self, prepared: nn.Module) -> nn.Module:
         copied = copy.deepcopy(prepared).cpu()
         self.set_mode(copied, training=False, observe=False)
-        with no_deprecation_warnings():
+        with no_deprecation_warnings(), isolated_random_state("pt2e"):
             network: nn.Module = convert_pt2e(copied)
         _drop_unused(network)
         return network

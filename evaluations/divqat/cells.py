@@ -33,8 +33,10 @@ def dataset_of(name: str, seed: int, size: str, root: Path) -> Dataset:
     return load_dataset(source_name(name, root), data_root=root, limit=SIZES[size].train, seed=seed)
 
 
-def images_of(name: str, data: Dataset, count: int, seed: int, root: Path, purpose: str) -> Images:
+@lru_cache(maxsize=16)
+def images_of(name: str, dataset: str, count: int, seed: int, size: str, root: Path, purpose: str) -> Images:
     """`count` images of a pool, drawn by (seed, purpose): auxiliary images and queries are different draws."""
+    data = dataset_of(dataset, seed, size, root)
     pool = load_pool(source_name(name, root), data, data_root=root, seed=derive_seed(purpose, seed))
     order = numpy_generator(purpose, name, seed).permutation(len(pool.x))[:count]
     return pool.x[order]
@@ -55,7 +57,7 @@ def quantized_of(victim: Victim, size: str, root: Path) -> tuple[QuantizedPyTorc
     data = dataset_of(victim.dataset, victim.seed, size, root)
     auxiliary = None
     if victim.auxiliary not in ("none", "default"):
-        auxiliary = images_of(victim.auxiliary, data, AUXILIARY_IMAGES, victim.seed, root, "auxiliary")
+        auxiliary = images_of(victim.auxiliary, victim.dataset, AUXILIARY_IMAGES, victim.seed, size, root, "auxiliary")
     teacher = teacher_of(victim.dataset, victim.seed, size, root)
     trainer = DivQATTrainer(teacher, auxiliary=auxiliary, seed=victim.seed, **VARIANTS[victim.variant])
     started = time.perf_counter()
@@ -90,7 +92,7 @@ def run_cells(victim: Victim, cells: list[Cell], size: str, root: Path) -> list[
     records = []
     for cell in cells:
         defend = _defence(cell)
-        queries = images_of(cell.pool, data, sizes.queries, victim.seed, root, "queries")
+        queries = images_of(cell.pool, victim.dataset, sizes.queries, victim.seed, size, root, "queries")
         served = defend(softmax(classifier.predict(queries)))
         started = time.perf_counter()
         network = build_model(

@@ -110,7 +110,7 @@ def rebound_scheduler(scheduler: Any, optimizer: torch.optim.Optimizer) -> Itera
 
     :raises UserError: for something that neither steps nor builds something that does.
     """
-    if scheduler is not None and not hasattr(scheduler, "step"):
+    if isinstance(scheduler, type) or (scheduler is not None and not hasattr(scheduler, "step")):
         if not callable(scheduler):
             raise UserError(f"A scheduler must have step(), or build one from an optimizer. Got {scheduler!r}.")
         scheduler = scheduler(optimizer)
