@@ -128,7 +128,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         :param batch_size: images a step, at least 1, at least 2 for a network with batch norm.
         :param nb_epochs: at least 1.
         :param scheduler: anything with `step`, bound to the classifier's optimizer (it is made to act on the new one
-            while training runs), or a function from an optimizer to such a thing. Stepped once an epoch.
+            while training runs), or a function from an optimizer to such a thing. Stepped once an epoch. None lets the
+            learning rate fall to zero along half a cosine.
         :param verbose: log a line an epoch, at level INFO.
         :param progress: called with (steps done, steps in all, "epoch 2/10").
         :raises UserError: for bad images, labels or sizes, or a loss that is not finite.
