@@ -80,6 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
     groups = [(victim, list(group)) for victim, group in groupby(order, key=lambda cell: cell.victim)]
     print(f"{len(cells)} cells of {len(groups)} victims to run, {len(done)} in {options.output}", flush=True)
     options.output.parent.mkdir(parents=True, exist_ok=True)
+    if options.output.exists() and not options.output.read_bytes().endswith(b"\n"):
+        with options.output.open("a", encoding="utf-8") as file:
+            file.write("\n")  # close a line that an interruption cut off, or the next record is lost with it
     tasks = (delayed(run_cells)(victim, group, options.size, options.data_root) for victim, group in groups)
     for records in Parallel(n_jobs=options.jobs, return_as="generator_unordered")(tasks):
         with options.output.open("a", encoding="utf-8") as file:
