@@ -76,6 +76,20 @@ def softmax(logits: Images) -> Images:
     return torch.softmax(torch.from_numpy(logits), dim=1).numpy()
 
 
+def lesson(served: Images, answers: str) -> Any:
+    """What the thief trains on: the probabilities, their top class, or the probabilities adjusted.
+
+    `adjusted` is an attacker who sees that most answers name one class: it subtracts from every log-probability its mean
+    over all answers, and so keeps only what tells the queries apart.
+    """
+    if answers == "hard":
+        return served.argmax(axis=1)
+    if answers == "adjusted":
+        logs = np.log(np.maximum(served, 1e-12))
+        return softmax((logs - logs.mean(axis=0)).astype(np.float32))
+    return served
+
+
 def accuracy(scores: Images, labels: NDArray[np.int64]) -> float:
     """Share of rows whose largest entry is the label's."""
     return float(np.mean(scores.argmax(axis=1) == labels))
@@ -99,7 +113,7 @@ def run_cells(victim: Victim, cells: list[Cell], size: str, root: Path) -> list[
             sizes.thief_model, data.input_shape, data.nb_classes, seed=derive_seed("thief", victim.seed)
         )
         thief = RecipeClassifier(network, data.input_shape, data.nb_classes, sizes.thief, seed=victim.seed)
-        thief.fit(queries, served if cell.answers == "soft" else served.argmax(axis=1))
+        thief.fit(queries, lesson(served, cell.answers))
         stolen = thief.predict(data.x_test)
         defended = defend(clean)
         records.append(

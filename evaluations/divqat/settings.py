@@ -105,7 +105,7 @@ class Victim:
 
 @dataclass(frozen=True)
 class Cell:
-    """One thief: of a victim, with a pool, with soft or hard answers, with or without the heuristic perturbation."""
+    """One thief: of a victim, with a pool and answers (`soft`, `hard` or `adjusted`), with or without the heuristic."""
 
     study: str
     victim: Victim
@@ -118,14 +118,14 @@ def cells_of(study: str, dataset: str, seed: int) -> list[Cell]:
     """The cells of one study: `variants`, `matrix`, `in-distribution` or `stacked`.
 
     >>> len(cells_of("in-distribution", "mnist", 0))
-    4
+    6
     """
     main = MAIN_POOL[dataset]
 
     def victim(variant: str, auxiliary: str = "default") -> Victim:
         return Victim(dataset, variant, "none" if variant == "qat" or "train" in variant else auxiliary, seed)
 
-    both = ("soft", "hard")
+    both = ("soft", "hard", "adjusted")
     if study == "variants":
         return [Cell(study, victim(name), main, answers) for name in VARIANTS for answers in both]
     if study == "matrix":
