@@ -79,8 +79,8 @@ def softmax(logits: Images) -> Images:
 def lesson(served: Images, answers: str) -> Any:
     """What the thief trains on: the probabilities, their top class, or the probabilities adjusted.
 
-    `adjusted` is an attacker who sees that most answers name one class: it subtracts from every log-probability its mean
-    over all answers, and so keeps only what tells the queries apart.
+    `adjusted` is an attacker who sees that most answers name one class: it subtracts from every log-probability its
+    mean over all answers, and so keeps only what tells the queries apart.
     """
     if answers == "hard":
         return served.argmax(axis=1)

@@ -103,6 +103,7 @@ class QATLoop:
         frozen_fraction: float = 0.25,
         scheduler: Any = None,
         progress: ProgressCallback | None = None,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
     ) -> None:
         self.prepared = prepared
         self.backend = backend
@@ -115,6 +116,7 @@ class QATLoop:
         self.frozen_fraction = frozen_fraction
         self.scheduler = scheduler
         self.progress = progress
+        self.on_epoch = on_epoch
         self.history: list[EpochRecord] = []
         self.holds_a_result = False
         self._rates = [group["lr"] for group in optimizer.param_groups]
@@ -168,6 +170,8 @@ class QATLoop:
                         best_accuracy = record.validation_accuracy
                         best_state = copy.deepcopy(self.prepared.state_dict())
                 self.history.append(record)
+                if self.on_epoch is not None:
+                    self.on_epoch(record)
                 self._step_scheduler(record)
         if best_state is not None:
             self.prepared.load_state_dict(best_state)

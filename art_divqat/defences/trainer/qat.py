@@ -221,6 +221,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 frozen_fraction=self.frozen_fraction,
                 scheduler=bound,
                 progress=progress,
+                on_epoch=(lambda record: logger.info("%s", record)) if verbose else None,
             )
             try:
                 loop.run(nb_epochs, source, steps, validation)
@@ -228,9 +229,6 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 self.history = loop.history
                 if loop.holds_a_result:
                     self._quantized = quantized_like(classifier, prepared, self.backend, self.architecture)
-        if verbose:
-            for record in self.history:
-                logger.info("%s", record)
 
     def _teacher(self) -> Callable[[Tensor], Tensor]:
         network: nn.Module = copy.deepcopy(self._classifier.model).eval().requires_grad_(False)
