@@ -20,6 +20,7 @@ from evaluations.divqat.settings import HEURISTIC_BETA, NPZ, SIZES, VARIANTS, VI
 
 Images = NDArray[np.float32]
 AUXILIARY_IMAGES = 6000
+VALIDATION_IMAGES = 2000
 
 
 def source_name(name: str, root: Path) -> str:
@@ -64,7 +65,7 @@ def quantized_of(victim: Victim, size: str, root: Path) -> tuple[QuantizedPyTorc
     trainer.fit(
         data.x_train,
         data.y_train,
-        validation_data=(data.x_validation, data.y_validation),
+        validation_data=(data.x_validation[:VALIDATION_IMAGES], data.y_validation[:VALIDATION_IMAGES]),
         batch_size=64,
         nb_epochs=SIZES[size].quantization_epochs,
     )

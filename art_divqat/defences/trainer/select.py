@@ -55,7 +55,7 @@ def select_alpha(
     validation_data: tuple[NDArray[Any], NDArray[Any]],
     probe_images: NDArray[Any],
     *,
-    candidates: Sequence[Weights] = ((0.0, 0.1), (0.0, 0.3), (0.0, 1.0), (0.0, 3.0)),
+    candidates: Sequence[Weights] = ((0.0, 0.03), (0.0, 0.1), (0.0, 0.3), (0.0, 1.0)),
     tolerance: float = 0.01,
     fit_options: dict[str, Any] | None = None,
     on_candidate: Callable[[Candidate], None] | None = None,
