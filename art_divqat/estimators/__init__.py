@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "metered": ["MeteredClassifier", "QueryLedger", "UnusableAnswersError"],
+        "quantized": ["QuantizedPyTorchClassifier"],
         "recipe": ["RecipeClassifier", "TrainingRecipe"],
     },
 )
@@ -18,5 +19,6 @@ if TYPE_CHECKING:
     from art_divqat.estimators.metered import MeteredClassifier as MeteredClassifier
     from art_divqat.estimators.metered import QueryLedger as QueryLedger
     from art_divqat.estimators.metered import UnusableAnswersError as UnusableAnswersError
+    from art_divqat.estimators.quantized import QuantizedPyTorchClassifier as QuantizedPyTorchClassifier
     from art_divqat.estimators.recipe import RecipeClassifier as RecipeClassifier
     from art_divqat.estimators.recipe import TrainingRecipe as TrainingRecipe

@@ -1,0 +1,306 @@
+"""The quantization-aware training loop that QATTrainer and DivQATTrainer share."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from art_divqat._rng import isolated_random_state, torch_generator
+from art_divqat.defences.trainer.adversary import PGDAdversary, PixelBounds
+from art_divqat.defences.trainer.objective import divergence
+from art_divqat.errors import UserError
+from art_divqat.estimators.recipe import batches
+from art_divqat.quantization import QuantizationBackend
+
+ProgressCallback = Callable[[int, int, str], None]
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Preprocessed images, class ids or probabilities, and the teacher's logits where they are known beforehand."""
+
+    images: Tensor
+    labels: Tensor
+    teacher: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """CE − alpha T² D(training) − alpha_auxiliary T² D(auxiliary); see :class:`DivQATTrainer`.
+
+    :param auxiliary: preprocessed auxiliary images, or None.
+    :param auxiliary_teacher: the teacher's logits on them, computed once.
+    :param auxiliary_batch_size: how many of them join a step.
+    """
+
+    alpha: float = 0.0
+    alpha_auxiliary: float = 0.0
+    temperature: float = 1.0
+    kind: str = "js"
+    cap: float | None = None
+    auxiliary: Tensor | None = None
+    auxiliary_teacher: Tensor | None = None
+    auxiliary_batch_size: int = 0
+
+    @property
+    def uses_auxiliary(self) -> bool:
+        """Whether auxiliary images take part in the loss."""
+        return self.alpha_auxiliary > 0 and self.auxiliary is not None
+
+
+@dataclass
+class EpochRecord:
+    """What one epoch did. Losses are means over its images; accuracies are those of the twin, in [0, 1].
+
+    :param divergence: mean D on training images, in nats; 0 where it is not part of the objective.
+    :param divergence_auxiliary: likewise on auxiliary images.
+    :param validation_accuracy: None without validation data.
+    """
+
+    epoch: int
+    loss: float
+    cross_entropy: float
+    divergence: float
+    divergence_auxiliary: float
+    train_accuracy: float
+    learning_rate: float
+    frozen: bool
+    validation_accuracy: float | None = None
+    validation_loss: float | None = None
+
+
+class QATLoop:
+    """Trains a prepared network for some epochs and keeps its history and best validation state.
+
+    Observers and batch norm move for the first epochs and are frozen for the rest (`frozen_fraction`, rounded down, so
+    that a single epoch is never frozen): scales that still move would leave the weights tuned to other ones.
+    Without a scheduler the learning rate falls to zero along half a cosine: weights that still jump over quantization
+    steps at the end cost accuracy.
+    Auxiliary images pass through the network in the same batch as the training images, so that batch norm sees in
+    training what it sees when it is served.
+    """
+
+    def __init__(
+        self,
+        prepared: nn.Module,
+        backend: QuantizationBackend,
+        optimizer: torch.optim.Optimizer,
+        objective: Objective,
+        *,
+        teacher: Callable[[Tensor], Tensor],
+        seed: int,
+        adversary: PGDAdversary | None = None,
+        bounds: PixelBounds | None = None,
+        frozen_fraction: float = 0.25,
+        scheduler: Any = None,
+        progress: ProgressCallback | None = None,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
+    ) -> None:
+        self.prepared = prepared
+        self.backend = backend
+        self.optimizer = optimizer
+        self.objective = objective
+        self.teacher = teacher
+        self.seed = seed
+        self.adversary = adversary
+        self.bounds = bounds
+        self.frozen_fraction = frozen_fraction
+        self.scheduler = scheduler
+        self.progress = progress
+        self.on_epoch = on_epoch
+        self.history: list[EpochRecord] = []
+        self.holds_a_result = False
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+        self._auxiliary_generator = torch_generator("auxiliary order", seed)
+        self._auxiliary_order: Tensor | None = None
+        self._attack_generator = torch_generator("adversary", seed)
+
+    def run(
+        self,
+        epochs: int,
+        epoch_batches: Callable[[int], Iterable[Batch]],
+        steps: int,
+        validation: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        """Train; afterwards the network holds its best validation state, or its last one without validation data.
+
+        Only the epochs after the freeze compete for the best state, if there are any: before it, the scales move.
+
+        :raises UserError: for a loss that is not finite; the network then holds the best finite validation state.
+        """
+        freeze_at = epochs - int(epochs * self.frozen_fraction)
+        best_accuracy, best_state = -1.0, None
+        done = 0
+        # Dropout and whatever else draws inside a network draws from the global generator.
+        with isolated_random_state("quantization-aware training", self.seed):
+            for epoch in range(epochs):
+                frozen = epoch >= freeze_at
+                self.backend.set_mode(self.prepared, training=not frozen, observe=not frozen)
+                if epoch == freeze_at and best_state is not None:
+                    best_accuracy = -1.0
+                totals = _Totals()
+                for batch in epoch_batches(epoch):
+                    if self.scheduler is None:
+                        self._anneal(done / steps)
+                    if not self._step(batch, totals, training=not frozen):
+                        if best_state is not None:
+                            self.prepared.load_state_dict(best_state)
+                            self.holds_a_result = True
+                        kept = "the best validation state so far was kept" if best_state else "nothing was kept"
+                        raise UserError(
+                            f"Training stopped in epoch {epoch + 1} of {epochs}: the loss is not finite, {kept}. Lower "
+                            "the learning rate, or alpha and alpha_auxiliary, or bound the divergence (max_divergence)."
+                        )
+                    done += 1
+                    if self.progress is not None:
+                        self.progress(done, steps, f"epoch {epoch + 1}/{epochs}")
+                record = totals.record(epoch + 1, float(self.optimizer.param_groups[0]["lr"]), frozen)
+                if validation is not None:
+                    record.validation_accuracy, record.validation_loss = self._validate(*validation)
+                    if record.validation_accuracy >= best_accuracy:
+                        best_accuracy = record.validation_accuracy
+                        best_state = copy.deepcopy(self.prepared.state_dict())
+                self.history.append(record)
+                if self.on_epoch is not None:
+                    self.on_epoch(record)
+                self._step_scheduler(record)
+        if best_state is not None:
+            self.prepared.load_state_dict(best_state)
+        self.holds_a_result = True
+
+    def _step(self, batch: Batch, totals: _Totals, *, training: bool) -> bool:
+        """One optimiser step; False if the loss is not finite, and then no step is made."""
+        goal = self.objective
+        images, labels = batch.images, batch.labels
+        teacher = batch.teacher
+        if self.adversary is not None:
+            images = self._perturb(images, labels, training=training)
+            teacher = None
+        rows = len(images)
+        auxiliary_rows = self._next_auxiliary() if goal.uses_auxiliary else None
+        joined = images
+        if auxiliary_rows is not None:
+            assert goal.auxiliary is not None
+            joined = torch.cat([images, goal.auxiliary[auxiliary_rows]])
+        try:
+            logits = self.prepared(joined)
+        except RuntimeError:
+            # A fake quantizer raises on weights that are NaN or infinite before any loss could show them.
+            if all(bool(torch.isfinite(parameter).all()) for parameter in self.prepared.parameters()):
+                raise
+            return False
+        cross_entropy = functional.cross_entropy(logits[:rows], labels)
+        loss, terms = cross_entropy, [0.0, 0.0]
+        squared = goal.temperature**2
+        if goal.alpha > 0:
+            answers = self.teacher(images) if teacher is None else teacher
+            term = divergence(answers, logits[:rows], goal.kind, goal.temperature, goal.cap)
+            loss, terms[0] = loss - goal.alpha * squared * term, float(term.detach())
+        if auxiliary_rows is not None:
+            assert goal.auxiliary_teacher is not None
+            term = divergence(
+                goal.auxiliary_teacher[auxiliary_rows], logits[rows:], goal.kind, goal.temperature, goal.cap
+            )
+            loss, terms[1] = loss - goal.alpha_auxiliary * squared * term, float(term.detach())
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            return False
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        targets = labels if labels.ndim == 1 else labels.argmax(dim=1)
+        correct = int((logits[:rows].detach().argmax(dim=1) == targets).sum())
+        totals.add(rows, value, float(cross_entropy.detach()), terms, correct)
+        return True
+
+    def _perturb(self, images: Tensor, labels: Tensor, *, training: bool) -> Tensor:
+        assert self.adversary is not None
+        assert self.bounds is not None
+        self.backend.set_mode(self.prepared, training=False, observe=False)
+        targets = labels if labels.ndim == 1 else labels.argmax(dim=1)
+        perturbed = self.adversary.perturb(self.prepared, images, targets, self._attack_generator, self.bounds)
+        self.backend.set_mode(self.prepared, training=training, observe=training)
+        return perturbed
+
+    def _next_auxiliary(self) -> Tensor:
+        assert self.objective.auxiliary is not None
+        size = self.objective.auxiliary_batch_size
+        order = self._auxiliary_order
+        if order is None or len(order) < size:
+            order = torch.randperm(len(self.objective.auxiliary), generator=self._auxiliary_generator)
+            order = order.to(self.objective.auxiliary.device)
+        self._auxiliary_order = order[size:]
+        return order[:size]
+
+    def _validate(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
+        self.backend.set_mode(self.prepared, training=False, observe=False)
+        with torch.no_grad():
+            logits = torch.cat([self.prepared(part) for part in images.split(EVALUATION_BATCH)])
+        accuracy = float((logits.argmax(dim=1) == labels).float().mean())
+        return accuracy, float(functional.cross_entropy(logits, labels))
+
+    def _anneal(self, fraction_done: float) -> None:
+        factor = 0.5 * (1 + math.cos(math.pi * min(fraction_done, 1.0)))
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+
+    def _step_scheduler(self, record: EpochRecord) -> None:
+        if self.scheduler is None:
+            return
+        wants_metric = "metrics" in inspect.signature(self.scheduler.step).parameters
+        if wants_metric:  # ReduceLROnPlateau
+            self.scheduler.step(record.loss if record.validation_loss is None else record.validation_loss)
+        else:
+            self.scheduler.step()
+
+
+class _Totals:
+    """Sums over an epoch."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.loss = self.cross_entropy = self.divergence = self.auxiliary = 0.0
+        self.correct = 0
+
+    def add(self, rows: int, loss: float, cross_entropy: float, terms: list[float], correct: int) -> None:
+        self.rows += rows
+        self.loss += rows * loss
+        self.cross_entropy += rows * cross_entropy
+        self.divergence += rows * terms[0]
+        self.auxiliary += rows * terms[1]
+        self.correct += correct
+
+    def record(self, epoch: int, learning_rate: float, frozen: bool) -> EpochRecord:
+        if self.rows == 0:
+            raise UserError("An epoch had no images: the generator gave none.")
+        return EpochRecord(
+            epoch=epoch,
+            loss=self.loss / self.rows,
+            cross_entropy=self.cross_entropy / self.rows,
+            divergence=self.divergence / self.rows,
+            divergence_auxiliary=self.auxiliary / self.rows,
+            train_accuracy=self.correct / self.rows,
+            learning_rate=learning_rate,
+            frozen=frozen,
+        )
+
+
+def shuffled_batches(batch: Batch, batch_size: int, seed: int) -> Callable[[int], Iterator[Batch]]:
+    """The images of `batch` in a new order every epoch, from a generator of their own; never a last batch of one."""
+    generator = torch_generator("training order", seed)
+
+    def epoch_batches(epoch: int) -> Iterator[Batch]:
+        order = torch.randperm(len(batch.images), generator=generator).to(batch.images.device)
+        for rows in batches(order, batch_size):
+            yield Batch(batch.images[rows], batch.labels[rows], None if batch.teacher is None else batch.teacher[rows])
+
+    return epoch_batches

@@ -1,0 +1,178 @@
+"""What a trainer takes from the classifier that came in: preprocessing, labels, optimizer, bounds."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from art.estimators.classification import PyTorchClassifier
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from art_divqat.defences.trainer.adversary import PixelBounds
+from art_divqat.errors import UserError
+from art_divqat.estimators.quantized import Architecture, QuantizedPyTorchClassifier, standardisation_of
+from art_divqat.quantization import QuantizationBackend
+
+
+def preprocess(classifier: PyTorchClassifier, x: NDArray[Any], *, fit: bool) -> Tensor:
+    """The images as the classifier's network sees them, once.
+
+    :raises UserError: for another shape, or values that are not finite or outside `clip_values`.
+    """
+    x = check_like(classifier, x, "The images")
+    preprocessed, _ = classifier._apply_preprocessing(x, y=None, fit=fit)
+    return torch.from_numpy(np.ascontiguousarray(preprocessed, dtype=np.float32))
+
+
+def check_like(classifier: PyTorchClassifier, x: Any, subject: str) -> NDArray[np.float32]:
+    """`x` as float32 if it has the shape and range that the classifier takes.
+
+    :raises UserError: naming what was expected and what came.
+    """
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    if x.shape[1:] != tuple(classifier.input_shape):
+        raise UserError(f"{subject} must have shape (N, {_shape(classifier.input_shape)}). Got {x.shape}.")
+    if not np.isfinite(x).all():
+        raise UserError(f"{subject} hold values that are not finite.")
+    if classifier.clip_values is not None and len(x):
+        low, high = (np.asarray(value) for value in classifier.clip_values)
+        if (x < low - 1e-4).any() or (x > high + 1e-4).any():
+            raise UserError(
+                f"{subject} must lie in [{low.min():g}, {high.max():g}], the classifier's clip_values. "
+                f"Got values from {x.min():g} to {x.max():g}."
+            )
+    return x
+
+
+def labels_as_tensor(y: NDArray[Any], nb_classes: int) -> Tensor:
+    """Class ids (N,) as int64, from ids or one-hot rows; rows of probabilities stay rows, float32.
+
+    :raises UserError: for ids outside 0 … classes − 1, or rows of another width.
+
+    >>> labels_as_tensor(np.eye(3)[[2, 0]], 3)
+    tensor([2, 0])
+    """
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 2:
+        if y.shape[1] != nb_classes:
+            raise UserError(f"Label rows must have {nb_classes} entries, one a class. Got {y.shape[1]}.")
+        if ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all():
+            return torch.from_numpy(y.argmax(axis=1).astype(np.int64))
+        return torch.from_numpy(np.ascontiguousarray(y, dtype=np.float32))
+    ids = y.astype(np.int64)
+    if y.ndim != 1 or (ids != y).any() or (len(ids) and (ids.min() < 0 or ids.max() >= nb_classes)):
+        raise UserError(f"Labels must be class ids from 0 to {nb_classes - 1}, or rows of {nb_classes} probabilities.")
+    return torch.from_numpy(ids)
+
+
+def check_network(classifier: PyTorchClassifier, batch_size: int) -> None:
+    """Refuse batches of one for a network with batch norm.
+
+    :raises UserError: naming the remedy.
+    """
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    if batch_size < 2 and any(isinstance(module, norms) for module in classifier.model.modules()):
+        raise UserError("Batch norm cannot be trained on batches of one image: use batch_size=2 or more.")
+
+
+def rebuilt_optimizer(
+    optimizer: torch.optim.Optimizer, prepared: nn.Module, learning_rate: float | None
+) -> torch.optim.Optimizer:
+    """A fresh optimizer of the same kind and settings on the parameters of the prepared network.
+
+    The settings are those it was built with: a schedule that has run out leaves a learning rate near zero behind.
+
+    :raises UserError: if its class cannot be built from its own settings.
+    """
+    accepted = inspect.signature(type(optimizer)).parameters
+    settings = {key: value for key, value in optimizer.defaults.items() if key in accepted}
+    if learning_rate is not None:
+        settings["lr"] = learning_rate
+    try:
+        return type(optimizer)([p for p in prepared.parameters() if p.requires_grad], **settings)
+    except TypeError as error:
+        raise UserError(
+            f"The optimizer {type(optimizer).__name__} cannot be rebuilt from its defaults ({error}): give the "
+            "classifier one of torch.optim."
+        ) from error
+
+
+@contextlib.contextmanager
+def rebound_scheduler(scheduler: Any, optimizer: torch.optim.Optimizer) -> Iterator[Any]:
+    """Let a scheduler that was built for the classifier's optimizer act on another one inside the block.
+
+    :raises UserError: for something that neither steps nor builds something that does.
+    """
+    if isinstance(scheduler, type) or (scheduler is not None and not hasattr(scheduler, "step")):
+        if not callable(scheduler):
+            raise UserError(f"A scheduler must have step(), or build one from an optimizer. Got {scheduler!r}.")
+        scheduler = scheduler(optimizer)
+        if not hasattr(scheduler, "step"):
+            raise UserError(f"The scheduler function returned {scheduler!r}, which has no step().")
+    original = getattr(scheduler, "optimizer", None)
+    if original is None or original is optimizer:
+        yield scheduler
+        return
+    for group, source in zip(optimizer.param_groups, original.param_groups, strict=False):
+        group["lr"] = source["lr"]
+        if "initial_lr" in source:
+            group["initial_lr"] = source["initial_lr"]
+    scheduler.optimizer = optimizer
+    try:
+        yield scheduler
+    finally:
+        scheduler.optimizer = original
+
+
+def pixel_bounds(classifier: PyTorchClassifier) -> PixelBounds:
+    """The box of valid images and the size of a pixel unit, as the network sees them.
+
+    :raises UserError: for preprocessing defences, or without `clip_values`.
+    """
+    if classifier.preprocessing_defences or classifier.clip_values is None:
+        raise UserError(
+            "Adversarial examples in the training loop need a classifier with clip_values and without "
+            "preprocessing_defences: their images would not be the ones that are attacked."
+        )
+    mean, std = standardisation_of(classifier) or (np.float32(0), np.float32(1))
+    low, high = (np.asarray(value, np.float32) for value in classifier.clip_values)
+
+    def shaped(value: Any) -> Tensor:
+        array = np.asarray(value, np.float32)
+        return torch.from_numpy(array.reshape(1, -1, 1, 1) if array.ndim <= 1 else array)
+
+    mean_t, std_t = shaped(mean), shaped(std)
+    return PixelBounds((shaped(low) - mean_t) / std_t, (shaped(high) - mean_t) / std_t, 1 / std_t)
+
+
+def quantized_like(
+    classifier: PyTorchClassifier, prepared: nn.Module, backend: QuantizationBackend, architecture: Architecture | None
+) -> QuantizedPyTorchClassifier:
+    """The quantized classifier of a prepared network, with the preprocessing and postprocessing of `classifier`."""
+    preprocessing: Any = classifier.preprocessing
+    with contextlib.suppress(UserError):
+        # built anew, because ART binds it to the device of the classifier
+        preprocessing = standardisation_of(classifier) or (0.0, 1.0)
+    return QuantizedPyTorchClassifier(
+        prepared,
+        backend,
+        classifier.input_shape,
+        classifier.nb_classes,
+        architecture=architecture,
+        channels_first=classifier.channels_first,
+        clip_values=classifier.clip_values,
+        preprocessing_defences=classifier.preprocessing_defences,
+        postprocessing_defences=classifier.postprocessing_defences,
+        preprocessing=preprocessing,
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))

@@ -1,0 +1,118 @@
+"""DivQAT: quantization-aware training that moves the network's answers away from its full-precision teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from art.estimators.classification import PyTorchClassifier
+from numpy.typing import NDArray
+from torch import Tensor
+
+from art_divqat._rng import derive_seed
+from art_divqat._validation import check_choice, check_float
+from art_divqat.defences.trainer._loop import Objective
+from art_divqat.defences.trainer._preparation import check_like, preprocess
+from art_divqat.defences.trainer.objective import DIVERGENCES
+from art_divqat.defences.trainer.qat import QATTrainer, ask_in_batches
+from art_divqat.errors import UserError
+
+AUXILIARY_IMAGES = 6000
+
+
+class DivQATTrainer(QATTrainer):
+    """Minimise CE(f_Q(x), y) − α T² D(f(x), f_Q(x)) − α_aux T² D(f(a), f_Q(a)), f the frozen full-precision network.
+
+    D compares softmax(f / T) with softmax(f_Q / T); a are auxiliary images that are not the training distribution.
+    The first two terms are the published method (Khaled, Gohring de Magalhães, Nicolescu: DivQAT, 2025; arXiv
+    2512.23948), the third is this project's; `docs/divqat.md` tells what each does. With α = α_aux = 0 this is
+    :class:`QATTrainer`, bit for bit.
+
+    :param classifier: an ART `PyTorchClassifier` with an optimizer; the teacher, left as it was.
+    :param alpha: α, weight on training images; in [0, inf). The published method has α > 0.
+    :param temperature: T, in (0, inf).
+    :param divergence: `js` (bounded by log 2), `kl` (teacher‖student: the literal reading) or `kl-reverse`.
+    :param max_divergence: cap on D for one image, in nats; None for none. A KL without one can grow for ever.
+    :param auxiliary: images of the classifier's shape and range, (N, C, H, W); None makes a mixture of
+        :data:`AUXILIARY_IMAGES` that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`).
+    :param alpha_auxiliary: α_aux, weight on auxiliary images; in [0, inf).
+    :param auxiliary_fraction: auxiliary images a step, as a share of the batch size; in (0, 1].
+    :raises UserError: for a weight that is negative or not finite, and where :class:`QATTrainer` does.
+
+    >>> from sklearn.datasets import load_digits
+    >>> from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+    >>> from art_divqat.models import build_model
+    >>> x, y = load_digits().images[:200, None] / 16, load_digits().target[:200]
+    >>> network = build_model("lenet5", (1, 8, 8), 10, seed=0)
+    >>> classifier = RecipeClassifier(network, (1, 8, 8), 10, TrainingRecipe())
+    >>> trainer = DivQATTrainer(classifier, auxiliary=1 - x)
+    >>> trainer.fit(x, y, nb_epochs=2)
+    >>> trainer.history[-1].divergence_auxiliary > trainer.history[0].divergence_auxiliary
+    True
+    """
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        alpha: float = 0.0,
+        temperature: float = 4.0,
+        divergence: str = "js",
+        max_divergence: float | None = None,
+        auxiliary: NDArray[Any] | None = None,
+        alpha_auxiliary: float = 0.1,
+        *,
+        auxiliary_fraction: float = 0.25,
+        **options: Any,
+    ) -> None:
+        super().__init__(classifier, **options)
+        self.alpha = check_float(self, "alpha", alpha, 0)
+        self.temperature = check_float(self, "temperature", temperature, 0, closed="neither")
+        self.divergence = check_choice(self, "divergence", divergence, DIVERGENCES)
+        self.max_divergence = (
+            None if max_divergence is None else check_float(self, "max_divergence", max_divergence, 0, closed="neither")
+        )
+        self.alpha_auxiliary = check_float(self, "alpha_auxiliary", alpha_auxiliary, 0)
+        self.auxiliary_fraction = check_float(self, "auxiliary_fraction", auxiliary_fraction, 0, 1, closed="right")
+        if auxiliary is not None:
+            auxiliary = check_like(classifier, auxiliary, "The auxiliary images")
+            if len(auxiliary) == 0:
+                raise UserError("There are no auxiliary images: give some, or None for the default mixture.")
+        self.auxiliary = auxiliary
+
+    def _objective(self, teacher: Callable[[Tensor], Tensor], x: NDArray[Any] | None, batch_size: int) -> Objective:
+        images = answers = None
+        if self.alpha_auxiliary > 0:
+            images = preprocess(self._classifier, self._auxiliary_images(x), fit=False).to(self._classifier.device)
+            answers = ask_in_batches(teacher, images)
+        return Objective(
+            alpha=self.alpha,
+            alpha_auxiliary=self.alpha_auxiliary,
+            temperature=self.temperature,
+            kind=self.divergence,
+            cap=self.max_divergence,
+            auxiliary=images,
+            auxiliary_teacher=answers,
+            auxiliary_batch_size=min(
+                max(1, round(self.auxiliary_fraction * batch_size)), 0 if images is None else len(images)
+            ),
+        )
+
+    def _auxiliary_images(self, x: NDArray[Any] | None) -> NDArray[np.float32]:
+        if self.auxiliary is not None:
+            return self.auxiliary
+        from art_divqat.data.auxiliary import default_auxiliary
+
+        low, high = (0.0, 1.0) if self._classifier.clip_values is None else self._classifier.clip_values
+        if np.any(np.asarray(low) != 0) or np.any(np.asarray(high) != 1):
+            raise UserError(
+                "The default auxiliary images lie in [0, 1] and the classifier's clip_values are "
+                f"({low}, {high}): pass auxiliary=."
+            )
+        shape = tuple(self._classifier.input_shape)
+        if len(shape) != 3:
+            raise UserError(
+                f"The default auxiliary images have shape (C, H, W), the classifier's {shape}: pass auxiliary=."
+            )
+        seed = derive_seed("default auxiliary", self.seed)
+        return default_auxiliary((shape[0], shape[1], shape[2]), AUXILIARY_IMAGES, seed=seed, training_images=x)

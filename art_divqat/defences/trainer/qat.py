@@ -1,0 +1,252 @@
+"""Quantization-aware training of an ART classifier: a full-precision one in, an int8 one out."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from art.defences.trainer import Trainer
+from art.estimators.classification import PyTorchClassifier
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from art_divqat._validation import check_float, check_int, parameter_error
+from art_divqat.defences.trainer._loop import (
+    EVALUATION_BATCH,
+    Batch,
+    EpochRecord,
+    Objective,
+    ProgressCallback,
+    QATLoop,
+    shuffled_batches,
+)
+from art_divqat.defences.trainer._preparation import (
+    check_network,
+    labels_as_tensor,
+    pixel_bounds,
+    preprocess,
+    quantized_like,
+    rebound_scheduler,
+    rebuilt_optimizer,
+)
+from art_divqat.defences.trainer.adversary import as_adversary
+from art_divqat.errors import UserError
+from art_divqat.estimators.quantized import Architecture, QuantizedPyTorchClassifier
+from art_divqat.quantization import get_backend
+
+logger = logging.getLogger(__name__)
+
+Validation = tuple[NDArray[Any], NDArray[Any]]
+
+
+class QATTrainer(Trainer):  # type: ignore[misc]
+    """Plain quantization-aware training: minimise CE(f_Q(x), y) over the weights of the fake-quantized network f_Q.
+
+    Starts from the classifier's weights, with a fresh optimiser of the same kind and settings on the prepared network's
+    own parameters. The classifier that came in is left as it was; :meth:`get_classifier` gives the int8 one. Follows
+    Jacob et al., CVPR 2018 (arXiv 1712.05877).
+
+    :param classifier: an ART `PyTorchClassifier` with an optimizer; its network must give logits. An adversarially
+        trained one is as good as any.
+    :param backend: `fx` or `pt2e`; see :func:`~art_divqat.quantization.get_backend`.
+    :param engine: the int8 engine; None takes the best this CPU has.
+    :param learning_rate: in (0, inf); None takes the one that the classifier's optimizer was built with.
+    :param adversary: a :class:`PGDAdversary` or an ART `ProjectedGradientDescent` (its settings are used): train on
+        adversarial examples of f_Q instead of the images.
+    :param architecture: for the quantized classifier's `save` and `load`: a registered model's name or a function.
+    :param frozen_fraction: share of the epochs, at the end, with observers and batch norm frozen; in [0, 1).
+    :param seed: decides the order of the images, random starts and dropout. The global random state is not touched.
+    :raises UserError: if the classifier is no `PyTorchClassifier`, has no optimizer, or cannot be traced.
+
+    >>> from sklearn.datasets import load_digits
+    >>> from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+    >>> from art_divqat.models import build_model
+    >>> x, y = load_digits().images[:200, None] / 16, load_digits().target[:200]
+    >>> network = build_model("lenet5", (1, 8, 8), 10, seed=0)
+    >>> trainer = QATTrainer(RecipeClassifier(network, (1, 8, 8), 10, TrainingRecipe()), architecture="lenet5")
+    >>> trainer.fit(x, y, nb_epochs=1)
+    >>> trainer.predict(x[:3]).shape
+    (3, 10)
+    """
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        *,
+        backend: str = "fx",
+        engine: str | None = None,
+        learning_rate: float | None = None,
+        adversary: Any = None,
+        architecture: Architecture | None = None,
+        frozen_fraction: float = 0.25,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(classifier, PyTorchClassifier) or isinstance(classifier, QuantizedPyTorchClassifier):
+            raise parameter_error(
+                self, "classifier", "a full-precision ART PyTorchClassifier", type(classifier).__name__
+            )
+        if classifier.optimizer is None:
+            raise UserError(
+                f"{type(self).__name__} needs a classifier with an optimizer, whose kind and settings it takes over: "
+                "build the PyTorchClassifier with optimizer=torch.optim.Adam(model.parameters())."
+            )
+        super().__init__(classifier)
+        self.backend = get_backend(backend, engine)
+        self.learning_rate = (
+            None if learning_rate is None else check_float(self, "learning_rate", learning_rate, 0, closed="neither")
+        )
+        self.adversary = as_adversary(adversary)
+        self.architecture = architecture
+        self.frozen_fraction = check_float(self, "frozen_fraction", frozen_fraction, 0, 1, closed="left")
+        self.seed = check_int(self, "seed", seed)
+        self.history: list[EpochRecord] = []
+        self._quantized: QuantizedPyTorchClassifier | None = None
+        bounds = None if self.adversary is None else pixel_bounds(classifier)
+        self._bounds = bounds
+
+    def fit(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        validation_data: Validation | None = None,
+        batch_size: int = 128,
+        nb_epochs: int = 10,
+        scheduler: Any = None,
+        verbose: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        """Train a quantized copy of the classifier; every call starts again from the classifier that came in.
+
+        :param x: images of shape (N, C, H, W), in the classifier's range.
+        :param y: class ids (N,), one-hot rows or probabilities (N, classes).
+        :param validation_data: (images, labels); the epoch with the best accuracy on them is kept.
+        :param batch_size: images a step, at least 1, at least 2 for a network with batch norm.
+        :param nb_epochs: at least 1.
+        :param scheduler: anything with `step`, bound to the classifier's optimizer (it is made to act on the new one
+            while training runs), or a function from an optimizer to such a thing. Stepped once an epoch. None lets the
+            learning rate fall to zero along half a cosine.
+        :param verbose: log a line an epoch, at level INFO.
+        :param progress: called with (steps done, steps in all, "epoch 2/10").
+        :raises UserError: for bad images, labels or sizes, or a loss that is not finite.
+        """
+        check_int(self, "batch_size", batch_size, 1)
+        images, labels = self._tensors(x, y, fit=True)
+        check_network(self._classifier, min(batch_size, len(images)))
+        teacher = self._teacher()
+        objective = self._objective(teacher, x, batch_size)
+        answers = None
+        if objective.alpha > 0 and self.adversary is None:
+            # The images stay as they are, so the teacher is asked once and not once an epoch.
+            answers = ask_in_batches(teacher, images)
+        source = shuffled_batches(Batch(images, labels, answers), batch_size, self.seed)
+        steps = nb_epochs * max(1, math.ceil(len(images) / batch_size))
+        self._train(source, steps, nb_epochs, objective, teacher, validation_data, scheduler, verbose, progress)
+
+    def fit_generator(
+        self,
+        generator: Any,
+        nb_epochs: int = 10,
+        validation_data: Validation | None = None,
+        scheduler: Any = None,
+        verbose: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        """Train like :meth:`fit` on the batches of an ART `DataGenerator`; its images may be augmented.
+
+        The teacher is then asked in every step. Auxiliary images are drawn in proportion to the generator's batch size.
+        """
+        steps_an_epoch = max(1, math.ceil(generator.size / generator.batch_size))
+        check_network(self._classifier, generator.batch_size)
+        teacher = self._teacher()
+
+        def source(epoch: int) -> Iterator[Batch]:
+            for _ in range(steps_an_epoch):
+                x, y = generator.get_batch()
+                yield Batch(*self._tensors(np.asarray(x), np.asarray(y), fit=True))
+
+        objective = self._objective(teacher, None, generator.batch_size)
+        steps = nb_epochs * steps_an_epoch
+        self._train(source, steps, nb_epochs, objective, teacher, validation_data, scheduler, verbose, progress)
+
+    def predict(self, x: NDArray[Any], **kwargs: Any) -> NDArray[np.float32]:
+        """What the int8 classifier answers; see :meth:`QuantizedPyTorchClassifier.predict`."""
+        return self.get_classifier().predict(x, **kwargs)
+
+    def get_classifier(self) -> QuantizedPyTorchClassifier:
+        """The quantized classifier.
+
+        :raises UserError: before :meth:`fit`.
+        """
+        if self._quantized is None:
+            raise UserError(f"{type(self).__name__} has no quantized classifier yet: call fit first.")
+        return self._quantized
+
+    def _objective(self, teacher: Callable[[Tensor], Tensor], x: NDArray[Any] | None, batch_size: int) -> Objective:
+        return Objective()
+
+    def _train(
+        self,
+        source: Callable[[int], Iterable[Batch]],
+        steps: int,
+        nb_epochs: int,
+        objective: Objective,
+        teacher: Callable[[Tensor], Tensor],
+        validation_data: Validation | None,
+        scheduler: Any,
+        verbose: bool,
+        progress: ProgressCallback | None,
+    ) -> None:
+        check_int(self, "nb_epochs", nb_epochs, 1)
+        classifier = self._classifier
+        validation = None if validation_data is None else self._tensors(*validation_data, fit=False)
+        if validation is not None and validation[1].ndim == 2:
+            validation = (validation[0], validation[1].argmax(dim=1))
+        prepared = self.backend.prepare(classifier.model, classifier.input_shape)
+        optimizer = rebuilt_optimizer(classifier.optimizer, prepared, self.learning_rate)
+        with rebound_scheduler(scheduler, optimizer) as bound:
+            loop = QATLoop(
+                prepared,
+                self.backend,
+                optimizer,
+                objective,
+                teacher=teacher,
+                seed=self.seed,
+                adversary=self.adversary,
+                bounds=None if self._bounds is None else self._bounds.to(classifier.device),
+                frozen_fraction=self.frozen_fraction,
+                scheduler=bound,
+                progress=progress,
+                on_epoch=(lambda record: logger.info("%s", record)) if verbose else None,
+            )
+            try:
+                loop.run(nb_epochs, source, steps, validation)
+            finally:
+                self.history = loop.history
+                if loop.holds_a_result:
+                    self._quantized = quantized_like(classifier, prepared, self.backend, self.architecture)
+
+    def _teacher(self) -> Callable[[Tensor], Tensor]:
+        network: nn.Module = copy.deepcopy(self._classifier.model).eval().requires_grad_(False)
+
+        def ask(images: Tensor) -> Tensor:
+            with torch.no_grad():
+                return network(images)
+
+        return ask
+
+    def _tensors(self, x: NDArray[Any], y: NDArray[Any], *, fit: bool) -> tuple[Tensor, Tensor]:
+        classifier = self._classifier
+        if len(x) == 0 or len(x) != len(y):
+            raise UserError(f"Training needs as many labels as images, and at least one. Got {len(x)} and {len(y)}.")
+        labels = labels_as_tensor(y, classifier.nb_classes)
+        return preprocess(classifier, x, fit=fit).to(classifier.device), labels.to(classifier.device)
+
+
+def ask_in_batches(teacher: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The teacher's logits on all images."""
+    return torch.cat([teacher(part) for part in images.split(EVALUATION_BATCH)])

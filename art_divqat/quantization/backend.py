@@ -1,0 +1,209 @@
+"""The protocol of a quantization backend: prepare, calibrate, freeze, convert, describe."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import copy
+import importlib
+import io
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from art_divqat._validation import check_bool, check_choice
+from art_divqat.errors import UserError
+from art_divqat.quantization.engines import check_engine, needs_reduced_range
+
+BACKENDS = ("fx", "pt2e")
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class QuantizationDescription:
+    """What an int8 network is: its backend, engine, bits, and size.
+
+    :param kernels: `int8` if the network runs integer kernels, `reference` if it computes the same numbers in float32
+        between quantize and dequantize operations, to be lowered by the runtime it is exported to.
+    :param activation_bits: 8, or 7 where the engine would overflow on this CPU.
+    :param bytes: size of the serialized state, in bytes.
+    """
+
+    backend: str
+    engine: str
+    kernels: str
+    weight_bits: int
+    activation_bits: int
+    bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as a JSON-able dictionary."""
+        return asdict(self)
+
+
+class FrozenNetwork(nn.Module):
+    """A network that stays in eval mode whatever is called on it, with parameters that take no gradient.
+
+    ART puts its models in train mode for some calls, and an exported graph raises or ignores it after a deep copy;
+    either would make predictions depend on the batch. Gradients with respect to the input still flow.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False)
+        self.training = False
+
+    def train(self, mode: bool = True) -> FrozenNetwork:
+        """Do nothing: a frozen network has one mode."""
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)
+
+
+class QuantizationBackend(abc.ABC):
+    """Prepare for QAT, calibrate for PTQ, freeze observers and batch norm, convert to int8, describe.
+
+    :param engine: the int8 engine, one of :func:`supported_engines`; None takes the best this CPU has.
+    :param reduce_range: keep activations within 7 bits; None decides by the engine and the CPU.
+    :raises UserError: for an engine this CPU lacks.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, engine: str | None = None, reduce_range: bool | None = None) -> None:
+        self.engine = check_engine(engine)
+        if reduce_range is None:
+            reduce_range = needs_reduced_range(self.engine)
+        self.reduce_range = check_bool(self, "reduce_range", reduce_range)
+
+    @abc.abstractmethod
+    def prepare(self, network: nn.Module, input_shape: Shape) -> nn.Module:
+        """A fake-quantized copy of `network` in train mode with moving observers; `network` itself is not changed.
+
+        The copy has parameters of its own: an optimizer on those of `network` would train nothing.
+
+        :param input_shape: (channels, height, width).
+        :raises UserError: if the network cannot be traced; the message names the operation and what to do.
+        """
+
+    @abc.abstractmethod
+    def set_mode(self, prepared: nn.Module, *, training: bool, observe: bool, fake_quantize: bool = True) -> None:
+        """Set batch norm and dropout to train or eval, and the observers and fake quantizers on or off."""
+
+    @abc.abstractmethod
+    def convert(self, prepared: nn.Module) -> nn.Module:
+        """The int8 network on the CPU of a prepared one, which is not changed."""
+
+    @abc.abstractmethod
+    def reference(self, prepared: nn.Module) -> nn.Module:
+        """The same arithmetic as a graph of quantize and dequantize operations that torch can export to ONNX."""
+
+    @property
+    @abc.abstractmethod
+    def kernels(self) -> str:
+        """`int8` or `reference`; see :class:`QuantizationDescription`."""
+
+    def calibrate(self, prepared: nn.Module, batches: Iterable[Tensor]) -> None:
+        """Let the observers of a prepared network see `batches` in eval mode, unquantized (post-training quantization).
+
+        The ranges are moving averages of the minima and maxima of the batches, so that a few large ones do.
+
+        :raises UserError: without a single batch.
+        """
+        self.set_mode(prepared, training=False, observe=True, fake_quantize=False)
+        seen = 0
+        with torch.no_grad():
+            for batch in batches:
+                prepared(batch)
+                seen += 1
+        if seen == 0:
+            raise UserError("Calibration needs at least one batch of images. Got none.")
+        self.set_mode(prepared, training=False, observe=False)
+
+    def freeze(self, prepared: nn.Module) -> FrozenNetwork:
+        """The twin of the int8 network: a copy of a prepared one, observers, batch norm and parameters frozen."""
+        frozen = copy.deepcopy(prepared)
+        self.set_mode(frozen, training=False, observe=False)
+        return FrozenNetwork(frozen)
+
+    def describe(self, int8_network: nn.Module) -> QuantizationDescription:
+        """Backend, engine, bits and size of a converted network."""
+        return QuantizationDescription(
+            backend=self.name,
+            engine=self.engine,
+            kernels=self.kernels,
+            weight_bits=8,
+            activation_bits=7 if self.reduce_range else 8,
+            bytes=serialized_bytes(int8_network),
+        )
+
+
+def get_backend(name: str, engine: str | None = None, reduce_range: bool | None = None) -> QuantizationBackend:
+    """The backend called `name`: `fx` (torch alone, the default everywhere) or `pt2e` (extra `pt2e`).
+
+    :raises UserError: for an unknown name or an engine this CPU lacks.
+    :raises MissingExtraError: if this torch, or the environment, lacks the library behind the backend.
+
+    >>> get_backend("fx").name
+    'fx'
+    """
+    check_choice("get_backend", "name", name, BACKENDS)
+    module = importlib.import_module(f"art_divqat.quantization.{name}")
+    backend: QuantizationBackend = module.Backend(engine, reduce_range)
+    return backend
+
+
+def serialized_bytes(network: nn.Module) -> int:
+    """Size of the network's serialized state, in bytes; packed int8 weights count as what they take.
+
+    >>> 400 < serialized_bytes(nn.Linear(10, 10)) < 4000
+    True
+    """
+    buffer = io.BytesIO()
+    torch.save(network.state_dict(), buffer)
+    return buffer.tell()
+
+
+@contextlib.contextmanager
+def no_deprecation_warnings() -> Iterator[None]:
+    """Silence, in this block only, the announcements that torch.ao.quantization will move to torchao."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def explain_untraceable(backend: str, network: nn.Module, remedy: str) -> Iterator[None]:
+    """Turn whatever a tracer raises into one sentence that names the user's line."""
+    try:
+        yield
+    except Exception as error:
+        name = type(network).__name__
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()[:200]
+        where = _user_line(error)
+        raise UserError(f"Backend {backend!r} cannot trace {name}{where}: {reason} {remedy}") from error
+
+
+def _user_line(error: Exception) -> str:
+    """` at "if x.sum() > 0:" (nets.py:12)`, the innermost line that belongs neither to torch nor to this package."""
+    inside = [str(Path(package.__file__).parent) for package in (torch,) if package.__file__]
+    inside += [str(Path(__file__).parent)]
+    torchao = sys.modules.get("torchao")
+    if torchao is not None and torchao.__file__:
+        inside.append(str(Path(torchao.__file__).parent))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename.startswith("<") or any(frame.filename.startswith(folder) for folder in inside):
+            continue
+        if Path(frame.filename).parent.name == "contextlib" or Path(frame.filename).name == "contextlib.py":
+            continue
+        return f" at `{(frame.line or '').strip()}` ({Path(frame.filename).name}:{frame.lineno})"
+    return ""

@@ -1,0 +1,110 @@
+"""Torch's FX graph mode: real int8 kernels on x86, fbgemm, onednn and qnnpack, with torch alone."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from art_divqat._rng import isolated_random_state
+from art_divqat.errors import MissingExtraError
+from art_divqat.quantization.backend import (
+    QuantizationBackend,
+    Shape,
+    explain_untraceable,
+    no_deprecation_warnings,
+)
+from art_divqat.quantization.engines import use_engine
+
+try:
+    with no_deprecation_warnings():
+        from torch.ao import quantization as tq
+        from torch.ao.quantization import quantize_fx
+except ImportError as error:
+    raise MissingExtraError(
+        f"This torch ({torch.__version__}) has no FX graph mode quantization: use backend='pt2e' "
+        "(pip install 'art-divqat[pt2e]'), or an older torch."
+    ) from error
+
+_REMEDY = (
+    "Rewrite that line with tensor operations (torch.where instead of if, sizes fixed instead of read from values), "
+    "move it out of the network, or try backend='pt2e'."
+)
+
+
+class Backend(QuantizationBackend):
+    """FX graph mode: `torch.ao.quantization.quantize_fx`.
+
+    >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
+    >>> backend = Backend()
+    >>> prepared = backend.prepare(network, (1, 8, 8))
+    >>> backend.calibrate(prepared, [torch.rand(4, 1, 8, 8)])
+    >>> backend.convert(prepared)(torch.rand(3, 1, 8, 8)).shape
+    torch.Size([3, 2, 6, 6])
+    """
+
+    name: ClassVar[str] = "fx"
+
+    def prepare(self, network: nn.Module, input_shape: Shape) -> nn.Module:
+        copied = copy.deepcopy(network).train()
+        example = (torch.zeros(2, *input_shape, device=_device_of(network)),)
+        with self._room(), explain_untraceable(self.name, network, _REMEDY):
+            prepared: nn.Module = quantize_fx.prepare_qat_fx(copied, self._qconfig_mapping(), example)
+        return prepared
+
+    def set_mode(self, prepared: nn.Module, *, training: bool, observe: bool, fake_quantize: bool = True) -> None:
+        prepared.train(training)
+        prepared.apply(tq.enable_observer if observe else tq.disable_observer)
+        prepared.apply(tq.enable_fake_quant if fake_quantize else tq.disable_fake_quant)
+
+    def convert(self, prepared: nn.Module) -> nn.Module:
+        with self._room():
+            network: Any = quantize_fx.convert_fx(self._frozen_copy(prepared))
+        for node in network.graph.nodes:
+            # An annotation copied from the user's forward, such as `x: Tensor`, names a type that TorchScript would
+            # look up in vain in the generated code.
+            node.type = None
+        network.recompile()
+        return network.eval()
+
+    def reference(self, prepared: nn.Module) -> nn.Module:
+        with self._room():
+            network: nn.Module = quantize_fx._convert_to_reference_decomposed_fx(self._frozen_copy(prepared))
+        return network.eval()
+
+    @property
+    def kernels(self) -> str:
+        return "int8"
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        """No warnings, the engine set, the random state safe from the initialisers of modules that are swapped."""
+        with no_deprecation_warnings(), isolated_random_state("fx"), use_engine(self.engine):
+            yield
+
+    def _frozen_copy(self, prepared: nn.Module) -> Any:
+        copied = copy.deepcopy(prepared).cpu()
+        self.set_mode(copied, training=False, observe=False)
+        return copied
+
+    def _qconfig_mapping(self) -> Any:
+        """The QAT mapping of the engine (the PTQ one has observers where fake quantizers are needed), range set."""
+        mapping = tq.get_default_qat_qconfig_mapping(self.engine)
+        default: Any = mapping.global_qconfig
+        activation = tq.FusedMovingAvgObsFakeQuantize.with_args(
+            observer=tq.MovingAverageMinMaxObserver, quant_min=0, quant_max=255, reduce_range=self.reduce_range
+        )
+        mapping.set_global(tq.QConfig(activation=activation, weight=default.weight))
+        for pattern, qconfig in list(mapping.object_type_qconfigs.items()):
+            if qconfig is not None and qconfig.activation is default.activation:
+                mapping.set_object_type(pattern, tq.QConfig(activation=activation, weight=qconfig.weight))
+        return mapping
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    parameter = next(network.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

@@ -1,0 +1,92 @@
+"""Torchao's export-based quantization: a graph of quantize and dequantize operations, for ONNX and for compilers.
+
+A converted graph holds int8 weights and computes exactly the numbers of int8 arithmetic, but in float32 between its
+quantize and dequantize operations: it is as small as an int8 network and slower than one until a runtime
+(onnxruntime, torch.compile) fuses the operations. Where speed on the CPU matters, use the `fx` backend.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from art_divqat._rng import isolated_random_state
+from art_divqat.errors import MissingExtraError
+from art_divqat.quantization.backend import (
+    QuantizationBackend,
+    Shape,
+    explain_untraceable,
+    no_deprecation_warnings,
+)
+
+try:
+    with no_deprecation_warnings():
+        from torchao.quantization import pt2e
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
+        from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+except ImportError as error:
+    raise MissingExtraError(
+        "Backend 'pt2e' needs torchao: pip install 'art-divqat[pt2e]', or use backend='fx'."
+    ) from error
+
+_REMEDY = (
+    "Rewrite that line with tensor operations (torch.where or torch.cond instead of if), move it out of the network, "
+    "or try backend='fx'."
+)
+
+
+class Backend(QuantizationBackend):
+    """PT2 export quantization: `torchao.quantization.pt2e` with the quantizer for x86 CPUs."""
+
+    name: ClassVar[str] = "pt2e"
+
+    def prepare(self, network: nn.Module, input_shape: Shape) -> nn.Module:
+        parameter = next(network.parameters(), None)
+        example = torch.zeros(2, *input_shape, device=None if parameter is None else parameter.device)
+        # Without a dynamic batch the graph would take batches of two and nothing else.
+        batch = torch.export.Dim("batch", min=1)
+        with no_deprecation_warnings(), isolated_random_state("pt2e"), explain_untraceable(self.name, network, _REMEDY):
+            exported = torch.export.export(
+                copy.deepcopy(network).train(), (example,), dynamic_shapes=({0: batch},)
+            ).module()
+            config = x86.get_default_x86_inductor_quantization_config(is_qat=True, reduce_range=self.reduce_range)
+            prepared: nn.Module = prepare_qat_pt2e(exported, x86.X86InductorQuantizer().set_global(config))
+        self.set_mode(prepared, training=True, observe=True)
+        return prepared
+
+    def set_mode(self, prepared: nn.Module, *, training: bool, observe: bool, fake_quantize: bool = True) -> None:
+        # train() and eval() raise on an exported graph, and are silently lost in a deep copy of one that allows
+        # them: its batch norm would stay in train mode. Rewriting the graph itself always holds.
+        with no_deprecation_warnings():
+            if training:
+                pt2e.move_exported_model_to_train(prepared)
+            else:
+                pt2e.move_exported_model_to_eval(prepared)
+        prepared.apply(pt2e.enable_observer if observe else pt2e.disable_observer)
+        prepared.apply(pt2e.enable_fake_quant if fake_quantize else pt2e.disable_fake_quant)
+
+    def convert(self, prepared: nn.Module) -> nn.Module:
+        copied = copy.deepcopy(prepared).cpu()
+        self.set_mode(copied, training=False, observe=False)
+        with no_deprecation_warnings(), isolated_random_state("pt2e"):
+            network: nn.Module = convert_pt2e(copied)
+        _drop_unused(network)
+        return network
+
+    def reference(self, prepared: nn.Module) -> nn.Module:
+        return self.convert(prepared)
+
+    @property
+    def kernels(self) -> str:
+        return "reference"
+
+
+def _drop_unused(network: Any) -> None:
+    """Delete the parameters and buffers that the graph no longer reads: the float weights stay behind otherwise."""
+    used = {node.target for node in network.graph.nodes if node.op == "get_attr"}
+    for name in [name for name, _ in (*network.named_parameters(), *network.named_buffers()) if name not in used]:
+        folder, _, leaf = name.rpartition(".")
+        delattr(network.get_submodule(folder), leaf)

@@ -1,0 +1,218 @@
+"""DivQAT: the objective against SciPy, the limits in which it is QAT, and that it does what it is for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.spatial.distance import jensenshannon
+from scipy.special import softmax
+from scipy.stats import entropy
+from trainer_helpers import SHAPE, fresh_classifier
+
+from art_divqat._rng import isolated_random_state
+from art_divqat.data.auxiliary import FAMILIES, default_auxiliary
+from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer, select_alpha
+from art_divqat.defences.trainer._loop import QATLoop
+from art_divqat.defences.trainer.objective import DIVERGENCES, divergence
+from art_divqat.errors import UserError
+
+LOGITS = arrays(np.float64, (3, 5), elements=st.floats(-20, 20))
+
+
+def reference(p_logits: np.ndarray, q_logits: np.ndarray, kind: str, temperature: float) -> np.ndarray:
+    p, q = softmax(p_logits / temperature, axis=1), softmax(q_logits / temperature, axis=1)
+    if kind == "kl":
+        return entropy(p, q, axis=1)
+    if kind == "kl-reverse":
+        return entropy(q, p, axis=1)
+    return jensenshannon(p, q, axis=1) ** 2
+
+
+@given(p=LOGITS, q=LOGITS, kind=st.sampled_from(DIVERGENCES), temperature=st.floats(0.5, 8))
+@settings(max_examples=60, deadline=None)
+def test_divergences_agree_with_scipy(p, q, kind: str, temperature: float) -> None:
+    ours = float(divergence(torch.from_numpy(p), torch.from_numpy(q), kind, temperature))
+    assert ours == pytest.approx(float(np.nan_to_num(reference(p, q, kind, temperature)).mean()), rel=1e-6, abs=1e-7)
+    if kind == "js":
+        assert ours <= np.log(2) + 1e-9
+
+
+@given(p=LOGITS, q=LOGITS, cap=st.floats(0.01, 2))
+@settings(max_examples=30, deadline=None)
+def test_cap_bounds_every_row(p, q, cap: float) -> None:
+    ours = float(divergence(torch.from_numpy(p), torch.from_numpy(q), "kl", 1.0, cap))
+    expected = np.minimum(reference(p, q, "kl", 1.0), cap).mean()
+    assert ours == pytest.approx(float(expected), rel=1e-6, abs=1e-7)
+
+
+def test_divergence_has_finite_gradients_at_the_extremes() -> None:
+    for kind in DIVERGENCES:
+        student = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
+        divergence(torch.tensor([[-1e4, 1e4, 0.0]]), student, kind).backward()
+        assert torch.isfinite(student.grad).all()
+
+
+def test_zero_weights_are_plain_qat_bit_for_bit(digits, teacher) -> None:
+    x, y = digits
+    answers, weights = [], []
+    options = {"seed": 5, "adversary": PGDAdversary(eps=0.05, steps=1)}
+    for trainer in (
+        QATTrainer(teacher, **options),
+        DivQATTrainer(teacher, alpha=0.0, alpha_auxiliary=0.0, auxiliary=x[1000:1200], **options),
+    ):
+        trainer.fit(x[:300], y[:300], (x[300:400], y[300:400]), nb_epochs=4)
+        answers.append(trainer.predict(x[:200]))
+        weights.append(trainer.get_classifier().twin.state_dict())
+    np.testing.assert_array_equal(*answers)
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_divqat_keeps_accuracy_and_hides_the_teacher_off_distribution(digits, teacher) -> None:
+    """The purpose, in small: a thief that queries with other images learns less than from plain QAT."""
+    x, y = digits
+    auxiliary = default_auxiliary(SHAPE, 1500, seed=1, families=("photographs", "smooth-noise", "shapes"))
+    queries = default_auxiliary(SHAPE, 1500, seed=2, families=("photographs", "smooth-noise", "shapes"))
+    victim_accuracy, thief_accuracy = {}, {}
+    for name, weight in (("qat", 0.0), ("divqat", 0.3)):
+        trainer = DivQATTrainer(teacher, auxiliary=auxiliary, alpha_auxiliary=weight)
+        trainer.fit(x[:1000], y[:1000], (x[1000:1300], y[1000:1300]), batch_size=64, nb_epochs=8)
+        classifier = trainer.get_classifier()
+        victim_accuracy[name] = np.mean(classifier.predict(x[1300:]).argmax(1) == y[1300:])
+        thief = fresh_classifier(seed=9, epochs=8)
+        thief.fit(queries, softmax(classifier.predict(queries), axis=1))
+        thief_accuracy[name] = np.mean(thief.predict(x[1300:]).argmax(1) == y[1300:])
+    assert victim_accuracy["divqat"] >= victim_accuracy["qat"] - 0.03
+    assert thief_accuracy["divqat"] <= thief_accuracy["qat"] - 0.15
+
+
+def test_teacher_is_asked_once_about_images_that_are_not_augmented(digits, lenet_teacher, monkeypatch) -> None:
+    x, y = digits
+    asked = []
+    original = DivQATTrainer._teacher
+
+    def counting(self):
+        teacher = original(self)
+        return lambda images: (asked.append(len(images)), teacher(images))[1]
+
+    monkeypatch.setattr(DivQATTrainer, "_teacher", counting)
+    DivQATTrainer(lenet_teacher, alpha=0.1, auxiliary=x[1000:1100]).fit(x[:200], y[:200], nb_epochs=5)
+    assert sum(asked) == 300
+
+
+def test_the_step_is_the_formula(digits, lenet_teacher, monkeypatch) -> None:
+    """One step's loss against the formula, computed apart from the loop."""
+    x, y = digits
+    seen = {}
+    original = QATLoop._step
+
+    def spy(self, batch, totals, *, training):
+        with torch.no_grad():
+            rows = self._auxiliary_order if self._auxiliary_order is not None else None
+            seen.setdefault("order", rows)
+        done = original(self, batch, totals, training=training)
+        seen.setdefault("loss", totals.loss / totals.rows)
+        seen.setdefault("terms", (totals.cross_entropy / totals.rows, totals.divergence / totals.rows,
+                                  totals.auxiliary / totals.rows))  # fmt: skip
+        return done
+
+    monkeypatch.setattr(QATLoop, "_step", spy)
+    trainer = DivQATTrainer(lenet_teacher, alpha=0.2, alpha_auxiliary=0.7, temperature=3.0, auxiliary=x[1000:1100])
+    trainer.fit(x[:64], y[:64], nb_epochs=1, batch_size=64)
+    cross_entropy, on_training, on_auxiliary = seen["terms"]
+    assert on_training > 0
+    assert on_auxiliary > 0
+    assert seen["loss"] == pytest.approx(cross_entropy - 0.2 * 9 * on_training - 0.7 * 9 * on_auxiliary, rel=1e-5)
+
+
+def test_default_auxiliary_is_used_where_none_is_given(digits, lenet_teacher) -> None:
+    x, y = digits
+    trainer = DivQATTrainer(lenet_teacher)
+    trainer.fit(x[:200], y[:200], nb_epochs=2)
+    assert trainer.history[-1].divergence_auxiliary > 0
+
+
+def test_select_alpha_respects_the_tolerance(digits, lenet_teacher) -> None:
+    x, y = digits
+    selection = select_alpha(
+        lenet_teacher, x[:500], y[:500], (x[1000:1300], y[1000:1300]),
+        default_auxiliary(SHAPE, 300, seed=3), candidates=[(0.0, 0.1), (50.0, 0.0)],
+        tolerance=0.05, fit_options={"nb_epochs": 3, "batch_size": 64}, auxiliary=default_auxiliary(SHAPE, 500, seed=4),
+        divergence="kl-reverse", max_divergence=20.0,
+    )  # fmt: skip
+    by_weights = {(c.alpha, c.alpha_auxiliary): c for c in selection.candidates}
+    assert (selection.alpha, selection.alpha_auxiliary) != (50.0, 0.0), "a weight that destroys the network was chosen"
+    chosen = by_weights[selection.alpha, selection.alpha_auxiliary]
+    assert chosen.accuracy >= selection.accuracy_floor == pytest.approx(selection.plain_accuracy - 0.05)
+    assert chosen.agreement == min(
+        c.agreement for c in selection.candidates if c.accuracy is not None and c.accuracy >= selection.accuracy_floor
+    )
+    served = selection.classifier.predict(x[1000:1300]).argmax(1)
+    assert np.mean(served == y[1000:1300]) == chosen.accuracy
+
+
+BAD = {
+    "negative alpha": ({"alpha": -1}, r"'alpha' parameter of DivQATTrainer must be a float in \[0, inf\). Got -1"),
+    "nan alpha": ({"alpha": float("nan")}, "alpha"),
+    "infinite": ({"alpha_auxiliary": float("inf")}, "alpha_auxiliary"),
+    "bool": ({"alpha": True}, "alpha"),
+    "temperature": ({"temperature": 0}, "temperature"),
+    "divergence": ({"divergence": "tv"}, "one of 'js', 'kl', 'kl-reverse'"),
+    "cap": ({"max_divergence": 0}, "max_divergence"),
+    "fraction": ({"auxiliary_fraction": 0}, "auxiliary_fraction"),
+    "auxiliary shape": ({"auxiliary": np.zeros((3, 1, 28, 28))}, r"auxiliary images must have shape \(N, 1, 8, 8\)"),
+    "auxiliary range": ({"auxiliary": np.full((3, *SHAPE), 255.0)}, r"auxiliary images must lie in \[0, 1\]"),
+    "auxiliary nan": ({"auxiliary": np.full((3, *SHAPE), np.nan)}, "not finite"),
+    "no auxiliary": ({"auxiliary": np.zeros((0, *SHAPE))}, "no auxiliary images"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence(name: str) -> None:
+    options, message = BAD[name]
+    with pytest.raises(UserError, match=message) as caught:
+        DivQATTrainer(fresh_classifier(model="lenet5"), **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 20)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_auxiliary_families(family: str, shape: tuple[int, int, int]) -> None:
+    training = np.random.default_rng(0).random((20, *shape)).astype(np.float32)
+    with isolated_random_state(0):
+        before = np.random.get_state()[1].tolist()
+        images = default_auxiliary(shape, 12, seed=1, training_images=training, families=(family,))
+        assert before == np.random.get_state()[1].tolist()
+    again = default_auxiliary(shape, 12, seed=1, training_images=training, families=(family,))
+    other = default_auxiliary(shape, 12, seed=2, training_images=training, families=(family,))
+    assert images.shape == (12, *shape)
+    assert images.dtype == np.float32
+    assert images.min() >= 0
+    assert images.max() <= 1
+    np.testing.assert_array_equal(images, again)
+    assert not np.array_equal(images, other)
+    assert len(np.unique(images.reshape(12, -1), axis=0)) == 12
+    assert images.std(axis=(1, 2, 3)).min() > 0, "a blank image teaches nothing"
+
+
+@given(n=st.integers(1, 17))
+@settings(max_examples=8, deadline=None)
+def test_auxiliary_mixture_has_the_size_asked(n: int) -> None:
+    assert default_auxiliary((1, 8, 8), n).shape == (n, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_shape": (2, 8, 8), "n": 3}, "1 or 3 channels"),
+        ({"input_shape": (1, 8, 8), "n": 0}, "'n'"),
+        ({"input_shape": (1, 8, 8), "n": 3, "families": ("cats",)}, "Unknown family"),
+        ({"input_shape": (1, 8, 8), "n": 3, "families": ("mixed-training",)}, "training_images"),
+    ],
+)
+def test_auxiliary_bad_input(options, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        default_auxiliary(**options)

@@ -1,0 +1,76 @@
+"""The DivQAT study runs, resumes where it stopped, and keeps auxiliary images and attacker's pools apart."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from evaluations.divqat import benchmark, run  # noqa: E402
+from evaluations.divqat.settings import AUXILIARIES, MAIN_POOL, STUDIES, VARIANTS, cells_of  # noqa: E402
+
+
+def fake_records(victim, cells, size, root):
+    return [
+        dict(zip(run.KEY, run.key_of(cell, size), strict=True)) | {"victim_accuracy": 0.9, "thief_accuracy": 0.1}
+        for cell in cells
+    ]
+
+
+def test_resumes_and_ignores_a_line_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    trained = []
+
+    def fake(victim, cells, size, root):
+        trained.append(victim)
+        return fake_records(victim, cells, size, root)
+
+    monkeypatch.setattr(run, "run_cells", fake)
+    output = tmp_path / "cells.jsonl"
+    command = ["--data-root", str(tmp_path), "--studies", "variants", "--seeds", "0", "--output", str(output)]
+    run.main([*command, "--only", "qat"])
+    assert len(trained) == 1
+    output.write_text(output.read_text() + '{"study": "vari', encoding="utf-8")
+    run.main(command)
+    assert len(trained) == len(VARIANTS)
+    run.main(command)
+    assert len(trained) == len(VARIANTS)
+    assert "0 cells" in capsys.readouterr().out
+
+
+def test_cells_are_distinct_and_the_pool_of_the_variants_table_is_not_auxiliary() -> None:
+    for dataset in AUXILIARIES:
+        cells = [cell for study in STUDIES for cell in cells_of(study, dataset, 0)]
+        assert len(set(cells)) == len(cells)
+        for cell in cells_of("variants", dataset, 0):
+            assert cell.pool == MAIN_POOL[dataset]
+            assert cell.victim.auxiliary in ("none", "default")
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_quick_cell_is_deterministic(data_root: Path, tmp_path: Path) -> None:
+    lines = []
+    for name in ("a.jsonl", "b.jsonl"):
+        arguments = ["--data-root", str(data_root), "--size", "quick", "--seeds", "0", "--output", str(tmp_path / name)]
+        run.main([*arguments, "--studies", "in-distribution", "--only", "divqat"])
+        records = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        lines.append([{k: v for k, v in record.items() if not k.endswith("seconds")} for record in records])
+    assert len(lines[0]) == 3
+    assert lines[0] == lines[1]
+
+
+def test_benchmark_compares_what_it_says() -> None:
+    result = benchmark.size_and_speed("lenet5", (1, 8, 8), images=64, batch=32, rounds=1)
+    assert result["size_ratio"] == pytest.approx(result["int8_bytes"] / result["fp32_bytes"])
+    assert result["speedup"] == pytest.approx(result["fp32_ms_per_image"] / result["int8_ms_per_image"])
+    assert benchmark.step_cost("lenet5", (1, 8, 8), images=160, batch=32, rounds=1)["ratio"] > 0
+    calls: list[str] = []
+    benchmark.alternate(lambda: calls.append("a"), lambda: calls.append("b"), 2)
+    assert "".join(calls) == "ababab"
+    assert np.isfinite(result["speedup"])
