@@ -12,31 +12,41 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from art_divqat._rng import derive_seed
-from art_divqat.attacks.evasion import craft
+from art_divqat._rng import derive_seed, numpy_generator
+from art_divqat.attacks.evasion import craft, craft_worst_case
 from art_divqat.audit.config import Recipe, ResolvedConfig
 from art_divqat.audit.journal import content_hash
 from art_divqat.audit.store import VictimStore
-from art_divqat.audit.victims import VictimContext, train_victim
+from art_divqat.audit.victims import AUXILIARY_MIXTURE, VictimContext, parent_of, train_victim
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
+from art_divqat.data.auxiliary import FAMILIES
 from art_divqat.data.splits import stratified_subset
+from art_divqat.errors import unknown_name
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.models import build_model
 from art_divqat.specs import parse_spec
 
 Progress = Callable[[str, int, int], None]
 STORE_VERSION = 1
+SQUARE_QUERIES = 200
+MIXTURES = {
+    "mixture": FAMILIES,
+    # silhouettes are cut from the same photographs
+    "mixture-without-photos": tuple(f for f in FAMILIES if f not in ("photographs", "silhouettes")),
+    "mixture-without-noise": tuple(f for f in FAMILIES if f != "noise"),
+}
 
 
 @dataclass(frozen=True)
 class Victim:
     """A trained victim and what is known of it without any defence.
 
-    :param classifier: logit-valued.
-    :param adversarial: the evasion images perturbed on it, (M, C, H, W); empty if none are measured.
+    :param classifier: an ART PyTorchClassifier, logit-valued.
+    :param adversarial: the evasion images perturbed on it; for an int8 one the worst of straight-through gradients,
+        transfer from its full-precision parent, and Square, (M, C, H, W); empty if none are measured.
     """
 
-    classifier: RecipeClassifier
+    classifier: Any
     adversarial: NDArray[np.float32]
 
 
@@ -45,13 +55,11 @@ class Bench:
 
     :param config: a resolved configuration; its device is `cpu` or `cuda:i`.
     :param store: where trained victims are kept.
-    :param retrain: train every victim anew, replacing what the store holds.
     """
 
-    def __init__(self, config: ResolvedConfig, store: Path, *, retrain: bool = False) -> None:
+    def __init__(self, config: ResolvedConfig, store: Path) -> None:
         self.config = config
         self.store = VictimStore(store)
-        self._retrain = retrain
 
     @functools.cached_property
     def dataset(self) -> Dataset:
@@ -82,11 +90,14 @@ class Bench:
         """Which test images robustness is measured on: a stratified subset, the same for every cell."""
         return stratified_subset(self.dataset.y_test, self.config.evasion.images, seed=self.config.split_seed)
 
-    def victim(self, spec_text: str, seed: int, progress: Progress | None = None) -> Victim:
-        """The victim of this name and seed: from this process, the store, or trained now."""
+    def victim(self, spec_text: str, seed: int, progress: Progress | None = None, *, retrain: bool = False) -> Victim:
+        """The victim of this name and seed: from this process, the store, or trained now.
+
+        :param retrain: train it anew, replacing what the store holds; not what it is quantized from.
+        """
         key = (spec_text, seed)
-        if key not in self._victims:
-            self._victims[key] = self._load_or_train(spec_text, seed, progress)
+        if retrain or key not in self._victims:
+            self._victims[key] = self._load_or_train(spec_text, seed, progress, retrain)
         return self._victims[key]
 
     @functools.cached_property
@@ -108,36 +119,102 @@ class Bench:
             "torch": torch.__version__,
         }
 
-    def _load_or_train(self, spec_text: str, seed: int, progress: Progress | None) -> Victim:
+    def _load_or_train(self, spec_text: str, seed: int, progress: Progress | None, retrain: bool) -> Victim:
+        spec = parse_spec(spec_text)
         identity = self.victim_identity(spec_text, seed)
+        parent_name = parent_of(spec)
+        parent = None if parent_name is None else self.victim(parent_name, seed, progress).classifier
         context = VictimContext(
             self.dataset,
             self.config.model,
             training_recipe(self.config.victim_recipe),
             seed,
             self.config.device,
-            phase(progress, f"training {spec_text}, seed {seed}"),
+            phase(progress, f"training {spec.name}, seed {seed}"),
+            parent,
+            self._auxiliary_images,
         )
+        classifier = None if retrain else self._load(identity, context)
+        if classifier is None:
+            classifier = train_victim(spec, context)
+            self._save(identity, classifier)
+        told = phase(progress, f"attacking {spec.name}")
+        return Victim(classifier, self._adversarial(classifier, parent, identity, told, retrain))
+
+    def _load(self, identity: dict[str, Any], context: VictimContext) -> Any:
+        if context.parent is not None:
+            from art_divqat.estimators import QuantizedPyTorchClassifier
+
+            return self.store.load_folder(identity, "quantized", QuantizedPyTorchClassifier.load)
         classifier = context.fresh_classifier()
-        if self._retrain or not self.store.load_weights(identity, classifier.model):
-            classifier = train_victim(parse_spec(spec_text), context)
-            self.store.save_weights(identity, classifier.model)
+        if not self.store.load_weights(identity, classifier.model):
+            return None
         classifier.model.eval()
-        return Victim(classifier, self._adversarial(classifier, identity, progress, spec_text))
+        return classifier
+
+    def _save(self, identity: dict[str, Any], classifier: Any) -> None:
+        if isinstance(classifier, RecipeClassifier):
+            classifier.model.eval()
+            self.store.save_weights(identity, classifier.model)
+        else:
+            self.store.save_folder(identity, "quantized", classifier.save)
+
+    def _auxiliary_images(self, name: str) -> NDArray[np.float32]:
+        from art_divqat.data.auxiliary import default_auxiliary
+        from art_divqat.defences.trainer.divqat import AUXILIARY_IMAGES
+
+        if not name.startswith(AUXILIARY_MIXTURE):
+            pool = load_pool(
+                name,
+                self.dataset,
+                data_root=self.config.data_root,
+                download=self.config.download,
+                seed=self.config.split_seed,
+            )
+            rows = numpy_generator("auxiliary", self.config.split_seed).permutation(len(pool.x))[:AUXILIARY_IMAGES]
+            return pool.x[rows]
+        families = MIXTURES.get(name)
+        if families is None:
+            raise unknown_name("auxiliary mixture", name, MIXTURES)
+        return default_auxiliary(
+            self.dataset.input_shape,
+            AUXILIARY_IMAGES,
+            seed=self.config.split_seed,
+            training_images=self.dataset.x_train,
+            families=families,
+        )
 
     def _adversarial(
-        self, classifier: RecipeClassifier, identity: dict[str, Any], progress: Progress | None, name: str
+        self,
+        classifier: Any,
+        parent: Any,
+        identity: dict[str, Any],
+        progress: Callable[[int, int], None] | None,
+        retrain: bool,
     ) -> NDArray[np.float32]:
-        evasion = self.config.evasion
         rows = self.evasion_rows
         if len(rows) == 0:
             return self.dataset.x_test[:0]
-        settings = {**evasion.model_dump(), "epsilon": self.config.epsilon, "rows": rows.tolist()}
+        settings = {**self.config.evasion.model_dump(), "epsilon": self.config.epsilon, "rows": rows.tolist()}
         file = f"evasion-{content_hash(settings)[:16]}"
-        held = None if self._retrain else self.store.load_arrays(identity, file)
+        held = None if retrain else self.store.load_arrays(identity, file)
         if held is not None and held.get("x", rows).shape == (len(rows), *self.dataset.input_shape):
             return held["x"]
-        x = self.perturb(classifier, derive_seed("evasion", identity["seed"]), phase(progress, f"attacking {name}"))
+        seed = derive_seed("evasion", identity["seed"])
+        if parent is None:
+            x = self.perturb(classifier, seed, progress)
+        else:
+            x, _ = craft_worst_case(
+                classifier,
+                self.dataset.x_test[rows],
+                self.dataset.y_test[rows],
+                epsilon=self.config.epsilon,
+                parent=parent,
+                steps=self.config.evasion.steps,
+                square_queries=SQUARE_QUERIES,
+                seed=seed,
+                progress=progress,
+            )
         self.store.save_arrays(identity, file, {"x": x})
         return x
 

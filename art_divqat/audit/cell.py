@@ -104,7 +104,7 @@ def _robustness(
     on_victim = victim.adversarial
     on_thief = bench.perturb(thief, derive_seed("evasion", cell.seed), phase(progress, "attacking the thief"))
     return {
-        "victim_robust_accuracy": accuracy(victim.classifier.logits(on_victim), y),
+        "victim_robust_accuracy": accuracy(victim.classifier.predict(on_victim), y),
         "thief_robust_accuracy": accuracy(thief.predict(on_thief), y),
         "transfer_robust_accuracy": accuracy(thief.predict(on_victim), y),
         "transfer_attack_success": transfer_attack_success(served_answers, served.predict(on_thief), y),

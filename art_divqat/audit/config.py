@@ -7,13 +7,13 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from art_divqat.errors import UserError, suggest
 
-Answers = Literal["soft", "hard"]
+Answers = Annotated[str, Field(pattern=r"^(soft|hard|top-[1-9][0-9]{0,4})$")]
 
 
 class Recipe(BaseModel):

@@ -125,15 +125,15 @@ def perform(task: Task, progress: Any) -> Any:
     from art_divqat.audit.cell import run_cell
 
     global _bench
-    key = content_hash([task.config.model_dump(mode="json"), str(task.store), task.retrain])
+    key = content_hash([task.config.model_dump(mode="json"), str(task.store)])
     if _bench is None or _bench[0] != key:
-        _bench = (key, Bench(task.config, task.store, retrain=task.retrain))
+        _bench = (key, Bench(task.config, task.store))
     bench: Bench = _bench[1]
     threads = torch.get_num_threads()
     torch.set_num_threads(task.config.threads)
     try:
         if task.victim is not None:
-            bench.victim(*task.victim, progress)
+            bench.victim(*task.victim, progress, retrain=task.retrain)
             return None
         if task.cell is not None:
             return run_cell(task.cell, bench, progress)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from art_divqat.attacks.extraction.registry import check_attack
+from art_divqat.attacks.extraction.registry import check_parameters
 from art_divqat.audit.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig
 from art_divqat.audit.victims import canonical_victim, with_baselines
 from art_divqat.data.pools import canonical_pool, default_pool
 from art_divqat.data.sources import canonical_dataset
 from art_divqat.models.registry import check_model
+from art_divqat.specs import parse_spec
 
 PRESETS: dict[str, str] = {
     "quick": "three seeds, three budgets, PGD-20 on 200 images: minutes on a laptop",
@@ -44,7 +45,8 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     """
     dataset = canonical_dataset(config.dataset)
     epsilon = default_epsilon(dataset) if config.epsilon is None else config.epsilon
-    victims = tuple(canonical_victim(victim, epsilon=epsilon) for victim in config.victims)
+    pool = canonical_pool(config.query_pool or default_pool(dataset))
+    victims = tuple(canonical_victim(victim, epsilon=epsilon, query_pool=pool) for victim in config.victims)
     small = dataset in _GREY
     paper = config.preset == "paper"
     model = check_model(config.model or ("small-cnn" if small else "resnet34" if paper else "resnet20"))
@@ -55,9 +57,9 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     values = {
         "dataset": dataset,
         "victims": with_baselines(victims) if config.baseline else victims,
-        "attacks": tuple(check_attack(attack) for attack in config.attacks),
+        "attacks": tuple(canonical_attack(attack) for attack in config.attacks),
         "budgets": budgets,
-        "query_pool": canonical_pool(config.query_pool or default_pool(dataset)),
+        "query_pool": pool,
         "seeds": config.seeds or 3,
         "model": model,
         "thief_model": thief_model,
@@ -67,6 +69,19 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
         "evasion": config.evasion or _EVASION[config.preset],
     }
     return ResolvedConfig.model_validate({**config.model_dump(), **values})
+
+
+def canonical_attack(text: str) -> str:
+    """The canonical form of an attack's specification.
+
+    :raises UserError: for an unknown name or a bad parameter.
+
+    >>> canonical_attack("knockoff-adaptive: reward=cert")
+    'knockoff-adaptive:reward=cert'
+    """
+    spec = parse_spec(text)
+    check_parameters(spec.name, spec.as_dict)
+    return str(spec)
 
 
 def _victim_recipe(preset: str, dataset: str, small: bool) -> Recipe:

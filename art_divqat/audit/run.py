@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from art_divqat.attacks.extraction.registry import ATTACKS
 from art_divqat.audit.config import EvaluateConfig, ResolvedConfig, write_config
 from art_divqat.audit.environment import environment, resolve_device, tool
 from art_divqat.audit.executor import Task, default_jobs, run_tasks
@@ -17,12 +18,16 @@ from art_divqat.audit.progress import Silent, Watcher
 from art_divqat.audit.results import build_results
 from art_divqat.audit.schema import Results
 from art_divqat.audit.store import default_store, write_whole
+from art_divqat.audit.victims import VICTIMS, parent_of
 from art_divqat.errors import UserError
+from art_divqat.specs import parse_spec
 
 # What a piece of work costs, in units of one image seen once by a training loop; only the estimate of the time left
 # depends on it.
 _ADVERSARIAL_COST = 8.0
 _EVASION_COST = 1.0
+_QUANTIZED_COST = 2.0
+_WORST_CASE_COST = 8.0
 
 
 def evaluate(
@@ -56,7 +61,7 @@ def evaluate(
     else:
         watcher.working("0", "reading the data", 0, 0)
         ((_, data),) = run_tasks([Task("describe", resolved, store)], jobs, watcher)
-    _check_budgets(resolved, data)
+    _check_pool(resolved, data)
     with folder.locked():
         lines = _start_or_continue(folder, resolved, data)
         done = {Cell(**line["cell"]).id for line in lines}
@@ -97,9 +102,16 @@ def _check_same(header: dict[str, Any], config: ResolvedConfig, path: Path) -> N
         )
 
 
-def _check_budgets(config: ResolvedConfig, data: dict[str, Any]) -> None:
+def _check_pool(config: ResolvedConfig, data: dict[str, Any]) -> None:
+    entries = {attack: ATTACKS[parse_spec(attack).name] for attack in config.attacks}
+    for attack, entry in entries.items():
+        if entry.needs_labels and not data["pool"]["labelled"]:
+            raise UserError(
+                f"Attack {attack!r} needs a query pool with labels, and {config.query_pool!r} has none: give "
+                "--query-pool a data set, or in-distribution."
+            )
     available = data["pool"]["images"]
-    if config.budgets[-1] > available:
+    if config.budgets[-1] > available and any(entry.needs_pool for entry in entries.values()):
         raise UserError(
             f"Budget {config.budgets[-1]} is beyond the query pool {config.query_pool!r}, which holds {available} "
             "images: lower --budget or choose a larger --query-pool."
@@ -124,10 +136,16 @@ def _run_cells(
     watcher.planned(whole, whole - ahead)
     if not pending:
         return
-    # Every victim first: two cells of one victim, side by side, would both train it.
-    tasks = [Task("victim", config, store, retrain, victim=victim) for victim in victims]
-    for number, _ in run_tasks(tasks, min(jobs, len(tasks)), watcher):
-        watcher.finished(tasks[number].description, costs.of_victim(victims[number]))
+    # Every victim first, and what it is quantized from before it: side by side, two cells of one victim or two
+    # children of one parent would both train it.
+    parents = [(parent_of(parse_spec(name)), seed) for name, seed in victims]
+    roots = [victim for victim, (parent, _) in zip(victims, parents, strict=True) if parent is None]
+    roots += [(parent, seed) for parent, seed in parents if parent is not None]
+    for wave in (list(dict.fromkeys(roots)), [victim for victim in victims if victim not in roots]):
+        tasks = [Task("victim", config, store, retrain, victim=victim) for victim in wave]
+        for number, _ in run_tasks(tasks, min(jobs, len(tasks)), watcher):
+            if wave[number] in victims:
+                watcher.finished(tasks[number].description, costs.of_victim(wave[number]))
     cells = [Task("cell", config, store, cell=cell) for cell in pending]
     for number, line in run_tasks(cells, min(jobs, len(cells)), watcher):
         folder.journal.append(line)
@@ -145,7 +163,11 @@ class Costs:
     def of_victim(self, victim: tuple[str, int]) -> float:
         """Training, dearer if adversarial, and the evasion images."""
         factor = _ADVERSARIAL_COST if victim[0].startswith("robust") else 1.0
-        return self._train * self._config.victim_recipe.epochs * factor + self._evasion
+        quantized = VICTIMS[parse_spec(victim[0]).name].parent is not None
+        training = self._train * self._config.victim_recipe.epochs * factor
+        return training * (_QUANTIZED_COST if quantized else 1.0) + self._evasion * (
+            _WORST_CASE_COST if quantized else 1.0
+        )
 
     def of_cell(self, cell: Cell) -> float:
         """Training the thief and attacking it."""

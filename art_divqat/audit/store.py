@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,8 @@ from art_divqat.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
+
+T = TypeVar("T")
 
 
 def default_store() -> Path:
@@ -62,6 +63,32 @@ class VictimStore:
         state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
         self._write(folder / "weights.safetensors", lambda path: save_file(state, path))
         self._write(folder / "victim.json", lambda path: path.write_text(canonical_json(dict(identity)) + "\n"))
+
+    def load_folder(self, identity: Mapping[str, Any], name: str, load: Callable[[Path], T]) -> T | None:
+        """What `load` makes of a folder kept beside a victim, or None if it is not there or cannot be used."""
+        folder = self.folder(identity) / name
+        if not folder.is_dir():
+            return None
+        try:
+            return load(folder)
+        except UserError:
+            return None
+
+    def save_folder(self, identity: Mapping[str, Any], name: str, save: Callable[[Path], None]) -> None:
+        """Let `save` fill a folder, then move it beside the victim, in place of what was there.
+
+        :raises UserError: if the store cannot be written.
+        """
+        place = self.folder(identity) / name
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{name}.") as temporary:
+                save(Path(temporary) / name)
+                shutil.rmtree(place, ignore_errors=True)
+                (Path(temporary) / name).replace(place)
+        except OSError as error:
+            raise UserError(f"{place} cannot be written: {error.strerror or error}.") from None
+        self._write(place.parent / "victim.json", lambda path: path.write_text(canonical_json(dict(identity)) + "\n"))
 
     def load_arrays(self, identity: Mapping[str, Any], name: str) -> dict[str, NDArray[Any]] | None:
         """Arrays kept beside a victim, or None."""
@@ -108,17 +135,3 @@ def write_whole(path: Path, write: Any) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def describe_store(root: Path) -> list[dict[str, Any]]:
-    """The identity of every victim in a store."""
-    found = []
-    for path in sorted(root.glob("*/victim.json")):
-        with contextlib.suppress(OSError, ValueError):
-            found.append(json.loads(path.read_text()))
-    return found
-
-
-def clear_store(root: Path) -> None:
-    """Remove every stored victim."""
-    shutil.rmtree(root, ignore_errors=True)

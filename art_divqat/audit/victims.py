@@ -13,16 +13,36 @@ from art_divqat._rng import derive_seed
 from art_divqat._validation import check_float
 from art_divqat.defences.trainer.robust_registry import ROBUST_TRAINERS, robust_trainer
 from art_divqat.errors import unknown_name
-from art_divqat.specs import Spec, check_parameters, parse_spec
+from art_divqat.specs import Spec, Value, check_parameters, parse_spec
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from art_divqat.data import Dataset
     from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+
+_QAT_PARAMETERS = ("backend", "epochs")
+_DIVQAT_PARAMETERS = (
+    *_QAT_PARAMETERS,
+    "alpha",
+    "alpha_auxiliary",
+    "auxiliary",
+    "auxiliary_fraction",
+    "divergence",
+    "max_divergence",
+    "temperature",
+)
+AUXILIARY_MIXTURE = "mixture"
 
 
 @dataclass(frozen=True)
 class VictimContext:
-    """What training a victim may use; the test split is not among it."""
+    """What training a victim may use; the test split is not among it.
+
+    :param parent: the trained full-precision classifier that a quantized victim starts from.
+    :param auxiliary: gives images of another distribution by name, for DivQAT.
+    """
 
     dataset: Dataset
     model: str
@@ -30,6 +50,8 @@ class VictimContext:
     seed: int
     device: str
     progress: Callable[[int, int], None] | None = None
+    parent: RecipeClassifier | None = None
+    auxiliary: Callable[[str], NDArray[np.float32]] | None = None
 
     def fresh_classifier(self) -> RecipeClassifier:
         """An untrained network of the wanted architecture, seeded for this victim."""
@@ -46,22 +68,26 @@ class VictimContext:
 
 @dataclass(frozen=True)
 class VictimEntry:
-    """One kind of victim: a line on it, its parameters, the victim it is compared with, and how it is trained."""
+    """One kind of victim: a line on it, how it is trained, and what it is compared with.
+
+    :param parent: the full-precision victim that it is quantized from, or None for one that is itself full-precision.
+    """
 
     summary: str
     train: Callable[[VictimContext, Spec], Any]
     baseline: str | None = None
     parameters: tuple[str, ...] = ()
+    parent: str | None = None
 
 
-def _standard(context: VictimContext, spec: Spec) -> RecipeClassifier:
+def _standard(context: VictimContext, spec: Spec) -> Any:
     del spec
     classifier = context.fresh_classifier()
     classifier.fit(context.dataset.x_train, context.dataset.y_train)
     return classifier
 
 
-def _robust(context: VictimContext, spec: Spec) -> RecipeClassifier:
+def _robust(context: VictimContext, spec: Spec) -> Any:
     classifier = context.fresh_classifier()
     trainer = robust_trainer(spec.name).build(
         classifier,
@@ -75,11 +101,79 @@ def _robust(context: VictimContext, spec: Spec) -> RecipeClassifier:
     return classifier
 
 
+def _post_training(context: VictimContext, spec: Spec) -> Any:
+    from art_divqat.defences.trainer import quantize_post_training
+
+    images = context.dataset.x_train[:1024]
+    backend = str(spec.as_dict.get("backend", "fx"))
+    return quantize_post_training(context.parent, images, architecture=context.model, backend=backend)
+
+
+def _quantization_aware(context: VictimContext, spec: Spec) -> Any:
+    from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer
+
+    options: dict[str, Any] = spec.as_dict
+    epochs = int(options.pop("epochs", context.recipe.epochs))
+    radius = options.pop("epsilon", None)
+    if radius is not None:
+        options["adversary"] = PGDAdversary(eps=float(radius))
+    if spec.name.endswith("divqat"):
+        assert context.auxiliary is not None
+        options["auxiliary"] = context.auxiliary(str(options.pop("auxiliary")))
+        trainer_class: Any = DivQATTrainer
+    else:
+        trainer_class = QATTrainer
+    seed = derive_seed("quantization", context.seed) % 2**31
+    trainer = trainer_class(context.parent, architecture=context.model, seed=seed, **options)
+    progress = context.progress
+    trainer.fit(
+        context.dataset.x_train,
+        context.dataset.y_train,
+        validation_data=(context.dataset.x_validation, context.dataset.y_validation),
+        batch_size=context.recipe.batch_size,
+        nb_epochs=epochs,
+        progress=None if progress is None else lambda done, total, _: progress(done, total),
+    )
+    return trainer.get_classifier()
+
+
 VICTIMS: dict[str, VictimEntry] = {
     "standard": VictimEntry("trained on the labels alone", _standard),
-} | {
-    name: VictimEntry(entry.summary, _robust, baseline="standard", parameters=("epsilon",))
-    for name, entry in ROBUST_TRAINERS.items()
+    **{
+        name: VictimEntry(entry.summary, _robust, baseline="standard", parameters=("epsilon",))
+        for name, entry in ROBUST_TRAINERS.items()
+    },
+    "ptq": VictimEntry(
+        "int8 by post-training quantization of standard", _post_training, "standard", ("backend",), "standard"
+    ),
+    "quantized": VictimEntry(
+        "int8 by plain quantization-aware training from standard",
+        _quantization_aware,
+        "standard",
+        _QAT_PARAMETERS,
+        "standard",
+    ),
+    "divqat": VictimEntry(
+        "int8 by DivQAT from standard: answers pushed away from the full-precision network's (arXiv 2512.23948)",
+        _quantization_aware,
+        "quantized",
+        _DIVQAT_PARAMETERS,
+        "standard",
+    ),
+    "robust-quantized": VictimEntry(
+        "int8 by adversarial quantization-aware training from robust",
+        _quantization_aware,
+        "robust",
+        ("epsilon", *_QAT_PARAMETERS),
+        "robust",
+    ),
+    "robust-divqat": VictimEntry(
+        "int8 by adversarial DivQAT from robust",
+        _quantization_aware,
+        "robust-quantized",
+        ("epsilon", *_DIVQAT_PARAMETERS),
+        "robust",
+    ),
 }
 
 
@@ -87,17 +181,18 @@ def list_victims() -> dict[str, str]:
     """Every kind of victim with one line on it.
 
     >>> sorted(list_victims())[:2]
-    ['robust', 'robust-awp']
+    ['divqat', 'ptq']
     """
     return {name: entry.summary for name, entry in VICTIMS.items()}
 
 
-def canonical_victim(text: str, *, epsilon: float) -> str:
-    """The canonical form of a victim's specification, with the radius it will be trained for.
+def canonical_victim(text: str, *, epsilon: float, query_pool: str) -> str:
+    """The canonical form of a victim's specification, with the radius and the auxiliary images it will be trained with.
 
+    :param query_pool: the attacker's pool, which the auxiliary images of DivQAT must not be.
     :raises UserError: for an unknown name or parameter, or an ε outside (0, 1].
 
-    >>> canonical_victim("robust", epsilon=0.2)
+    >>> canonical_victim("robust", epsilon=0.2, query_pool="photos")
     'robust:epsilon=0.2'
     """
     spec = parse_spec(text)
@@ -105,14 +200,46 @@ def canonical_victim(text: str, *, epsilon: float) -> str:
         raise unknown_name("victim", spec.name, VICTIMS)
     entry = VICTIMS[spec.name]
     check_parameters(spec, entry.parameters)
+    said: dict[str, Value] = {}
     if "epsilon" in entry.parameters:
         radius = spec.as_dict.get("epsilon", epsilon)
-        spec = spec.with_parameters({"epsilon": check_float(spec.name, "epsilon", radius, 0, 1, closed="right")})
-    return str(spec)
+        said["epsilon"] = check_float(spec.name, "epsilon", radius, 0, 1, closed="right")
+    if "auxiliary" in entry.parameters:
+        said["auxiliary"] = _canonical_auxiliary(str(spec.as_dict.get("auxiliary", AUXILIARY_MIXTURE)), query_pool)
+    return str(spec.with_parameters(said))
+
+
+def _canonical_auxiliary(name: str, query_pool: str) -> str:
+    from art_divqat.data.pools import NOISE, PHOTOS, canonical_pool
+    from art_divqat.errors import UserError
+
+    if name == AUXILIARY_MIXTURE:
+        # a defender does not hold the attacker's own images: those families are left out of the mixture
+        return f"{AUXILIARY_MIXTURE}-without-{query_pool}" if query_pool in (PHOTOS, NOISE) else name
+    if name.startswith(f"{AUXILIARY_MIXTURE}-without-"):
+        return name
+    canonical = canonical_pool(name)
+    if canonical == query_pool:
+        raise UserError(
+            f"The auxiliary images of DivQAT ({canonical}) are the attacker's own pool: choose another of the two."
+        )
+    return canonical
+
+
+def parent_of(spec: Spec) -> str | None:
+    """The full-precision victim that a quantized one starts from, or None.
+
+    >>> parent_of(parse_spec("robust-divqat:epsilon=0.2"))
+    'robust:epsilon=0.2'
+    """
+    parent = VICTIMS[spec.name].parent
+    if parent is None or "epsilon" not in VICTIMS[parent].parameters:
+        return parent
+    return str(Spec(parent, (("epsilon", spec.as_dict["epsilon"]),)))
 
 
 def with_baselines(victims: Sequence[str]) -> tuple[str, ...]:
-    """The victims, with the baseline of each before it unless it is asked for already.
+    """The victims, with the baseline of each before it unless one of its kind is asked for already.
 
     >>> with_baselines(["robust:epsilon=0.2"])
     ('standard', 'robust:epsilon=0.2')
@@ -120,9 +247,12 @@ def with_baselines(victims: Sequence[str]) -> tuple[str, ...]:
     wanted: list[str] = []
     names = {parse_spec(victim).name for victim in victims}
     for victim in victims:
-        baseline = VICTIMS[parse_spec(victim).name].baseline
-        if baseline is not None and baseline not in names and baseline not in wanted:
-            wanted.append(baseline)
+        spec = parse_spec(victim)
+        baseline = VICTIMS[spec.name].baseline
+        if baseline is not None and baseline not in names:
+            names.add(baseline)
+            radius = spec.as_dict.get("epsilon") if "epsilon" in VICTIMS[baseline].parameters else None
+            wanted.append(str(Spec(baseline, (("epsilon", radius),) if radius is not None else ())))
         wanted.append(victim)
     return tuple(wanted)
 

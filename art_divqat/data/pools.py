@@ -56,7 +56,13 @@ class QueryPool:
 
     def describe(self) -> dict[str, Any]:
         """What the report says about the pool."""
-        return {"name": self.name, "images": len(self.x), "adaptation": self.adaptation, "checksum": self.checksum}
+        return {
+            "name": self.name,
+            "images": len(self.x),
+            "labelled": self.labels is not None,
+            "adaptation": self.adaptation,
+            "checksum": self.checksum,
+        }
 
 
 def list_pools() -> dict[str, str]:

@@ -179,7 +179,7 @@ ATTACKS: dict[str, AttackEntry] = {
         parameters=_DATA_FREE,
     ),
     "fee": AttackEntry(
-        "functionally equivalent extraction (Jagielski et al., USENIX Security 2020), ART's, of two-layer ReLU networks",
+        "functionally equivalent extraction (Jagielski et al., USENIX Security 2020), ART's; two-layer ReLU networks",
         _fee,
         needs_pool=False,
         parameters={
