@@ -45,13 +45,12 @@ def is_robust(victim: str) -> bool:
 
 def judge_claims(view: View) -> list[Judged]:
     """Every claim for every adversarially trained victim and attacker, undefended, at the full budget."""
-    judged = []
+    judged: list[Judged] = []
     for (kind, metric), claim in _CLAIMS.items():
         of_claim = [c for c in view.comparisons(kind, metric) if is_robust(c.victim) and c.defence == "none"]
         full = {v: max((c.budget for c in of_claim if c.victim == v), default=0) for v in view.victims}
         judged += [_judge(claim, c) for c in of_claim if c.budget == full.get(c.victim)]
-    order = {victim: index for index, victim in enumerate(view.victims)}
-    return sorted(judged, key=lambda j: (order[j.comparison.victim], j.comparison.attack, j.comparison.answers))
+    return sorted(judged, key=lambda j: view.victims.index(j.comparison.victim))
 
 
 def _judge(claim: str, comparison: Comparison) -> Judged:

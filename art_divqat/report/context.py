@@ -31,11 +31,12 @@ def threat_section(view: View) -> Section:
     budgets = ", ".join(f"{b:,}" for b in sorted({row.budget for row in view.results.summary}))
     seen = ", ".join(clean(a) for a in dict.fromkeys(row.answers for row in view.results.summary))
     spent = sum(cell.queries for cell in view.results.cells)
+    has = f"Images from {_said(config, 'query_pool')} and a network to train ({_said(config, 'thief_model')})."
     rows = [
         ("The model", f"{_said(config, 'model')} on {_said(config, 'dataset')}; victims: {_said(config, 'victims')}"),
         ("How it was reached", "As a black box: images in, answers out, every query counted and capped."),
         ("The attacker knows", "The size and range of the images, and the classes; no weights, no training data."),
-        ("The attacker has", f"Images from {_said(config, 'query_pool')}; to train: {_said(config, 'thief_model')}."),
+        ("The attacker has", has),
         ("The attacker sees", f"Answers: {seen or _UNSAID}. Soft: all probabilities; hard: the label alone."),
         ("The attacker pays", f"{budgets or 0} queries a thief; one query is one image. "
          f"The whole audit used {counted(spent, 'query')}."),

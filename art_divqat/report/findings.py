@@ -15,7 +15,8 @@ def finding(results: Results) -> str:
     """
     clauses = findings(View(results))
     if not clauses:
-        return "No cell has finished, so there is nothing to say yet."
+        lack = "The finished cells have no agreement" if results.cells else "No cell has finished"
+        return f"{lack}, so there is nothing to say yet."
     sentence = "; ".join([clauses[0], *(clause[0].lower() + clause[1:] for clause in clauses[1:])])
     so_far, one_seed = caveats(results)
     return f"{f'{so_far}: ' if so_far else ''}{sentence}{f' ({one_seed})' if one_seed else ''}."
@@ -44,10 +45,11 @@ def leading_comparison(view: View, metric: str = "agreement") -> Comparison | No
         of_victim = [c for c in found if c.victim == victim and c.value is not None]
         if not of_victim:
             continue
-        defence = next(d for d in view.defences if any(c.defence == d for c in of_victim))
+        defence = min((c.defence for c in of_victim), key=view.defences.index)
         of_victim = [c for c in of_victim if c.defence == defence]
         full = max(c.budget for c in of_victim)
-        rates = {(row.attack, row.answers): row.metrics[metric].mean for row in view.rows(victim, defence, full)}
+        rows = [row for row in view.rows(victim, defence, full) if metric in row.metrics]
+        rates = {(row.attack, row.answers): row.metrics[metric].mean for row in rows}
         return max(
             (c for c in of_victim if c.budget == full), key=lambda c: rates.get((c.attack, c.answers), float("-inf"))
         )
@@ -72,7 +74,7 @@ def fraction_of(view: View, comparison: Comparison) -> Comparison | None:
 def _against_baseline(view: View) -> str | None:
     comparison = leading_comparison(view)
     row = row_of(view, comparison) if comparison else None
-    if comparison is None or row is None or comparison.value is None:
+    if comparison is None or row is None or comparison.value is None or "agreement" not in row.metrics:
         return None
     victim = short_name(comparison.victim, view.victims)
     baseline = short_name(comparison.baseline or "", view.victims)

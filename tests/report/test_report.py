@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from hypothesis import strategies as st
 from art_divqat.audit.schema import Results
 from art_divqat.errors import UserError
 from art_divqat.report import (
+    FORMATS,
     Thresholds,
+    finding,
     render,
     render_html,
     render_json,
@@ -230,3 +233,28 @@ def _one(victim: str, defence: str, attack: str, dataset: str) -> Results:
         victims=(victim,), defences=(defence,), attacks=(attack,), baseline=None, budgets=(10,), dataset=dataset,
         seeds=1, answers=("soft",),
     )  # fmt: skip
+
+
+def test_many_groups_are_cut_with_a_word_and_every_format_stays_quick() -> None:
+    results = make_results(
+        victims=("standard", *(f"robust:epsilon=0.{i}" for i in range(1, 6))), budgets=range(10, 1_010, 10), seeds=1,
+        attacks=("knockoff", "random"),
+    )  # fmt: skip
+    assert len(results.cells) == 2_400
+    start = time.process_time()
+    rendered = {name: render(results, name) for name in FORMATS}
+    # 10,000 cells are to take 10 s; this is a quarter of that, with room for a slow machine
+    assert time.process_time() - start < 10
+    assert "Of 2,400 groups the first 1,000 are shown" in rendered["html"]
+    assert len(json.loads(rendered["json"])["cells"]) == 2_400
+    assert rendered["csv"].count("\n") == 2_401
+    assert len(rendered["html"]) < 10_000_000
+
+
+def test_a_metric_that_a_seed_lacks_is_left_out_and_nothing_breaks() -> None:
+    results = make_results()
+    for row in results.summary:
+        del row.metrics["agreement"]
+    for name in FORMATS:
+        assert render(results, name)
+    assert "nothing to say yet" in finding(results)
