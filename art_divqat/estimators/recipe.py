@@ -264,12 +264,16 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
         return mean_loss
 
     def predict(self, x: NDArray[Any], batch_size: int = 512, **kwargs: Any) -> NDArray[Any]:
-        """Logits, or what the postprocessors make of them, of shape (N, classes), float32; none for no images."""
-        kwargs["training_mode"] = False
+        """Logits, or what the postprocessors make of them, of shape (N, classes), float32; none for no images.
+
+        ART's way round a data loader draws from the global random state on every call; this one draws nothing.
+        """
+        del kwargs
         x = np.ascontiguousarray(x, dtype=np.float32)
         if len(x) == 0:
             return np.zeros((0, self.nb_classes), np.float32)
-        return super().predict(x, batch_size=batch_size, **kwargs)
+        x, _ = self._apply_preprocessing(x, y=None, fit=False)
+        return self._apply_postprocessing(preds=self.logits(x, batch_size), fit=False)
 
     def logits(self, x: NDArray[Any], batch_size: int = 512) -> NDArray[np.float32]:
         """The network's own answer, whatever postprocessors stand behind it; shape (N, classes)."""

@@ -200,7 +200,8 @@ def test_half_usable_answers_are_kept() -> None:
     for strategy in ("random", "adaptive"):
         calls.clear()
         meter = MeteredClassifier(BlackBoxClassifier(answer, SHAPE, 10), QueryLedger(100))
-        attack = KnockoffNets(meter, batch_size_query=16, nb_stolen=100, sampling_strategy=strategy, nb_epochs=2)
+        attack = KnockoffNets(meter, batch_size_query=16, step=16, nb_stolen=100, nb_epochs=2)
+        attack.set_params(sampling_strategy=strategy)
         learner = attack.extract(POOL, LABELS, thieved_classifier=thief(2))
         assert len(calls) == 3
         assert (attack.details["images_kept"], attack.details["stopped_early"]) == (37, 1)

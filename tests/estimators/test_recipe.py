@@ -141,3 +141,13 @@ def test_weights_are_contiguous_after_training_whatever_the_layout_was(network: 
     RecipeClassifier(network, SHAPE, 10, TrainingRecipe(epochs=1)).fit(images[:64], labels[:64])
     assert all(p.is_contiguous() for p in network.parameters())
     assert not network.training
+
+
+def test_predict_leaves_the_global_state_alone_and_agrees_with_art() -> None:
+    images, _ = digits()
+    classifier = thief()
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    ours = classifier.predict(images[:50], batch_size=20)
+    assert torch.equal(before, torch.random.get_rng_state())
+    np.testing.assert_allclose(ours, PyTorchClassifier.predict(classifier, images[:50]), atol=1e-5)

@@ -1,11 +1,13 @@
 """The process in which ART's FunctionallyEquivalentExtraction runs: numbers in, numbers out, nothing pickled.
 
 Messages are a little-endian header (kind, rows, columns) and rows × columns float64 values. The worker asks with kind
-`ASK` and reads an `ANSWER`; it ends with one `RESULT` for each of w₀, b₀, w₁, b₁, or with one `FAILED`.
+`ASK` and reads an `ANSWER`, or `ABANDON` for a run that shall end. A run ends with a `RESULT` for each of w₀, b₀, w₁
+and b₁, or with one `FAILED`; then the next run starts from another seed, until the other side closes the pipe.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import sys
@@ -14,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-ASK, ANSWER, RESULT, FAILED = range(4)
+ASK, ANSWER, ABANDON, RESULT, FAILED = range(5)
 HEADER = struct.Struct("<iqq")
 
 Matrix = NDArray[np.float64]
@@ -43,6 +45,10 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
     return data
 
 
+class AbandonedError(Exception):
+    """The other side wants no more of this run."""
+
+
 def main() -> None:
     """Extract from the victim behind stdin and stdout.
 
@@ -65,24 +71,26 @@ def main() -> None:
 
         def predict(self, x: Matrix, batch_size: int = 128, **kwargs: Any) -> Matrix:
             send(outgoing, ASK, scale * np.reshape(x, (-1, features)))
-            return receive(incoming)[1]
+            kind, answers = receive(incoming)
+            if kind == ABANDON:
+                raise AbandonedError
+            return answers
 
-    np.random.seed(seed)
     victim = Remote(lambda x: x, (features,), classes)
-    attack = FunctionallyEquivalentExtraction(victim, num_neurons=neurons)
-    random = np.random.default_rng(seed)
-    samples = random.uniform(0, 1, (16 * (neurons + 1), features)) / scale
-    try:
-        with np.errstate(all="ignore"):
-            attack.extract(samples, **options)
-    except EOFError:
-        return
-    except Exception:  # ART gives up by an AssertionError, SciPy by a ValueError: all mean that this seed failed
-        send(outgoing, FAILED, np.zeros((0, 0)))
-        return
-    first = attack.w_0 / scale
-    for matrix in (first, attack.b_0, attack.w_1, attack.b_1):
-        send(outgoing, RESULT, np.asarray(matrix))
+    samples = np.random.default_rng(seed).uniform(0, 1, (16 * (neurons + 1), features)) / scale
+    for attempt in itertools.count():
+        np.random.seed((seed + attempt) % 2**32)
+        attack = FunctionallyEquivalentExtraction(victim, num_neurons=neurons)
+        try:
+            with np.errstate(all="ignore"):
+                attack.extract(samples, **options)
+        except (EOFError, BrokenPipeError):
+            return
+        except Exception:  # ART gives up by an AssertionError, SciPy by a ValueError: all mean that this run failed
+            send(outgoing, FAILED, np.zeros((0, 0)))
+            continue
+        for matrix in (attack.w_0 / scale, attack.b_0, attack.w_1, attack.b_1):
+            send(outgoing, RESULT, np.asarray(matrix))
 
 
 if __name__ == "__main__":

@@ -59,11 +59,15 @@ class AttackOutcome:
 
 @dataclass(frozen=True)
 class AttackEntry:
-    """How to run one attack, what it is in a line, what it needs, and its parameters."""
+    """How to run one attack, what it is in a line, what it needs, and its parameters.
+
+    :param pool_holds_budget: whether every query is an image of the pool, so that it must hold as many as the budget.
+    """
 
     summary: str
     run: Callable[[AttackContext], AttackOutcome]
     needs_pool: bool = True
+    pool_holds_budget: bool = True
     needs_labels: bool = False
     parameters: Parameters = field(default_factory=dict)
 
@@ -179,18 +183,19 @@ ATTACKS: dict[str, AttackEntry] = {
         parameters=_DATA_FREE,
     ),
     "fee": AttackEntry(
-        "functionally equivalent extraction (Jagielski et al., USENIX Security 2020), ART's; two-layer ReLU networks",
+        "functionally equivalent extraction (Jagielski et al., USENIX Security 2020) of two-layer ReLU networks",
         _fee,
         needs_pool=False,
         parameters={
             "neurons": integer(None, 1),
             "time_limit": real(60.0, 0, closed="neither"),
-            "scale": real(0.1, 0, closed="neither"),
+            "scale": real(0.05, 0, closed="neither"),
         },
     ),
     "jbda": AttackEntry(
         "Jacobian augmentation of a small seed set (Papernot et al., 2017; targeted-random: Juuti et al., 2019)",
         _jbda,
+        pool_holds_budget=False,
         parameters={
             "nb_seeds": integer(100, 1),
             "variant": choice("papernot", "papernot", "targeted-random"),
@@ -275,7 +280,7 @@ def _check_context(name: str, entry: AttackEntry, context: AttackContext, budget
         raise UserError(f"Attack {name!r} is to spend {context.budget} queries; the ledger has {remaining} left.")
     if not entry.needs_pool:
         return
-    if len(context.pool) < budget:
+    if entry.pool_holds_budget and len(context.pool) < budget:
         raise UserError(f"The query pool holds {len(context.pool)} images, fewer than the {budget} to ask.")
     if entry.needs_labels and context.pool_labels is None:
         raise UserError(f"Attack {name!r} needs a query pool with labels; this one has none. Use knockoff instead.")

@@ -1,0 +1,181 @@
+"""Every registered attack keeps the contract, on every kind of victim, at every budget."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from art.defences.trainer import AdversarialTrainerMadryPGD
+from art.estimators.classification import BlackBoxClassifier, SklearnClassifier
+from digits_victim import SHAPE, SoftmaxRows, digits, thief, victim
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from art_divqat.attacks.extraction import ATTACKS, AttackContext, AttackOutcome, run_attack
+from art_divqat.errors import UserError
+from art_divqat.estimators import MeteredClassifier, QueryLedger, RecipeClassifier
+from art_divqat.testing.attack import check_attack
+
+POOL, LABELS = digits()[0][900:1300], digits()[1][900:1300]
+DATA_FREE = {"batch_size": 8, "width": 4, "latent": 4}
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "dfme": DATA_FREE,
+    "maze": {**DATA_FREE, "directions": 2},
+    "jbda": {"nb_seeds": 20, "round_epochs": 1},
+    "fee": {"time_limit": 30.0},
+}
+
+
+def robust() -> RecipeClassifier:
+    classifier = thief(1, seed=50)
+    classifier.set_params(postprocessing_defences=[SoftmaxRows()])
+    trainer = AdversarialTrainerMadryPGD(classifier, nb_epochs=1, eps=0.1, eps_step=0.05, max_iter=1)
+    trainer.fit(digits()[0][:128], digits()[1][:128])
+    return classifier
+
+
+def int8() -> BlackBoxClassifier:
+    """Linear layers in int8; no gradients, no float weights."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = torch.ao.quantization.quantize_dynamic(thief(1).model.cpu().eval(), {torch.nn.Linear})
+    softmax = SoftmaxRows()
+
+    def answer(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return softmax(network(torch.from_numpy(x)).numpy())
+
+    return BlackBoxClassifier(answer, SHAPE, 10, clip_values=(0, 1))
+
+
+def scikit_learn() -> BlackBoxClassifier:
+    images, labels = digits()
+    inner = SklearnClassifier(LogisticRegression(max_iter=200).fit(images[:500].reshape(500, -1), labels[:500]))
+    return BlackBoxClassifier(lambda x: inner.predict(x.reshape(len(x), -1)), SHAPE, 10, clip_values=(0, 1))
+
+
+VICTIMS: dict[str, Any] = {
+    "standard": victim,
+    "two-layer": lambda: victim("mlp2", 2),
+    "robust": robust,
+    "int8": int8,
+    "scikit-learn": scikit_learn,
+    "labels only": lambda: BlackBoxClassifier(
+        lambda x: np.eye(10, dtype=np.float32)[victim().predict(x).argmax(1)], SHAPE, 10, clip_values=(0, 1)
+    ),
+}
+
+
+def context(name: str, target: Any, budget: int, seed: int, repeats: str = "paid") -> AttackContext:
+    return AttackContext(
+        victim=MeteredClassifier(target, QueryLedger(budget, repeats)),
+        pool=POOL,
+        build_thief=lambda: thief(1, seed=seed),
+        budget=budget,
+        answers="soft",
+        seed=seed,
+        pool_labels=LABELS,
+        parameters=PARAMETERS.get(name, {}),
+    )
+
+
+@pytest.mark.parametrize("kind", VICTIMS)
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_contract_on_every_kind_of_victim(name: str, kind: str) -> None:
+    target = VICTIMS[kind]()
+    attacked = check_attack(
+        lambda case: run_attack(name, case), lambda budget, seed: context(name, target, budget, seed), budget=100
+    )
+    assert attacked == (name != "fee" or kind == "two-layer")
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.sampled_from(sorted(set(ATTACKS) - {"fee"})), st.integers(1, 120), st.sampled_from(["paid", "free"]))
+def test_budget_is_never_exceeded(name: str, budget: int, repeats: str) -> None:
+    case = context(name, victim(), budget, 0, repeats)
+    images = []
+    case.victim._log = lambda x, y: images.append(len(x))
+    try:
+        outcome = run_attack(name, case)
+    except UserError as error:
+        if "One iteration" not in str(error):
+            raise
+        assert images == []
+        return
+    assert 0 < case.victim.ledger.charged <= budget
+    assert sum(images) <= budget
+    assert outcome.details["images_kept"] <= budget
+
+
+@pytest.mark.parametrize("name", sorted(set(ATTACKS) - {"fee"}))
+def test_free_repeats_with_replacement_do_not_charge_twice(name: str) -> None:
+    case = context(name, victim(), 100, 0, "free")
+    run_attack(name, case)
+    assert case.victim.ledger.charged == case.victim.ledger.unique <= 100
+
+
+# The checks themselves notice what they are for.
+
+
+def honest(case: AttackContext) -> AttackOutcome:
+    return run_attack("knockoff", case)
+
+
+def returns_the_victim(case: AttackContext) -> AttackOutcome:
+    honest(case)
+    return AttackOutcome(case.victim._victim)
+
+
+def goes_round_the_meter(case: AttackContext) -> AttackOutcome:
+    case.victim._ask(case.pool[:200], 512)
+    return honest(case)
+
+
+def draws_from_the_global_state(case: AttackContext) -> AttackOutcome:
+    np.random.random()
+    return honest(case)
+
+
+def changes_the_pool(case: AttackContext) -> AttackOutcome:
+    outcome = honest(case)
+    case.pool[0] = 1 - case.pool[0]
+    return outcome
+
+
+def is_not_decided_by_the_seed(case: AttackContext, calls: list[int] = []) -> AttackOutcome:  # noqa: B006
+    calls.append(0)
+    outcome = honest(case)
+    outcome.thief.fit(case.pool[: 10 * len(calls)], LABELS[: 10 * len(calls)])
+    return outcome
+
+
+def refuses_too_late(case: AttackContext) -> AttackOutcome:
+    honest(case)
+    raise UserError("Too late.")
+
+
+@pytest.mark.parametrize(
+    ("cheat", "broken"),
+    [
+        (returns_the_victim, "shares weights with the victim"),
+        (goes_round_the_meter, "put 300 images to the victim on a budget of 100"),
+        (draws_from_the_global_state, "disturbed the global random state"),
+        (changes_the_pool, "changed the pool"),
+        (is_not_decided_by_the_seed, "two thieves from one seed"),
+        (refuses_too_late, "after asking"),
+    ],
+)
+def test_the_checks_notice(cheat: Any, broken: str) -> None:
+    pool = POOL.copy()
+
+    def build(budget: int, seed: int) -> AttackContext:
+        case = context("knockoff", victim(), budget, seed)
+        return AttackContext(**{**case.__dict__, "pool": pool})
+
+    assert check_attack(honest, build, 100)
+    with pytest.raises(AssertionError, match=broken):
+        check_attack(cheat, build, 100)
