@@ -10,7 +10,10 @@ from art_divqat.estimators import TrainingRecipe
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large a study is. `full` is the one to quote; `quick` says whether the machinery works."""
+    """How large a study is. `full` is the one to quote; `quick` says whether the machinery works.
+
+    `width` and `hidden` are those of the small CNNs, victim and thief alike; 32 and 128 is the registered network.
+    """
 
     train: int
     queries: int
@@ -18,6 +21,8 @@ class Sizes:
     quantization_epochs: int
     thief: TrainingRecipe
     thief_model: str
+    width: int = 32
+    hidden: int = 128
 
 
 SIZES = {
@@ -31,11 +36,13 @@ SIZES = {
     ),
     "compact": Sizes(
         train=5_000,
-        queries=8_000,
+        queries=6_000,
         victim=TrainingRecipe(epochs=8, batch_size=64),
         quantization_epochs=6,
-        thief=TrainingRecipe(epochs=10, batch_size=64),
-        thief_model="lenet5",
+        thief=TrainingRecipe(epochs=8, batch_size=64),
+        thief_model="small-cnn",
+        width=16,
+        hidden=64,
     ),
     "quick": Sizes(
         train=300,

@@ -297,3 +297,24 @@ def test_an_export_that_answers_differently_is_not_kept(classifier, tmp_path: Pa
     with pytest.raises(UserError, match="nothing was kept"):
         classifier.export(tmp_path / "net.pt", "torchscript")
     assert not (tmp_path / "net.pt").exists()
+
+
+@needs_onnx
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+def test_the_heuristic_perturbation_goes_into_the_graph(format: str, digits, classifier, tmp_path: Path) -> None:
+    from art_divqat.defences.postprocessor import HeuristicPerturbation
+
+    defence = HeuristicPerturbation(beta=0.9)
+    x = digits[0][:200]
+    path = tmp_path / f"net.{format}"
+    report = classifier.export(path, format, softmax=True, postprocessor=defence, check_images=x)
+    assert report.agreement > 0.98
+    expected = defence(torch.softmax(torch.from_numpy(classifier.predict(x)), 1).numpy())
+    if format == "onnx":
+        import onnxruntime
+
+        answers = onnxruntime.InferenceSession(str(path)).run(None, {"images": x})[0]
+    else:
+        with use_engine(classifier.backend.engine):
+            answers = torch.jit.load(str(path))(torch.from_numpy(x)).numpy()
+    assert np.median(np.abs(answers - expected)) < 1e-3
