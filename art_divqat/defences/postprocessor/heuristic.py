@@ -9,7 +9,15 @@ import numpy as np
 
 from art_divqat._validation import check_bool, check_choice, check_float
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
-from art_divqat.defences.postprocessor._rows import Rows, row_blocks, row_sums, row_tops, scaled_logit_tanh, two_columns
+from art_divqat.defences.postprocessor._rows import (
+    Rows,
+    raise_top,
+    row_blocks,
+    row_sums,
+    row_tops,
+    scaled_logit_tanh,
+    two_columns,
+)
 from art_divqat.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,8 +28,6 @@ VARIANTS = ("exact", "released")
 GATE_CLOSED = 88.0
 # The released code clips the odds to [1e-12, 1 − 1e-12].
 ODDS_CLIP = 1e-12
-# In float32 and float64 alike four spacings survive one rounding of the product and one of the division.
-LIFT_SPACINGS = 4
 # The range in which `fit_to_budget` looks for β: from 2 on the formula leaves the simplex and is cut off at zero.
 _FIT_RANGE = 2.0
 _FIT_STEPS = 80
@@ -147,15 +153,8 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
         if self.beta > 1 or self.gamma > 1:
             np.maximum(t, 0, out=t)
         if self.preserve_label:
-            self._raise_top(t, positions)
+            raise_top(t, positions)
         t /= row_sums(t)
-
-    @staticmethod
-    def _raise_top(t: Rows, positions: Any) -> None:
-        at = (np.arange(t.shape[0]), positions)
-        top = t[at]
-        t[at] = 0
-        t[at] = np.maximum(top, row_tops(t)[1][:, 0] * (1 + LIFT_SPACINGS * float(np.finfo(t.dtype).eps)))
 
     def fit_to_budget(
         self, probabilities: Any, *, l1: float | None = None, max_label_flips: float | None = None

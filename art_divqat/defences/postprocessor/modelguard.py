@@ -8,7 +8,7 @@ import numpy as np
 
 from art_divqat._validation import check_float
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
-from art_divqat.defences.postprocessor._rows import Rows, row_blocks
+from art_divqat.defences.postprocessor._rows import Rows, raise_top, row_blocks
 
 
 class ModelGuard(ProbabilityPostprocessor):
@@ -55,8 +55,7 @@ class ModelGuard(ProbabilityPostprocessor):
             y /= y.sum(axis=1, keepdims=True)
             order = np.argsort(-y, axis=1, kind="stable")
             served = _sorted_optimum(np.take_along_axis(y, order, axis=1), self.epsilon / 2).astype(rows.dtype)
-            rival = served[:, 1:].max(axis=1)
-            served[:, 0] = np.maximum(served[:, 0], rival * (1 + 4 * float(np.finfo(rows.dtype).eps)))
+            raise_top(served, np.zeros(len(served), dtype=np.intp))
             np.put_along_axis(out[block], order, served, axis=1)
         return out
 
