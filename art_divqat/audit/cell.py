@@ -13,7 +13,7 @@ from art_divqat.attacks.extraction.registry import AttackContext, run_attack
 from art_divqat.audit.bench import Bench, Progress, Victim, phase
 from art_divqat.audit.plan import Cell
 from art_divqat.audit.samples import pack
-from art_divqat.audit.serving import serve
+from art_divqat.audit.serving import answering, known_to_the_attacker, serve
 from art_divqat.estimators import MeteredClassifier, QueryLedger
 from art_divqat.metrics import (
     accuracy,
@@ -34,7 +34,7 @@ def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict
     """The journal line of one cell: a pure function of the cell and the bench's configuration, times aside."""
     victim = bench.victim(cell.victim, cell.seed, progress)
     started = time.perf_counter()
-    clean = serve(victim.classifier, "none", seed=cell.seed, bench=bench)
+    clean = answering(victim.classifier)
     served = serve(victim.classifier, cell.defence, seed=cell.seed, bench=bench)
     ledger = QueryLedger(budget=cell.budget)
     attack = parse_spec(cell.attack)
@@ -48,6 +48,7 @@ def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict
         answers=cell.answers,
         seed=derive_seed("attack", cell.seed),
         parameters=attack.as_dict,
+        known_defence=known_to_the_attacker(cell.defence, served, cell.seed),
     )
     outcome = run_attack(attack.name, context)
     metrics, samples = _measure(bench, victim, outcome.thief, clean, served, cell, progress)

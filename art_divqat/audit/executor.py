@@ -53,7 +53,8 @@ def run_tasks(tasks: Sequence[Task], jobs: int, watcher: Watcher) -> Iterator[tu
 
     With `jobs` = 1 everything happens in this process. Any exception, an interrupt among them, stops the others.
     """
-    if jobs == 1:
+    jobs = min(jobs, len(tasks))
+    if jobs <= 1:
         for number, task in enumerate(tasks):
             yield number, perform(task, lambda *state: watcher.working("0", *state))
         return
@@ -123,6 +124,8 @@ def perform(task: Task, progress: Any) -> Any:
 
     from art_divqat.audit.bench import Bench
     from art_divqat.audit.cell import run_cell
+    from art_divqat.defences.registry import check_defence, parse_defence
+    from art_divqat.models.registry import check_model
 
     global _bench
     key = content_hash([task.config.model_dump(mode="json"), str(task.store)])
@@ -137,6 +140,10 @@ def perform(task: Task, progress: Any) -> Any:
             return None
         if task.cell is not None:
             return run_cell(task.cell, bench, progress)
+        for defence in task.config.defences:
+            check_defence(parse_defence(defence))
+        check_model(task.config.model, bench.dataset.input_shape)
+        check_model(task.config.thief_model, bench.dataset.input_shape)
         return {
             "dataset": bench.dataset.describe(),
             "pool": bench.pool.describe(),

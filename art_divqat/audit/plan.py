@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from art_divqat.attacks.extraction.registry import check_parameters
 from art_divqat.audit.config import ResolvedConfig
+from art_divqat.defences.registry import DEFENCES, parse_defence
+from art_divqat.specs import parse_spec
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,23 @@ def plan_cells(config: ResolvedConfig) -> list[Cell]:
         for victim in config.victims
         for defence in config.defences
         for attack in config.attacks
+        if applies(attack, defence)
         for answers in config.answers
         for budget in config.budgets
     ]
+
+
+def applies(attack: str, defence: str) -> bool:
+    """Whether an attack that undoes a defence has one to undo: not on `none`, `invert` on the heuristic alone.
+
+    >>> applies("knockoff:recovery=invert", "heuristic:beta=0.9"), applies("knockoff:recovery=dae", "none")
+    (True, False)
+    """
+    spec = parse_spec(attack)
+    _, recovery, _ = check_parameters(spec.name, spec.as_dict)
+    links = parse_defence(defence).links
+    if recovery == "invert":
+        return [link.name for link in links] == ["heuristic"]
+    if recovery in ("dae", "bayes"):
+        return bool(links) and all(DEFENCES[link.name].needs == "nothing" for link in links)
+    return True

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from art_divqat.attacks.extraction.registry import check_parameters
 from art_divqat.audit.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig
+from art_divqat.audit.plan import applies
 from art_divqat.audit.victims import canonical_victim, with_baselines
 from art_divqat.data.pools import canonical_pool, default_pool
 from art_divqat.data.sources import canonical_dataset
+from art_divqat.defences.registry import parse_defence
+from art_divqat.errors import UserError
 from art_divqat.models.registry import check_model
 from art_divqat.specs import parse_spec
 
@@ -54,10 +57,18 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     budgets = config.budgets
     if budgets is None:
         budgets = (1_000, *range(2_000, 10_001, 1_000)) if paper and small else _BUDGETS[config.preset]
+    attacks = tuple(canonical_attack(attack) for attack in config.attacks)
+    defences = tuple(str(parse_defence(defence)) for defence in config.defences)
+    for attack in attacks:
+        if not any(applies(attack, defence) for defence in defences):
+            raise UserError(
+                f"Attack {attack!r} undoes a defence that is not there: add one it applies to with --defence."
+            )
     values = {
         "dataset": dataset,
         "victims": with_baselines(victims) if config.baseline else victims,
-        "attacks": tuple(canonical_attack(attack) for attack in config.attacks),
+        "attacks": attacks,
+        "defences": defences,
         "budgets": budgets,
         "query_pool": pool,
         "seeds": config.seeds or 3,

@@ -143,11 +143,11 @@ def _run_cells(
     roots += [(parent, seed) for parent, seed in parents if parent is not None]
     for wave in (list(dict.fromkeys(roots)), [victim for victim in victims if victim not in roots]):
         tasks = [Task("victim", config, store, retrain, victim=victim) for victim in wave]
-        for number, _ in run_tasks(tasks, min(jobs, len(tasks)), watcher):
+        for number, _ in run_tasks(tasks, jobs, watcher):
             if wave[number] in victims:
                 watcher.finished(tasks[number].description, costs.of_victim(wave[number]))
     cells = [Task("cell", config, store, cell=cell) for cell in pending]
-    for number, line in run_tasks(cells, min(jobs, len(cells)), watcher):
+    for number, line in run_tasks(cells, jobs, watcher):
         folder.journal.append(line)
         watcher.finished(cells[number].description, costs.of_cell(pending[number]))
 

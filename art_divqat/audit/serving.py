@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+from numpy.typing import NDArray
+
+from art_divqat._rng import derive_seed
+from art_divqat.defences.postprocessor import Softmax
+from art_divqat.defences.registry import (
+    DEFENCES,
+    DefenceContext,
+    DefenceSpec,
+    apply_defence,
+    build_postprocessors,
+    parse_defence,
+)
 
 if TYPE_CHECKING:
     from art_divqat.audit.bench import Bench
 
+Rows = NDArray[np.float32]
 
-def serve(classifier: Any, defence: str, *, seed: int, bench: Bench) -> Any:
-    """An ART classifier that answers with probabilities, `Softmax` first and then the named defences.
 
-    The classifier itself is not changed: white-box attacks go on seeing its logits.
-
-    :param classifier: an ART classifier whose `predict` gives logits.
-    :param defence: `none`, or a chain such as `heuristic:beta=0.5+rounding:decimals=2`.
-    """
-    from art.estimators.classification import BlackBoxClassifierNeuralNetwork
-
-    from art_divqat.defences.postprocessor import Softmax
-
+def answering(classifier: Any) -> Any:
+    """An ART black box that answers with the probabilities of a logit-valued classifier, which is not changed."""
     return BlackBoxClassifierNeuralNetwork(
         predict_fn=classifier.predict,
         input_shape=classifier.input_shape,
@@ -27,3 +36,46 @@ def serve(classifier: Any, defence: str, *, seed: int, bench: Bench) -> Any:
         clip_values=classifier.clip_values,
         postprocessing_defences=[Softmax()],
     )
+
+
+def serve(classifier: Any, defence: str, *, seed: int, bench: Bench) -> Any:
+    """An ART classifier that answers with probabilities through the named defences.
+
+    White-box attacks on the classifier itself go on seeing its logits.
+
+    :param classifier: an ART classifier whose `predict` gives logits.
+    :param defence: `none`, or a chain such as `heuristic:beta=0.5+rounding:decimals=2`.
+    :param seed: decides every draw and every network of the defences.
+    """
+    dataset, config = bench.dataset, bench.config
+    context = DefenceContext(
+        dataset.x_train, dataset.y_train, dataset.x_validation, model=config.model, device=config.device
+    )
+    return apply_defence(
+        answering(classifier), parse_defence(defence), seed=derive_seed("defence", seed), context=context
+    )
+
+
+def known_to_the_attacker(defence: str, served: Any, seed: int) -> Callable[[Rows], Rows] | None:
+    """The defence as somebody who knows its name and parameters can rebuild it, with random draws of their own.
+
+    None if there is none, or if it needs more than the answer.
+    """
+    spec: DefenceSpec = parse_defence(defence)
+    if not spec.links or any(DEFENCES[link.name].needs != "nothing" for link in spec.links):
+        return None
+    if spec.is_postprocessor:
+        steps = build_postprocessors(spec, derive_seed("the attacker's copy", seed))
+    else:
+        # fitted to a budget: what it was fitted to is public as well
+        steps = copy.deepcopy(list(served.postprocessing_defences)[1:])
+    if len(steps) == 1:
+        only: Callable[[Rows], Rows] = steps[0]
+        return only
+
+    def chain(rows: Rows) -> Rows:
+        for step in steps:
+            rows = step(rows)
+        return rows
+
+    return chain

@@ -68,8 +68,8 @@ def test_evaluate_robust_with_knockoff(place: Path, config: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--victim", "robst"], "Unknown victim 'robst': did you mean robust?"),
-        (["--attack", "knokoff"], "Unknown attack 'knokoff': did you mean knockoff?"),
+        (["--victim", "robst"], "Unknown victim 'robst': did you mean robust"),
+        (["--attack", "knokoff"], "Unknown attack 'knokoff': did you mean knockoff"),
         (["--dataset", "minst"], "did you mean mnist"),
         (["--model", "resnet21"], "Unknown model 'resnet21'"),
         (["--model", "vgg16"], "takes images of at least 32×32 pixels"),

@@ -63,7 +63,7 @@ def test_canonical_form(text: str, canonical: str) -> None:
     assert parse_defence(canonical) == parse_defence(text)
 
 
-@given(st.lists(st.sampled_from([n for n in sorted(DEFENCES)]), min_size=1, max_size=4), st.data())
+@given(st.lists(st.sampled_from(sorted(DEFENCES)), min_size=1, max_size=4), st.data())
 def test_round_trip(names: list[str], data: st.DataObject) -> None:
     values = {float: st.floats(0.1, 1), int: st.integers(1, 9), bool: st.booleans(), str: st.just("ones")}
     links = []
