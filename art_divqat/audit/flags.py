@@ -73,7 +73,7 @@ RULES: tuple[Rule, ...] = (
         suspicions.no_adaptive_attacker,
         "The defence was scored by attackers who do not know of it. One who does may undo it: its score "
         "is an upper bound.",
-        "Add an attack that recovers the answers, and hard answers.",
+        "Add an attacker who undoes it: --attack knockoff:recovery=invert, dae, bayes or average.",
     ),
     Rule(
         "thief-undertrained",

@@ -5,6 +5,7 @@ What only a cell can know it writes into its `details`, under the keys of DETAIL
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ DETAILS: dict[str, str] = {
     "victim_simplex_error": "largest |sum − 1| or negative part of any answer to the attacker",
     "victim_nondeterminism": "largest difference between two answers to the same image",
     "victim_train_mode": "1 if the victim answered in train mode (dropout, batch statistics), else 0",
+    "queries_per_image": "what the attack pays for one image, such as the repeats of recovery=average",
     "adaptive_attacker": "1 if the attack does something about the defence, such as undoing it, else 0",
     "evasion_sees_defence": "1 if robust accuracy was measured through the defence, else 0",
     "zero_gradients": "fraction of test images where the loss gradient of the attacked network is exactly zero",
@@ -26,6 +28,8 @@ DETAILS: dict[str, str] = {
     "robust_accuracy_large_epsilon": "the victim's robust accuracy at an ε at which nothing can be told apart (0.5)",
 }
 RANDOM_ATTACKS = ("random", "knockoff", "copycat")
+# labels and top-k throw away what the defence changed; the other recoveries undo it
+_UNDOES = re.compile(r"[:,]recovery=(?!labels\b|top-k\b)")
 _ADAPTIVE_POLICIES = ("policy=adaptive", "strategy=adaptive")
 
 
@@ -116,10 +120,10 @@ def only_soft(e: Evidence) -> str | None:
 
 
 def no_adaptive_attacker(e: Evidence) -> str | None:
-    """A defence met no attacker who knows of it: a recovery attack, or one whose cells say adaptive_attacker."""
+    """A defence met no attacker who knows of it: one with a recovery= that undoes it, or whose cells say so."""
     defences = list(dict.fromkeys(row.defence for row in e.rows if row.defence != "none"))
     told = {cell.attack for cell in e.results.cells if cell.details.get("adaptive_attacker", 0) > 0}
-    adaptive = told | {row.attack for row in e.rows if row.attack.startswith("recovery")}
+    adaptive = told | {row.attack for row in e.rows if _UNDOES.search(row.attack)}
     met = {row.defence for row in e.rows if row.attack in adaptive}
     missing = [defence for defence in defences if defence not in met]
     return f"No attacker did anything about {', '.join(missing)}." if missing else None
@@ -195,7 +199,12 @@ def labels_flipped(e: Evidence) -> str | None:
 
 def budget_left(e: Evidence) -> str | None:
     """Queries were left over."""
-    left = dict.fromkeys(place(cell) for cell in e.results.cells if cell.queries < cell.budget)
+    # an attack that asks every image several times may be left with less than one image costs
+    left = dict.fromkeys(
+        place(cell)
+        for cell in e.results.cells
+        if cell.budget - cell.queries >= max(1.0, cell.details.get("queries_per_image", 1.0))
+    )
     return f"Fewer queries were made than allowed in {_listed(left)}." if left else None
 
 

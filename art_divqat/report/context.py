@@ -21,7 +21,9 @@ def _said(config: Mapping[str, Any], key: str) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(f"{v:,}" if isinstance(v, int) else clean(str(v)) for v in value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{clean(str(k)).replace('_', ' ')} {clean(str(v))}" for k, v in value.items())
+        words = {True: "yes", False: "no"}
+        told = {k: words[v] if isinstance(v, bool) else clean(str(v)) for k, v in value.items()}
+        return ", ".join(f"{clean(str(k)).replace('_', ' ')}: {v}" for k, v in told.items())
     return clean(str(value))
 
 

@@ -173,6 +173,8 @@ def _curves(view: View, metric: str) -> Figure:
     if len(budgets) > 1:
         svg = draw_curves(drawn, label)
         what = f"{heading(metric)} of the thief over the number of queries; bands are 95 % intervals."
+        if any(row.n_seeds > 1 for row in view.results.summary):
+            what += " They show how seeds differ; a comparison by equal seeds is sharper than its bands."
     else:
         dots = [
             (name, [(t, s.points[0][1]) for t, series in drawn for s in series if s.name == name])
@@ -338,8 +340,9 @@ def cost_section(view: View) -> Section | None:
     """What each defence costs those who use the model rightly."""
     rows: list[tuple[Cell, ...]] = []
     columns = [m for m in _COSTS if any(m in r.metrics for r in view.results.summary)]
+    defended = {victim for victim, defence in view.pairs if defence != "none"}
     for victim, defence in view.pairs:
-        if defence == "none":
+        if victim not in defended:
             continue
         with_costs = view.rows(victim, defence)
         first = {m: next((r for r in with_costs if m in r.metrics), None) for m in columns}
@@ -364,7 +367,9 @@ def groups_section(view: View) -> Section | None:
         return None
     names = list(dict.fromkeys(m for row in summary for m in row.metrics))
     columns = [m for m in METRICS if m in names] + [m for m in names if m not in METRICS]
-    shown = [m for m in columns if m not in _COSTS or m == "victim_accuracy"][:9]
+    # without a defence the two agreements are the same number
+    twice = "agreement_clean" if view.defences == ["none"] else ""
+    shown = [m for m in columns if m not in _COSTS[1:] and m != twice][:9]
     rows = [
         (
             Cell(clean(r.victim), "" if r.defence == "none" else f"defence {clean(r.defence)}"),

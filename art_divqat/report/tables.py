@@ -21,7 +21,7 @@ METRICS: dict[str, tuple[str, bool, str]] = {
     "label_flip_rate": ("Labels flipped", True, "served labels that the defence changed"),
     "l1_distortion": ("L1 distortion", False, "Σ|served − true probability| for an answer, from 0 to 2"),
     "kl_divergence": ("KL divergence", False, "of the served from the undefended answers, in nats"),
-    "latency_us": ("Latency (µs)", False, "added to one answer by the defence"),
+    "latency_us": ("Latency (µs)", False, "of one answer as it is served, from a few calls"),
 }
 
 

@@ -26,7 +26,7 @@ def sound(**changes: object) -> Results:
     given = {
         "rates": steady,
         "defences": ("none", "heuristic:beta=0.9"),
-        "attacks": ("knockoff", "recovery"),
+        "attacks": ("knockoff", "knockoff:recovery=invert"),
         "details": {
             "thief_final_loss_slope": -0.01,
             "linear_probe_accuracy": 0.2,
@@ -71,12 +71,12 @@ CASES: dict[str, tuple[Callable[[], Results], Callable[[], Results]]] = {
     "incomplete": (lambda: sound(planned=1_000), sound),
     "one-seed": (lambda: sound(seeds=1), lambda: sound(seeds=2)),
     "no-random-baseline": (
-        lambda: sound(attacks=("knockoff-adaptive", "knockoff:policy=adaptive", "recovery")),
-        lambda: sound(attacks=("knockoff-adaptive", "random", "recovery")),
+        lambda: sound(attacks=("knockoff-adaptive", "knockoff:policy=adaptive", "dfme:recovery=invert")),
+        lambda: sound(attacks=("knockoff-adaptive", "random:recovery=invert")),
     ),
     "only-soft-answers": (lambda: sound(answers=("soft",)), lambda: sound(answers=("soft", "top-k"))),
     "no-adaptive-attacker": (
-        lambda: sound(attacks=("knockoff", "knockoff-adaptive")),
+        lambda: sound(attacks=("knockoff", "knockoff-adaptive", "knockoff:recovery=labels", "random:recovery=top-k")),
         lambda: sound(attacks=("knockoff",), details={"adaptive_attacker": 1.0}),
     ),
     "thief-undertrained": (
@@ -165,6 +165,18 @@ def test_overlap_may_also_be_said_with_the_data() -> None:
     results = sound(data={"pool": {"overlap": 0.02}})
     flag = next(f for f in compute_flags(results) if f.name == "pool-overlaps-training-data")
     assert flag.raised_because.startswith("2.00% of the pool")
+
+
+def test_an_attacker_may_be_left_with_less_than_one_image_costs() -> None:
+    results = sound(details={"queries_per_image": 8.0}, budgets=(247, 503, 999))
+    cells = [c.model_copy(update={"queries": c.budget // 8 * 8}) for c in results.cells]
+    assert "budget-not-exhausted" not in names(results.model_copy(update={"cells": cells}))
+    cells = [c.model_copy(update={"queries": c.budget // 8 * 8 - 8}) for c in results.cells]
+    assert "budget-not-exhausted" in names(results.model_copy(update={"cells": cells}))
+
+
+def test_a_spec_with_several_parameters_is_read() -> None:
+    assert "no-adaptive-attacker" not in names(sound(attacks=("random", "knockoff:beta=0.9,recovery=invert")))
 
 
 def test_tolerances_are_the_callers() -> None:
