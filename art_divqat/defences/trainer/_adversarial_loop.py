@@ -6,6 +6,7 @@ never leave the device, the classifier's own optimiser and schedule, model selec
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat._rng import derive_seed, isolated_random_state
-from art_divqat._validation import check_float, check_int
+from art_divqat._validation import check_choice, check_float, check_int
 from art_divqat.attacks.evasion.ball import check_epsilon, check_steps
 from art_divqat.attacks.evasion.crafting import check_images, check_labels
 from art_divqat.attacks.evasion.networks import LogitFunction, differentiable_preprocessing
@@ -38,6 +39,8 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
     :param batch_size: images a step.
     :param max_iter: inner steps of the attack.
     :param eps_step: size of one inner step; by default min(ε, 2.5 ε / max_iter).
+    :param inner_precision: of the attack's passes only: `float32`, `bfloat16`, or `auto`, which is `bfloat16` where the
+        device computes in it natively. Weights, updates and validation are float32 always.
     :param warm_up: fraction of the run over which the radius grows from 0 to ε; in [0, 1].
     :param seed: decides shuffling, starts and dropout; the global random state is left alone.
     :param progress: called with (steps done, steps) after each step.
@@ -53,6 +56,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         batch_size: int = 64,
         max_iter: int = 7,
         eps_step: float | None = None,
+        inner_precision: str = "auto",
         warm_up: float = 0.0,
         seed: int = 0,
         progress: ProgressCallback | None = None,
@@ -78,6 +82,12 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         self._device: torch.device = classifier.device
         preprocess = differentiable_preprocessing(classifier)
         self._logits: LogitFunction = network if preprocess is None else lambda x: network(preprocess(x))
+        check_choice(self, "inner_precision", inner_precision, ("auto", "float32", "bfloat16"))
+        if inner_precision == "auto":
+            inner_precision = "bfloat16" if _computes_bfloat16(self._device) else "float32"
+        self.inner_precision = inner_precision
+        self._preprocess = preprocess
+        self._shadow: nn.Module | None = None
         self._generator = torch.Generator(self._device)
 
     def fit(
@@ -154,6 +164,26 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         self._optimizer.step()
         return loss.detach()
 
+    def _inner(self, x: Tensor) -> Tensor:
+        """Logits for the attack: of the network, or of its copy in lower precision."""
+        if self._shadow is None:
+            return self._logits(x)
+        x = x if self._preprocess is None else self._preprocess(x)
+        return self._shadow(x.to(torch.bfloat16)).float()
+
+    def _follow(self) -> None:
+        """Bring the copy to the network's present weights and statistics."""
+        if self.inner_precision == "float32":
+            return
+        if self._shadow is None:
+            shadow = copy.deepcopy(self._network).requires_grad_(False).eval()
+            shadow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._shadow = shadow.to(torch.bfloat16)
+        with torch.no_grad():
+            pairs = zip(_tensors(self._shadow), _tensors(self._network), strict=True)
+            for own, theirs in pairs:
+                own.copy_(theirs)
+
     def _ascend(self, start: Tensor, images: Tensor, objective: Callable[[Tensor], Tensor], radius: float) -> Tensor:
         """`max_iter` signed gradient steps on `objective`, back into the ball and [0, 1] after each."""
         low, high = (images - radius).clamp_(0, 1), (images + radius).clamp_(0, 1)
@@ -207,6 +237,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
                     self._fraction_done = done / total
                     radius = self.epsilon * min(1.0, (done + 1) / (self.warm_up * total + 1e-9))
                     self._network.eval()
+                    self._follow()
                     perturbed = self._perturb(images, labels, radius)
                     self._network.train()
                     summed += self._update(images, perturbed, labels) * len(images)
@@ -224,6 +255,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
                     self.history[-1] |= {"validation_accuracy": clean, "validation_robust_accuracy": robust}
                     if robust > best:
                         best, kept = robust, {k: v.detach().clone() for k, v in self._network.state_dict().items()}
+        self._shadow = None
         if kept is not None:
             self._network.load_state_dict(kept)
 
@@ -264,3 +296,15 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
             raise UserError(f"{type(self).__name__} knows no argument {', '.join(map(repr, kwargs))} of fit.")
         if scheduler is not None and not callable(getattr(scheduler, "step", None)):
             raise UserError(f"A scheduler needs a step() method. Got {type(scheduler).__name__}.")
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is arithmetic of the device and not emulated; then the attack's passes cost about half."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return device.type == "cpu" and any(check() for check in checks if check is not None)

@@ -29,5 +29,5 @@ class MadryPGDTrainer(AdversarialLoop):
     def _perturb(self, images: Tensor, labels: Tensor, radius: float) -> Tensor:
         start = self._uniform_start(images, radius)
         return self._ascend(
-            start, images, lambda x: nn.functional.cross_entropy(self._logits(x), labels, reduction="sum"), radius
+            start, images, lambda x: nn.functional.cross_entropy(self._inner(x), labels, reduction="sum"), radius
         )

@@ -36,11 +36,11 @@ class TradesTrainer(AdversarialLoop):
 
     def _perturb(self, images: Tensor, labels: Tensor, radius: float) -> Tensor:
         with torch.no_grad():
-            natural = self._logits(images).log_softmax(1)
+            natural = self._inner(images).log_softmax(1)
         # The divergence and its gradient are zero at the image itself, so the paper starts a little beside it.
         noise = torch.randn(images.shape, generator=self._generator, device=images.device)
         start = (images + 0.001 * noise).clamp_(0, 1)
-        return self._ascend(start, images, lambda x: _divergence(natural, self._logits(x)) * len(x), radius)
+        return self._ascend(start, images, lambda x: _divergence(natural, self._inner(x)) * len(x), radius)
 
     def _loss(self, images: Tensor, perturbed: Tensor, labels: Tensor) -> Tensor:
         natural = self._logits(images)

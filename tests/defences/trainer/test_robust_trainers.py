@@ -43,26 +43,26 @@ def _rates(classifier: Any, x: NDArray[np.float32], y: NDArray[np.int64], epsilo
 
 @pytest.fixture(scope="module")
 def standard(digits: Data) -> tuple[float, float]:
-    classifier = _fresh()
-    classifier.fit(digits[0][:800], digits[1][:800])
+    classifier = _fresh("small-cnn", epochs=8)
+    classifier.fit(digits[0][:600], digits[1][:600])
     return _rates(classifier, digits[0][1200:1400], digits[1][1200:1400], 0.15)
 
 
 @pytest.mark.parametrize("name", ["robust", "robust-trades", "robust-awp", "robust-fast"])
 def test_training_makes_robust(digits: Data, standard: tuple[float, float], name: str) -> None:
     x, y = digits
-    classifier = _fresh()
+    classifier = _fresh("small-cnn", epochs=8)
     told: list[tuple[int, int]] = []
     trainer = ROBUST_TRAINERS[name].build(
-        classifier, epsilon=0.15, epochs=20, progress=lambda done, total: told.append((done, total))
+        classifier, epsilon=0.15, epochs=8, progress=lambda done, total: told.append((done, total))
     )
-    trainer.fit(x[:800], y[:800])
+    trainer.fit(x[:600], y[:600])
     clean, robust = _rates(classifier, x[1200:1400], y[1200:1400], 0.15)
-    assert clean > 0.85
+    assert clean > 0.9
     assert robust > standard[1] + 0.15
-    assert told == [(step + 1, 20 * 13) for step in range(20 * 13)]
-    assert len(trainer.history) == 20
-    assert trainer.history[-1]["loss"] < trainer.history[5]["loss"] or name == "robust-trades"
+    assert told == [(step + 1, 80) for step in range(80)]
+    assert len(trainer.history) == 8
+    assert trainer.history[-1]["loss"] < trainer.history[0]["loss"]
     assert not classifier.model.training
 
 
@@ -149,16 +149,39 @@ def test_generator_trains_as_arrays_do(digits: Data) -> None:
         ROBUST_TRAINERS["robust-static"].build(_fresh(), epsilon=0.1).fit_generator(None)
 
 
-def test_awp_moves_weights_and_puts_them_back(digits: Data) -> None:
-    """With a learning rate of zero nothing may remain of the perturbation, in weights or running statistics' count."""
+def _still() -> RecipeClassifier:
     classifier = _fresh("small-cnn", epochs=1)
     classifier.recipe = TrainingRecipe(epochs=1, learning_rate=1e-30, weight_decay=0)
+    return classifier
+
+
+def test_awp_moves_weights_and_puts_them_back(digits: Data) -> None:
+    """With a learning rate of zero nothing may remain of the perturbation, in weights or running statistics' count."""
+    classifier = _still()
     before = [value.detach().clone() for value in classifier.model.parameters()]
     counts = classifier.model.features[0][1].num_batches_tracked
     trainer = robust_trainer("robust-awp").build(classifier, epsilon=0.1, epochs=1, batch_size=32, awp_warm_up=0.0)
     trainer.fit(digits[0][:64], digits[1][:64])
-    assert all(torch.equal(a, b) for a, b in zip(before, classifier.model.parameters(), strict=True))
+    after = list(classifier.model.parameters())
+    # atol: even so small a step moves a bias that is zero
+    assert all(torch.allclose(a, b, rtol=0, atol=1e-20) for a, b in zip(before, after, strict=True))
     assert int(counts) == 2
+    plain = robust_trainer("robust").build(_still(), epsilon=0.1, epochs=1, batch_size=32)
+    plain.fit(digits[0][:64], digits[1][:64])
+    assert trainer.history[0]["loss"] > plain.history[0]["loss"] + 1e-3, "the loss is that at the worse weights"
+
+
+def test_lower_precision_of_the_attack_makes_as_robust(digits: Data) -> None:
+    x, y = digits
+    rates = {}
+    for precision in ("float32", "bfloat16"):
+        classifier = _fresh("small-cnn", epochs=6)
+        settings = {"epsilon": 0.15, "epochs": 6, "inner_precision": precision}
+        robust_trainer("robust").build(classifier, **settings).fit(x[:500], y[:500])
+        assert {value.dtype for value in classifier.model.parameters()} == {torch.float32}
+        assert all(value.is_contiguous() for value in classifier.model.parameters())
+        rates[precision] = _rates(classifier, x[1200:1400], y[1200:1400], 0.15)[1]
+    assert abs(rates["float32"] - rates["bfloat16"]) < 0.12
 
 
 def test_bad_input_is_one_sentence(digits: Data) -> None:
@@ -169,6 +192,7 @@ def test_bad_input_is_one_sentence(digits: Data) -> None:
         ({"epsilon": 0.1, "max_iter": 2, "eps_step": 0.01}, "never the edge"),
         ({"epsilon": 0.1, "epochs": 0}, "'nb_epochs'"),
         ({"epsilon": 0.1, "warm_up": 2}, "'warm_up'"),
+        ({"epsilon": 0.1, "inner_precision": "float16"}, "'inner_precision'"),
     ]:
         with pytest.raises(UserError, match=message):
             build(_fresh(), **arguments)
