@@ -41,6 +41,24 @@ def data(name: str, root: str) -> tuple[Any, Any, Any, Any]:
     return x[:20000], y[:20000], tx[:2000], ty[:2000]
 
 
+def write(arguments: argparse.Namespace, victim_accuracy: float, runs: list[dict[str, Any]]) -> None:
+    """Write after every run, so that an interrupted study keeps what it has."""
+    result = {
+        "data": arguments.data,
+        "budget": arguments.budget,
+        "victim_accuracy": victim_accuracy,
+        "environment": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "art": art.__version__,
+            "threads": arguments.threads,
+        },
+        "runs": runs,
+    }
+    path = Path(__file__).with_name(f"results-{arguments.data}.json")
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--attacks", nargs="+", default=["dfme", "maze"], choices=sorted(ATTACKS))
@@ -89,21 +107,8 @@ def main() -> None:
             monitor(meter.ledger.charged, thief)
             runs.append({"attack": name, "seed": seed, "curve": curve})
             reached = next((point for point in curve if point["agreement"] >= 0.8), None)
+            write(arguments, float((served == test_y).mean()), runs)
             print(name, seed, "agreement .8:", reached, "at the end:", curve[-1], flush=True)
-    result = {
-        "data": arguments.data,
-        "budget": arguments.budget,
-        "victim_accuracy": float((served == test_y).mean()),
-        "environment": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "art": art.__version__,
-            "threads": arguments.threads,
-        },
-        "runs": runs,
-    }
-    path = Path(__file__).with_name(f"results-{arguments.data}.json")
-    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
