@@ -20,26 +20,18 @@ import art
 import numpy as np
 import torch
 from art.attacks.extraction import KnockoffNets as ArtKnockoffNets
-from art.defences.postprocessor import Postprocessor
 from art.estimators.classification import PyTorchClassifier
 from sklearn.datasets import load_digits
 from torch import nn
 
 from art_divqat._rng import isolated_random_state
 from art_divqat.attacks.extraction import KnockoffNets
+from art_divqat.defences.postprocessor import Softmax
 from art_divqat.estimators import MeteredClassifier, QueryLedger, RecipeClassifier, TrainingRecipe
 from art_divqat.models import build_model
 
 SHAPE, QUERIES, EPOCHS, BATCH = (1, 8, 8), 1000, 10, 64
 TRAIN, POOL, TEST = slice(0, 400), slice(400, 1497), slice(1497, 1797)
-
-
-class _Softmax(Postprocessor):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__(is_fitted=True, apply_fit=False, apply_predict=True)
-
-    def __call__(self, preds: Any) -> Any:
-        return torch.softmax(torch.from_numpy(preds), dim=1).numpy()
 
 
 def data() -> tuple[Any, Any]:
@@ -114,7 +106,7 @@ def main() -> None:
         SHAPE,
         10,
         TrainingRecipe(epochs=15),
-        postprocessing_defences=[_Softmax()],
+        postprocessing_defences=[Softmax()],
     )
     victim.fit(x[TRAIN], y[TRAIN])
     served = victim.predict(x[TEST]).argmax(1)

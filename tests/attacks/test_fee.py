@@ -92,3 +92,30 @@ def test_knows_a_two_layer_network() -> None:
     assert hidden_units(Holder(nn.Sequential(nn.Flatten(), nn.Linear(64, 7), nn.ReLU(), nn.Linear(7, 10)))) == 7
     assert hidden_units(Holder(nn.Sequential(nn.Linear(64, 7), nn.Tanh(), nn.Linear(7, 10)))) is None
     assert hidden_units(metered()) is None
+
+
+class _EnoughError(Exception):
+    pass
+
+
+def test_art_has_no_limit_of_its_own() -> None:
+    # with ART's defaults a network with four hidden units takes hundreds of thousands of queries, mostly for ever
+    from art.attacks.extraction import FunctionallyEquivalentExtraction as ArtExtraction
+    from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+
+    from art_divqat._rng import isolated_random_state
+
+    target, asked = victim("mlp2", 2), 0
+
+    def answer(x: np.ndarray) -> np.ndarray:
+        nonlocal asked
+        asked += len(x)
+        if asked > 3000:
+            raise _EnoughError
+        return target.logits(x.reshape(-1, *SHAPE).astype(np.float32))
+
+    with isolated_random_state(0):
+        attack = ArtExtraction(BlackBoxClassifierNeuralNetwork(answer, (64,), 10), num_neurons=4)
+        with np.errstate(all="ignore"), pytest.raises(_EnoughError):
+            attack.extract(digits()[0][:100].reshape(100, 64).astype(np.float64))
+    assert attack.attack_params == []

@@ -274,3 +274,43 @@ def test_plain_art_thief() -> None:
     )
     attack = KnockoffNets(metered(), nb_stolen=300, nb_epochs=20, sampling_strategy="adaptive")
     assert agreement(attack.extract(POOL, LABELS, thieved_classifier=learner)) > 0.6
+
+
+def test_art_copycat_without_a_thief_is_a_key_error_and_ours_a_sentence() -> None:
+    with pytest.raises(KeyError):
+        ArtCopycatCNN(recorded()[0]).extract(POOL)
+    with pytest.raises(UserError, match="needs `thieved_classifier`"):
+        CopycatCNN(recorded()[0]).extract(POOL)
+
+
+def test_art_adaptive_does_not_cast_the_pool_and_ours_does() -> None:
+    options = {"nb_stolen": 5, "nb_epochs": 1, "sampling_strategy": "adaptive", "reward": "cert"}
+    network = build_model("lenet5", SHAPE, 10, seed=0)
+    learner = PyTorchClassifier(
+        network, nn.CrossEntropyLoss(), SHAPE, 10, TrainingRecipe().build_optimizer(network), device_type="cpu"
+    )
+    with pytest.raises(RuntimeError, match=r"[Dd]ouble"):
+        ArtKnockoffNets(recorded()[0], verbose=False, **options).extract(
+            POOL.astype(np.float64), LABELS, thieved_classifier=learner
+        )
+    KnockoffNets(recorded()[0], **options).extract(POOL.astype(np.float64), LABELS, thieved_classifier=thief(1))
+
+
+def test_art_copies_the_rows_of_a_class_for_every_query_and_ours_copies_no_pool() -> None:
+    copied: list[int] = []
+
+    class Pool(np.ndarray):  # type: ignore[type-arg]
+        def __getitem__(self, key: Any) -> Any:
+            rows = np.asarray(super().__getitem__(key))
+            if rows.ndim == 4:
+                copied.append(len(rows))
+            return rows
+
+    options = {"nb_stolen": 20, "nb_epochs": 1, "sampling_strategy": "adaptive", "reward": "cert", "verbose": False}
+    largest = {}
+    for name, attack in {"art": ArtKnockoffNets, "ours": KnockoffNets}.items():
+        copied.clear()
+        attack(recorded()[0], **options).extract(POOL.view(Pool), LABELS, thieved_classifier=thief(1))
+        largest[name] = max(copied)
+    assert largest["art"] > 25  # a tenth of the pool, for one image
+    assert largest["ours"] <= 20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from art.estimators.classification import BlackBoxClassifier
@@ -21,6 +23,7 @@ from art_divqat.attacks.recovery import (
 )
 from art_divqat.attacks.recovery.invert import perturb
 from art_divqat.attacks.recovery.registry import attackers_view, top_of
+from art_divqat.defences.postprocessor import HeuristicPerturbation
 from art_divqat.errors import QueryBudgetExceededError, UserError
 from art_divqat.estimators import MeteredClassifier, QueryLedger, UnusableAnswersError
 
@@ -49,6 +52,13 @@ def test_labels_are_what_argmax_says() -> None:
     restored = Labels().restore(CLEAN)
     assert np.array_equal(restored.argmax(1), CLEAN.argmax(1))
     assert np.array_equal(np.unique(restored), [0, 1])
+
+
+@pytest.mark.parametrize("variant", ["exact", "released"])
+@pytest.mark.parametrize("beta", [0.3, 0.9, 1.2])
+def test_the_thief_writes_down_the_same_defence(beta: float, variant: Any) -> None:
+    served = HeuristicPerturbation(beta, 0.2, variant, input_type="probabilities")(CLEAN)
+    np.testing.assert_allclose(perturb(CLEAN.astype(float), beta, 0.2, variant), served, atol=1e-4)
 
 
 @settings(deadline=None, max_examples=15)

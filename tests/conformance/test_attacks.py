@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
+import functools
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from art.defences.trainer import AdversarialTrainerMadryPGD
 from art.estimators.classification import BlackBoxClassifier, SklearnClassifier
 from digits_victim import SHAPE, SoftmaxRows, digits, thief, victim
 from hypothesis import given, settings
@@ -16,8 +14,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from art_divqat.attacks.extraction import ATTACKS, AttackContext, AttackOutcome, run_attack
+from art_divqat.defences.trainer import DivQATTrainer, MadryPGDTrainer, quantize_post_training
 from art_divqat.errors import UserError
-from art_divqat.estimators import MeteredClassifier, QueryLedger, RecipeClassifier
+from art_divqat.estimators import MeteredClassifier, QuantizedPyTorchClassifier, QueryLedger, RecipeClassifier
 from art_divqat.testing.attack import check_attack
 
 POOL, LABELS = digits()[0][900:1300], digits()[1][900:1300]
@@ -33,23 +32,18 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 def robust() -> RecipeClassifier:
     classifier = thief(1, seed=50)
     classifier.set_params(postprocessing_defences=[SoftmaxRows()])
-    trainer = AdversarialTrainerMadryPGD(classifier, nb_epochs=1, eps=0.1, eps_step=0.05, max_iter=1)
-    trainer.fit(digits()[0][:128], digits()[1][:128])
+    MadryPGDTrainer(classifier, epsilon=0.1, nb_epochs=1, max_iter=2).fit(digits()[0][:256], digits()[1][:256])
     return classifier
 
 
-def int8() -> BlackBoxClassifier:
-    """Linear layers in int8; no gradients, no float weights."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        network = torch.ao.quantization.quantize_dynamic(thief(1).model.cpu().eval(), {torch.nn.Linear})
-    softmax = SoftmaxRows()
+def int8() -> QuantizedPyTorchClassifier:
+    return quantize_post_training(victim(), digits()[0][:200])
 
-    def answer(x: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return softmax(network(torch.from_numpy(x)).numpy())
 
-    return BlackBoxClassifier(answer, SHAPE, 10, clip_values=(0, 1))
+def divqat() -> QuantizedPyTorchClassifier:
+    trainer = DivQATTrainer(victim(), auxiliary=1 - digits()[0][:100])
+    trainer.fit(digits()[0][:200], digits()[1][:200], nb_epochs=1)
+    return trainer.get_classifier()
 
 
 def scikit_learn() -> BlackBoxClassifier:
@@ -63,11 +57,17 @@ VICTIMS: dict[str, Any] = {
     "two-layer": lambda: victim("mlp2", 2),
     "robust": robust,
     "int8": int8,
+    "DivQAT": divqat,
     "scikit-learn": scikit_learn,
     "labels only": lambda: BlackBoxClassifier(
         lambda x: np.eye(10, dtype=np.float32)[victim().predict(x).argmax(1)], SHAPE, 10, clip_values=(0, 1)
     ),
 }
+
+
+@functools.cache
+def build(kind: str) -> Any:
+    return VICTIMS[kind]()
 
 
 def context(name: str, target: Any, budget: int, seed: int, repeats: str = "paid") -> AttackContext:
@@ -86,7 +86,7 @@ def context(name: str, target: Any, budget: int, seed: int, repeats: str = "paid
 @pytest.mark.parametrize("kind", VICTIMS)
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 def test_contract_on_every_kind_of_victim(name: str, kind: str) -> None:
-    target = VICTIMS[kind]()
+    target = build(kind)
     attacked = check_attack(
         lambda case: run_attack(name, case), lambda budget, seed: context(name, target, budget, seed), budget=100
     )
@@ -172,10 +172,10 @@ def refuses_too_late(case: AttackContext) -> AttackOutcome:
 def test_the_checks_notice(cheat: Any, broken: str) -> None:
     pool = POOL.copy()
 
-    def build(budget: int, seed: int) -> AttackContext:
+    def fresh(budget: int, seed: int) -> AttackContext:
         case = context("knockoff", victim(), budget, seed)
         return AttackContext(**{**case.__dict__, "pool": pool})
 
-    assert check_attack(honest, build, 100)
+    assert check_attack(honest, fresh, 100)
     with pytest.raises(AssertionError, match=broken):
-        check_attack(cheat, build, 100)
+        check_attack(cheat, fresh, 100)

@@ -1,0 +1,115 @@
+"""Data-free extraction of a digits victim: agreement over queries, for DFME and MAZE, on the CPU.
+
+Usage: python evaluations/data-free/run.py [--attacks dfme maze] [--budget 300000] [--seeds 3] [--data digits|mnist]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import art
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+from art_divqat.attacks.extraction import DFME, MAZE
+from art_divqat.defences.postprocessor import Softmax
+from art_divqat.estimators import MeteredClassifier, QueryLedger, RecipeClassifier, TrainingRecipe
+from art_divqat.models import build_model
+
+ATTACKS = {"dfme": DFME, "maze": MAZE}
+
+
+def data(name: str, root: str) -> tuple[Any, Any, Any, Any]:
+    """Training images and labels, test images and labels."""
+    if name == "digits":
+        bunch = load_digits()
+        order = np.random.default_rng(0).permutation(len(bunch.images))
+        x = (bunch.images[order] / 16).astype(np.float32)[:, None]
+        y = bunch.target[order].astype(np.int64)
+        return x[:1297], y[:1297], x[1297:], y[1297:]
+    from torchvision.datasets import MNIST
+
+    parts = [MNIST(root, train=train) for train in (True, False)]
+    (x, y), (tx, ty) = [((p.data.numpy() / 255).astype(np.float32)[:, None], p.targets.numpy()) for p in parts]
+    return x[:20000], y[:20000], tx[:2000], ty[:2000]
+
+
+def write(arguments: argparse.Namespace, victim_accuracy: float, runs: list[dict[str, Any]]) -> None:
+    """Write after every run, so that an interrupted study keeps what it has."""
+    result = {
+        "data": arguments.data,
+        "budget": arguments.budget,
+        "victim_accuracy": victim_accuracy,
+        "environment": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "art": art.__version__,
+            "threads": arguments.threads,
+        },
+        "runs": runs,
+    }
+    path = Path(__file__).with_name(f"results-{arguments.data}.json")
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--attacks", nargs="+", default=["dfme", "maze"], choices=sorted(ATTACKS))
+    parser.add_argument("--budget", type=int, default=300_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data", default="digits", choices=["digits", "mnist"])
+    parser.add_argument("--root", default="data", help="torchvision's folder, for mnist")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    x, y, test_x, test_y = data(arguments.data, arguments.root)
+    shape = x.shape[1:]
+    recipe = TrainingRecipe(epochs=20 if arguments.data == "digits" else 4)
+    victim = RecipeClassifier(
+        build_model("small-cnn", shape, 10, seed=99), shape, 10, recipe, postprocessing_defences=[Softmax()]
+    )
+    victim.fit(x, y)
+    served = victim.predict(test_x).argmax(1)
+    runs = []
+    for name in arguments.attacks:
+        for seed in range(arguments.seeds):
+            curve: list[dict[str, float]] = []
+            start, spent_measuring = time.perf_counter(), 0.0
+
+            def monitor(queries: int, thief: Any, curve: Any = curve, start: float = start) -> None:
+                nonlocal spent_measuring
+                elapsed = time.perf_counter() - start - spent_measuring
+                guess = thief.predict(test_x).argmax(1)
+                memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+                curve.append(
+                    {
+                        "queries": queries,
+                        "agreement": float((guess == served).mean()),
+                        "thief_accuracy": float((guess == test_y).mean()),
+                        "seconds": round(elapsed, 2),
+                        "peak_memory_mib": round(memory, 1),
+                    }
+                )
+                spent_measuring = time.perf_counter() - start - elapsed
+
+            thief = RecipeClassifier(build_model("small-cnn", shape, 10, seed=seed), shape, 10, recipe, seed=seed)
+            meter = MeteredClassifier(victim, QueryLedger(arguments.budget))
+            every = max(1, arguments.budget // 20)
+            attack = ATTACKS[name](meter, arguments.budget, seed=seed, monitor=monitor, monitor_every=every)
+            attack.extract(thieved_classifier=thief)
+            monitor(meter.ledger.charged, thief)
+            runs.append({"attack": name, "seed": seed, "curve": curve})
+            reached = next((point for point in curve if point["agreement"] >= 0.8), None)
+            write(arguments, float((served == test_y).mean()), runs)
+            print(name, seed, "agreement .8:", reached, "at the end:", curve[-1], flush=True)
+
+
+if __name__ == "__main__":
+    main()
