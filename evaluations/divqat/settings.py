@@ -78,7 +78,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "js-t1-aux-1": {"divergence": "js", "temperature": 1.0, "alpha_auxiliary": 1.0},
     **{
         f"js-t4-aux-{alpha:g}": {"divergence": "js", "temperature": 4.0, "alpha_auxiliary": alpha}
-        for alpha in (0.03, 0.1, 0.3, 1.0)
+        for alpha in (0.01, 0.1, 0.3, 1.0)
     },
     "klr-t4-aux-0.04": {"divergence": "kl-reverse", "temperature": 4.0, "alpha_auxiliary": 0.04},
     "js-t4-both-0.1": {"divergence": "js", "temperature": 4.0, "alpha": 0.1, "alpha_auxiliary": 0.1},

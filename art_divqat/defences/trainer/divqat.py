@@ -60,7 +60,7 @@ class DivQATTrainer(QATTrainer):
         divergence: str = "js",
         max_divergence: float | None = None,
         auxiliary: NDArray[Any] | None = None,
-        alpha_auxiliary: float = 0.1,
+        alpha_auxiliary: float = 0.03,
         *,
         auxiliary_fraction: float = 0.25,
         **options: Any,
