@@ -5,7 +5,6 @@ Importing this module imports neither torch nor ART; building does.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import derive_seed
 from art_divqat._validation import check_int
+from art_divqat.defences._clone import clone_classifier
 from art_divqat.errors import UserError, unknown_name
 from art_divqat.specs import Spec, Value, check_parameters, parse_spec
 
@@ -231,9 +231,7 @@ def _with_postprocessor(classifier: Any, post: Any) -> Any:
         from art_divqat.defences.gradient._base import with_stages
 
         return with_stages(classifier, [lambda x, answers: post(answers)])
-    defended = copy.copy(classifier)
-    defended.postprocessing_defences = [*(classifier.postprocessing_defences or []), post]
-    return defended
+    return clone_classifier(classifier, postprocessing_defences=[*(classifier.postprocessing_defences or []), post])
 
 
 def _input_defence(link: Spec, classifier: Any, seed: int, context: DefenceContext) -> Any:

@@ -132,7 +132,7 @@ def test_adaptive_misinformation_mixes_where_the_answer_is_unsure() -> None:
     y = np.array([[0.9, 0.1, 0, 0, 0], [0.3, 0.3, 0.2, 0.1, 0.1], [0.5, 0.5, 0, 0, 0]])
     wrong = torch.softmax(module(torch.from_numpy(x)), dim=1).detach().numpy()
     served = AdaptiveMisinformation(module, tau=0.5).perturb(x, y)
-    np.testing.assert_array_equal(served[0], y[0])
+    np.testing.assert_allclose(served[0], y[0], rtol=0, atol=1e-100)
     np.testing.assert_allclose(served[1], wrong[1], atol=1e-6)
     np.testing.assert_allclose(served[2], (y[2] + wrong[2]) / 2, atol=1e-6)
 
@@ -205,10 +205,12 @@ def test_black_box_classifiers_and_binary_answers() -> None:
     column = np.array([[0.2], [0.5], [0.9], [0.6], [0.0], [1.0]], dtype=np.float32)
     torch.manual_seed(0)
     two = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
-    clean = BlackBoxClassifier(lambda batch: column[: len(batch)], SHAPE, 1)
+    clean = BlackBoxClassifier(lambda batch: np.hstack([1 - column, column])[: len(batch)], SHAPE, 2)
     for defence in (MAD(two, 0.4, preserve_label=True), GRAD2(two, 0.4), AdaptiveMisinformation(two, 0.7)):
-        served = defence.defend(clean).predict(x)
-        assert served.shape == (6, 1)
+        both = defence.defend(clean).predict(x)
+        assert both.shape == (6, 2)
+        served = defence.perturb(x, column)
+        np.testing.assert_allclose(served, both[:, 1:], atol=1e-6)
         assert served.dtype == np.float32
         assert ((served >= -1e-7) & (served <= 1 + 1e-6)).all()
     kept = MAD(two, 2.0, preserve_label=True).perturb(x, column)

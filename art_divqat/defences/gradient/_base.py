@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import copy
 import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from art_divqat._validation import check_int
+from art_divqat.defences._clone import clone_classifier
 from art_divqat.defences.postprocessor._rows import Rows, check_simplex, checked_array, two_columns
 from art_divqat.errors import UserError
 
@@ -103,14 +103,10 @@ def with_stages(classifier: Any, stages: list[Stage]) -> Any:
 
     if not isinstance(classifier, ClassifierMixin):
         raise UserError(f"Only an ART classifier can be defended but this is a {type(classifier).__name__}.")
-    defended = copy.copy(classifier)
     if isinstance(classifier, _Defended):
-        defended._defence_stages = (*classifier._defence_stages, *stages)
-    else:
-        base: Any = type(classifier)
-        defended.__class__ = _defended_class(base)
-        defended._defence_stages = tuple(stages)
-    return defended
+        return clone_classifier(classifier, _defence_stages=(*classifier._defence_stages, *stages))
+    base: Any = type(classifier)
+    return clone_classifier(classifier, _defended_class(base), _defence_stages=tuple(stages))
 
 
 class _Defended:
@@ -119,15 +115,12 @@ class _Defended:
     _defence_stages: tuple[Stage, ...] = ()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        plain = copy.copy(self)
-        stages = plain.__dict__.pop("_defence_stages")
-        plain.__class__ = type(self).__mro__[2]
-        return with_stages, (plain, list(stages))
+        plain = clone_classifier(self, type(self).__mro__[2])
+        del plain._defence_stages
+        return with_stages, (plain, list(self._defence_stages))
 
     def __copy__(self) -> Any:
-        twin = type(self).__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
+        return clone_classifier(self)
 
 
 @functools.cache

@@ -1,0 +1,36 @@
+"""The Python blocks of every page in docs/ run, in order, in one namespace for each page."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+DOCS = Path(__file__).parents[1] / "docs"
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PAGES = sorted(page for page in DOCS.glob("*.md") if BLOCK.search(page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = page.read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    namespace: dict[str, object] = {"__name__": "docs"}
+    try:
+        for block in BLOCK.finditer(text):
+            # Blank lines in front make a traceback name the line of the page.
+            before = text[: block.start(1)].count("\n")
+            exec(compile("\n" * before + block.group(1), str(page), "exec"), namespace)
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def test_there_is_something_to_run() -> None:
+    assert "defend-a-classifier.md" in [page.name for page in PAGES]
