@@ -18,6 +18,10 @@ class QueryBudgetExceededError(UserError):
     """The call would have taken the victim over its query budget; it was refused whole, before the victim saw it."""
 
 
+class InterruptedRunError(Exception):
+    """The user stopped a run; what was finished is kept."""
+
+
 class MissingExtraError(UserError, ImportError):
     """An optional dependency is needed for this and is not installed; the message names the extra."""
 

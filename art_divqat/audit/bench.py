@@ -85,6 +85,11 @@ class Bench:
             seed=config.split_seed,
         )
 
+    def pool_overlap(self) -> float:
+        """The fraction of the pool's images that are, byte for byte, among the victim's training images."""
+        known = {image.tobytes() for image in self.dataset.x_train}
+        return float(np.mean([image.tobytes() in known for image in self.pool.x]))
+
     @functools.cached_property
     def evasion_rows(self) -> NDArray[np.int64]:
         """Which test images robustness is measured on: a stratified subset, the same for every cell."""

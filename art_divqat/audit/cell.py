@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -28,6 +29,7 @@ from art_divqat.specs import parse_spec
 
 _LATENCY_BATCH = 256
 _LATENCY_RUNS = 5
+_PROBES = 64
 
 
 def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict[str, Any]:
@@ -52,12 +54,13 @@ def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict
     )
     outcome = run_attack(attack.name, context)
     metrics, samples = _measure(bench, victim, outcome.thief, clean, served, cell, progress)
+    details = {**outcome.details, **_trust(bench, victim, outcome.thief, served, cell)}
     return {
         "cell": cell.as_dict(),
         "queries": ledger.charged,
         "metrics": metrics,
         "samples": samples,
-        "details": dict(outcome.details),
+        "details": details,
         "seconds": round(time.perf_counter() - started, 3),
     }
 
@@ -90,6 +93,25 @@ def _measure(
     if len(bench.evasion_rows):
         metrics |= _robustness(bench, victim, thief, served, cell, served_answers[bench.evasion_rows], progress)
     return metrics, samples
+
+
+def _trust(bench: Bench, victim: Victim, thief: Any, served: Any, cell: Cell) -> dict[str, float]:
+    """What the flags are computed from: whether the victim answers, and the thief was trained, as it should be."""
+    probe = bench.dataset.x_test[:_PROBES]
+    once, again = served.predict(probe), served.predict(probe)
+    error = max(float(np.abs(once.sum(axis=1, dtype=np.float64) - 1).max()), float(-once.min()), 0.0)
+    details = {
+        "victim_simplex_error": error,
+        "victim_nondeterminism": float(np.abs(once - again).max()),
+        "victim_train_mode": float(victim.classifier.model.training),
+    }
+    if cell.defence != "none" and len(bench.evasion_rows):
+        details["evasion_sees_defence"] = 0.0
+    losses = getattr(thief, "training_losses", [])
+    if len(losses) > 1:
+        last = losses[-max(2, math.ceil(len(losses) / 10)) :]
+        details["thief_final_loss_slope"] = (last[-1] - last[0]) / max(float(np.mean(last)), 1e-12)
+    return details
 
 
 def _robustness(

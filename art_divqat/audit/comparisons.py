@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from art_divqat.audit.samples import unpack
 from art_divqat.audit.schema import Comparison, Estimate
 from art_divqat.audit.victims import baseline_of
 from art_divqat.metrics.curves import queries_to_reach
-from art_divqat.metrics.intervals import Interval, mean_interval, paired_bootstrap
+from art_divqat.metrics.intervals import Interval, bootstrap_means, mean_interval, paired_bootstrap
 
 Verdict = Literal["higher", "lower", "cannot tell"]
 Key = tuple[str, str, str, str, str, int]
@@ -32,6 +32,7 @@ def compare_cells(lines: Sequence[dict[str, Any]], victims: Sequence[str]) -> li
         baseline = baseline_of(key[1], victims)
         if baseline is not None and (other := groups.get((key[0], baseline, *key[2:]))) is not None:
             found += _against_baseline(key, group, baseline, other)
+    found += _defence_effects(groups)
     found += _query_fractions(groups, victims)
     found += _best_attackers(groups)
     return found
@@ -70,6 +71,30 @@ def _against_baseline(
         numbers = [a - b for a, b in values if a is not None and b is not None]
         if numbers and len(numbers) == len(values):
             found.append(_compared("difference", metric, mean_interval(numbers, (-1.0, 1.0)), 0.0, common))
+    return found
+
+
+def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison]:
+    """What each defence takes from the thief: thief accuracy and agreement with it minus without, paired by seed."""
+    found = []
+    for key, group in groups.items():
+        bare = groups.get((*key[:2], "none", *key[3:]))
+        if key[2] == "none" or bare is None:
+            continue
+        pairs = _pair(group, bare)
+        common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "n_seeds": len(pairs)}
+        for metric in ("thief_accuracy", "agreement_clean"):
+            sides = [_hits([pair[side] for pair in pairs], _PAIRED[metric]) for side in (0, 1)]
+            interval = paired_bootstrap(sides[0], sides[1], np.subtract)
+            found.append(
+                Comparison(
+                    kind="defence_effect",
+                    metric=metric,
+                    value=_estimate(interval),
+                    verdict=verdict_of(interval, 0.0),
+                    **common,
+                )
+            )
     return found
 
 
@@ -159,27 +184,16 @@ def _resampled_fractions(
     curve: NDArray[np.bool_], target: NDArray[np.bool_], budgets: list[int]
 ) -> NDArray[np.float64]:
     """The fraction of the full budget in every bootstrap resample of seeds and images; infinite where not reached."""
-    rng = np.random.default_rng(0)
-    points, seeds, images = curve.shape
-    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=_CURVE_RESAMPLES) / seeds
-    everything = np.concatenate([curve, target[None]]).reshape((points + 1) * seeds, images).T.astype(np.float64)
-    fractions = np.empty(_CURVE_RESAMPLES)
-    for index in range(_CURVE_RESAMPLES):
-        of_images = rng.multinomial(images, np.full(images, 1 / images)) / images
-        means = (of_images @ everything).reshape(points + 1, seeds) @ of_seeds[index]
-        reached = queries_to_reach(float(means[-1]), budgets, means[:-1].tolist())
-        fractions[index] = np.inf if reached is None else reached / budgets[-1]
-    return fractions
+    means = bootstrap_means(np.concatenate([curve, target[None]]), resamples=_CURVE_RESAMPLES, seed=0)
+    reached = (queries_to_reach(float(row[-1]), budgets, row[:-1].tolist()) for row in means)
+    return np.array([np.inf if queries is None else queries / budgets[-1] for queries in reached])
 
 
 def _best_attackers(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison]:
     found: dict[tuple[str, str, str, int, str], Comparison] = {}
-    measure: Callable[[list[dict[str, Any]], str], list[float]] = lambda group, metric: [  # noqa: E731
-        float(line["metrics"][metric]) for line in group
-    ]
     for key, group in groups.items():
         for metric in ("thief_accuracy", "agreement"):
-            interval = mean_interval(measure(group, metric))
+            interval = mean_interval([float(line["metrics"][metric]) for line in group])
             place = (*key[:3], key[5], metric)
             held = found.get(place)
             if held is None or held.value is None or interval.mean > held.value.mean:

@@ -65,6 +65,7 @@ class EvaluateConfig(BaseModel):
     victim_recipe: Recipe | None = None
     thief_recipe: Recipe | None = None
     evasion: Evasion | None = None
+    fail_on: tuple[str, ...] = ()
     split_seed: int = Field(0, ge=0)
     threads: int = Field(1, ge=1, le=256, description="torch threads a cell; part of the numbers, to the last digit")
     device: str = "auto"
@@ -111,8 +112,8 @@ class EvaluateConfig(BaseModel):
         return data
 
     def for_results(self) -> dict[str, Any]:
-        """What the results record: all that the numbers depend on, without the places and the parallelism."""
-        return self.model_dump(mode="json", exclude={"jobs", "data_root", "download"})
+        """What the results record: all that the numbers depend on, without places, parallelism and the gate."""
+        return self.model_dump(mode="json", exclude={"jobs", "data_root", "download", "fail_on"})
 
 
 class ResolvedConfig(EvaluateConfig):

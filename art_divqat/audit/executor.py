@@ -146,7 +146,7 @@ def perform(task: Task, progress: Any) -> Any:
         check_model(task.config.thief_model, bench.dataset.input_shape)
         return {
             "dataset": bench.dataset.describe(),
-            "pool": bench.pool.describe(),
+            "pool": {**bench.pool.describe(), "overlap": bench.pool_overlap()},
             "evasion_images": len(bench.evasion_rows),
         }
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from art_divqat.attacks.extraction.registry import check_parameters
 from art_divqat.audit.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig
+from art_divqat.audit.gate import parse_condition
 from art_divqat.audit.plan import applies
 from art_divqat.audit.victims import canonical_victim, with_baselines
 from art_divqat.data.pools import canonical_pool, default_pool
@@ -64,6 +65,8 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
             raise UserError(
                 f"Attack {attack!r} undoes a defence that is not there: add one it applies to with --defence."
             )
+    for condition in config.fail_on:
+        parse_condition(condition)
     values = {
         "dataset": dataset,
         "victims": with_baselines(victims) if config.baseline else victims,

@@ -9,6 +9,8 @@ from typing import Any
 
 from art_divqat.audit.comparisons import compare_cells
 from art_divqat.audit.config import ResolvedConfig
+from art_divqat.audit.flags import compute_flags
+from art_divqat.audit.gate import evaluate_gate
 from art_divqat.audit.journal import Journal, canonical_json
 from art_divqat.audit.plan import Cell, plan_cells
 from art_divqat.audit.schema import CellResult, Estimate, Results, SummaryRow
@@ -28,15 +30,19 @@ _UNIT = (*_RATES_OVER_TEST, *_RATES_OVER_EVASION, "transfer_attack_success")
 _POSITIVE = ("extraction_ratio", "kl_divergence", "latency_us")
 
 
-def build_results(header: dict[str, Any], lines: Sequence[dict[str, Any]], plan: Sequence[Cell]) -> Results:
+def build_results(
+    header: dict[str, Any], lines: Sequence[dict[str, Any]], plan: Sequence[Cell], fail_on: Sequence[str] = ()
+) -> Results:
     """Everything that results.json says, from the journal's header and lines.
 
     The order of the lines does not matter: cells come in the order of the plan; a cell that is not in the plan is left
     out and a cell that is there twice counts once.
+
+    :param fail_on: the gate's conditions, such as `agreement.high>0.9`.
     """
     by_id = {Cell(**line["cell"]).id: line for line in lines}
     finished = [by_id[cell.id] for cell in plan if cell.id in by_id]
-    return Results(
+    results = Results(
         tool=header["tool"],
         environment=header["environment"],
         started=header["started"],
@@ -56,15 +62,17 @@ def build_results(header: dict[str, Any], lines: Sequence[dict[str, Any]], plan:
         summary=summarise(finished, header["data"]),
         comparisons=compare_cells(finished, header["config"]["victims"]),
     )
+    gate = evaluate_gate(results, fail_on) if fail_on and results.cells else results.gate
+    return results.model_copy(update={"flags": compute_flags(results), "gate": gate})
 
 
-def read_results(folder: Path) -> Results:
+def read_results(folder: Path, fail_on: Sequence[str] = ()) -> Results:
     """The results of a run folder, finished or not, from its journal alone.
 
     :raises UserError: if there is no journal, or it was changed.
     """
     header, lines = Journal(folder / "journal.jsonl").read()
-    return build_results(header, lines, plan_cells(ResolvedConfig.model_validate(header["config"])))
+    return build_results(header, lines, plan_cells(ResolvedConfig.model_validate(header["config"])), fail_on)
 
 
 def group_seeds(lines: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -68,7 +68,7 @@ def evaluate(
         pending = [cell for cell in plan if cell.id not in done]
         _run_cells(folder, resolved, store, retrain, pending, plan, jobs, watcher)
         header, lines = folder.journal.read()
-        return _write_results(folder, build_results(header, lines, plan))
+        return _write_results(folder, build_results(header, lines, plan, resolved.fail_on))
 
 
 def _start_or_continue(folder: RunFolder, config: ResolvedConfig, data: dict[str, Any]) -> list[dict[str, Any]]:

@@ -57,6 +57,7 @@ class Comparison(Coordinates):
     """One computed comparison.
 
     - `ratio`, `difference`: `metric` of `victim` over, or minus, that of `baseline` at equal budget, paired by seed.
+    - `defence_effect`: `metric` with the defence minus without any, same victim, attack and answers, paired by seed.
     - `query_fraction`: queries at which `victim` reaches what `baseline` has at the full budget, over the full budget;
       `value` is null if it is not reached; `bound` is `at most` if it was reached at the smallest budget already.
     - `best_attacker`: the attack and answers that give the highest `metric` against this victim and defence.
@@ -65,7 +66,7 @@ class Comparison(Coordinates):
     `cannot tell`; null for `best_attacker`.
     """
 
-    kind: Literal["ratio", "difference", "query_fraction", "best_attacker"]
+    kind: Literal["ratio", "difference", "defence_effect", "query_fraction", "best_attacker"]
     metric: str
     baseline: str | None = None
     n_seeds: int

@@ -14,7 +14,7 @@ import typer
 from art_divqat import __version__
 from art_divqat.cli.evaluate import evaluate
 from art_divqat.cli.show import list_names, report
-from art_divqat.errors import UserError
+from art_divqat.errors import InterruptedRunError, UserError
 
 EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 2, 70, 130
 
@@ -54,7 +54,7 @@ def main() -> NoReturn:
         _leave(str(error), EXIT_USER)
     except OSError as error:
         _leave(str(error), EXIT_USER)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, InterruptedRunError):
         _leave("Interrupted. What was finished is kept: the same command goes on from there.", EXIT_INTERRUPTED)
     except MemoryError:
         _leave("The memory of this machine is not enough: lower --jobs or --limit.", EXIT_USER)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from art_divqat.errors import UserError
+from art_divqat.errors import InterruptedRunError, UserError
 
 if TYPE_CHECKING:
     from art_divqat.audit.config import EvaluateConfig
 
 _Many = list[str] | None
+EXIT_GATE = 1
 # a comma ends an item unless what follows is another parameter of it, as in robust:epsilon=0.1,epochs=5
 _BETWEEN_ITEMS = re.compile(r",(?!\s*[A-Za-z_]\w*\s*=)")
 
@@ -45,6 +46,9 @@ def evaluate(
     jobs: Annotated[int | None, typer.Option(help="Cells side by side; the results do not depend on it.")] = None,
     threads: Annotated[int | None, typer.Option(help="torch threads a cell; the last digits depend on it.")] = None,
     output: Annotated[Path | None, typer.Option(help="Run folder: new, empty, or of the same configuration.")] = None,
+    fail_on: Annotated[
+        _Many, typer.Option(help="End with exit code 1 where this holds, such as 'agreement>0.9'; repeatable.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML, TOML or JSON file with any of these options.")] = None,
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Do not add the victim that each is compared with.")
@@ -72,6 +76,7 @@ def evaluate(
         "epsilon": epsilon,
         "preset": preset,
         "limit": limit,
+        "fail_on": fail_on or None,
         "data_root": str(data_root) if data_root else None,
         "download": download,
         "device": device,
@@ -91,14 +96,20 @@ def run(wanted: EvaluateConfig, output: Path | None, *, retrain: bool, quiet: bo
     from art_divqat.report import render_json
 
     folder = output or default_output(resolve(wanted))
-    with watch(quiet=quiet or not sys.stderr.isatty()) as watcher:
-        results = run_evaluation(wanted, folder, retrain=retrain, watcher=watcher)
+    try:
+        with watch(quiet=quiet or not sys.stderr.isatty()) as watcher:
+            results = run_evaluation(wanted, folder, retrain=retrain, watcher=watcher)
+    except KeyboardInterrupt:
+        # Typer would end the program here, and in silence
+        raise InterruptedRunError from None
     if json_output:
         sys.stdout.write(render_json(results))
     else:
         from art_divqat.cli.tables import print_results
 
         print_results(results, folder)
+    if not results.gate.passed:
+        raise typer.Exit(EXIT_GATE)
 
 
 def default_output(config: EvaluateConfig) -> Path:

@@ -61,6 +61,9 @@ def _names(kind: str) -> dict[str, str]:
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, finished or not.")],
     output_format: Annotated[str, typer.Option("--format", help="html, md, json, sarif, junit or csv.")] = "md",
+    fail_on: Annotated[
+        list[str] | None, typer.Option(help="End with exit code 1 where this holds, such as 'agreement>0.9'.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
 ) -> None:
     """Make a report from a run's journal alone; needs no model and no torch."""
@@ -68,9 +71,12 @@ def report(
     from art_divqat.audit.store import write_whole
     from art_divqat.report import render
 
-    text = render(read_results(folder), output_format)
+    results = read_results(folder, fail_on or ())
+    text = render(results, output_format)
     if output is None:
         sys.stdout.write(text)
     else:
         write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
         typer.echo(str(output), err=True)
+    if not results.gate.passed:
+        raise typer.Exit(1)

@@ -56,6 +56,9 @@ def print_results(results: Results, folder: Path) -> None:
         table.add_row(*map(Text, _cells(row, list(columns), defended)))
     console.print(table)
     console.print(Text(finding(results)))
+    for condition in results.gate.conditions:
+        if condition.failed:
+            console.print(Text(f"Gate failed: {condition.condition} in {len(condition.where)} of the groups."))
     console.print(Text(f"Report: {folder / 'report.html'}"))
 
 

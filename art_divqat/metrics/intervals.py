@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -71,23 +72,41 @@ def paired_bootstrap(
     >>> paired_bootstrap(ones, ones, np.divide)
     Interval(mean=1.0, low=1.0, high=1.0)
     """
-    seeds, images = first.shape
-    rng = np.random.default_rng(seed)
     with np.errstate(divide="ignore", invalid="ignore"):
         estimate = float(statistic(np.array([first.mean()]), np.array([second.mean()]))[0])
-    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
-    means = np.empty((2, resamples))
-    # in blocks: 2,000 resamples of 10,000 images at once would be 160 MB
-    for start in range(0, resamples, 200):
-        rows = slice(start, min(start + 200, resamples))
-        of_images = rng.multinomial(images, np.full(images, 1 / images), size=rows.stop - start) / images
-        for side, hits in enumerate((first, second)):
-            means[side, rows] = (of_seeds[rows] * (of_images @ hits.T.astype(np.float64))).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = statistic(means[0], means[1])
+        drawn = statistic(
+            *(bootstrap_means(side[None], resamples=resamples, seed=seed)[:, 0] for side in (first, second))
+        )
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) < resamples // 2:
         return Interval(estimate, None, None)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Interval(estimate, float(low), float(high))
+
+
+def bootstrap_means(hits: NDArray[np.bool_], *, resamples: int, seed: int) -> NDArray[np.float64]:
+    """The mean of every set of hits in every resample of seeds and images, (resamples, sets).
+
+    :param hits: (sets, seeds, images); a resample takes the same seeds and images of every set.
+
+    >>> bootstrap_means(np.ones((2, 3, 4), bool), resamples=5, seed=0).tolist()[0]
+    [1.0, 1.0]
+    """
+    sets, seeds, images = hits.shape
+    of_seeds, of_images = _weights(seeds, images, resamples, seed)
+    # Counts of counts: whole numbers below 2²⁴, exact in float32 in whatever order they are added.
+    per_seed = of_images @ hits.reshape(sets * seeds, images).T.astype(np.float32)
+    weighted = of_seeds[:, None, :] * per_seed.reshape(resamples, sets, seeds).astype(np.float64)
+    return weighted.sum(axis=2) / (seeds * images)
+
+
+@functools.lru_cache(maxsize=4)
+def _weights(seeds: int, images: int, resamples: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """How often each resample draws each seed and each image; kept, for a run asks for the same ones many times."""
+    rng = np.random.default_rng(seed)
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).astype(np.float64)
+    of_images = np.empty((resamples, images), dtype=np.float32)
+    for row in range(resamples):
+        of_images[row] = np.bincount(rng.integers(images, size=images), minlength=images)
+    return of_seeds, of_images
