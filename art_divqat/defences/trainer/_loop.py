@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -259,7 +260,10 @@ class QATLoop:
         wants_metric = "metrics" in inspect.signature(self.scheduler.step).parameters
         if wants_metric:  # ReduceLROnPlateau
             self.scheduler.step(record.loss if record.validation_loss is None else record.validation_loss)
-        else:
+            return
+        with warnings.catch_warnings():
+            # A scheduler that was rebound to another optimizer warns that it never saw that one step.
+            warnings.filterwarnings("ignore", message="Seems like `optimizer.step\\(\\)`")
             self.scheduler.step()
 
 
