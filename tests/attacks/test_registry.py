@@ -14,6 +14,7 @@ from digits_victim import agreement, digits, metered, thief
 
 from art_divqat.attacks.extraction import AttackContext, list_attacks, run_attack
 from art_divqat.attacks.extraction.registry import check_attack, check_parameters
+from art_divqat.defences.postprocessor import ReverseSigmoid
 from art_divqat.errors import UserError
 
 POOL, LABELS = digits()[0][900:1300], digits()[1][900:1300]
@@ -69,8 +70,10 @@ def test_invert_reads_the_parameters_of_the_known_defence() -> None:
             return rows
 
     run_attack("knockoff", context(50, parameters={"recovery": "invert"}, known_defence=Heuristic()))
-    with pytest.raises(UserError, match=r"add beta=… to the attack"):
-        run_attack("knockoff", context(50, parameters={"recovery": "invert"}))
+    other = ReverseSigmoid(beta=0.7, gamma=0.1)  # a beta and a gamma, and yet another defence
+    for known in (None, other):
+        with pytest.raises(UserError, match=r"add beta=… to the attack"):
+            run_attack("knockoff", context(50, parameters={"recovery": "invert"}, known_defence=known))
 
 
 def test_random_is_knockoff_with_another_draw() -> None:

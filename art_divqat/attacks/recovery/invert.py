@@ -12,21 +12,20 @@ from scipy.special import expit, logit
 from art_divqat._validation import check_choice, check_float
 from art_divqat.attacks.recovery.view import Recovery
 
-_SHARPNESS = 1000.0  # ν of the gate
 _TINY = 1e-12
 
 Float = NDArray[np.float64]
 
 
-def perturb(y: Float, beta: float, gamma: float, variant: str = "exact") -> Float:
-    """ỹ = (y − α r) / Σ(y − α r), with r = β(σ(γ logit y) − ½) and the gate α = σ(1000(β − max y)).
+def perturb(y: Float, beta: float, gamma: float, variant: str = "exact", nu: float = 1000.0) -> Float:
+    """ỹ = (y − α r) / Σ(y − α r), with r = β(σ(γ logit y) − ½) and the gate α = σ(ν(β − max y)).
 
     The forward map as a thief writes it down, for the round trip; `released` clips the odds to [1e-12, 1 − 1e-12].
 
     >>> perturb(np.array([[0.9, 0.1]]), beta=0.5, gamma=0.2).round(3)
     array([[0.9, 0.1]])
     """
-    gate = expit(_SHARPNESS * (beta - y.max(axis=1, keepdims=True)))
+    gate = expit(nu * (beta - y.max(axis=1, keepdims=True)))
     raised = y - gate * _noise(y, beta, gamma, variant)
     return raised / raised.sum(axis=1, keepdims=True)
 
@@ -70,6 +69,7 @@ class InvertHeuristic(Recovery):
     :param gamma: γ, in (0, inf).
     :param variant: `exact`, or `released`, the form with clipped odds.
     :param tolerance: largest difference of an entry after the round trip.
+    :param nu: ν, the sharpness of the gate, in (0, inf).
 
     >>> served = perturb(np.array([[0.70, 0.29, 0.009, 0.001]]), beta=0.9, gamma=0.2)
     >>> restored = InvertHeuristic(beta=0.9, gamma=0.2).restore(served.astype(np.float32))
@@ -77,11 +77,14 @@ class InvertHeuristic(Recovery):
     True
     """
 
-    def __init__(self, beta: float, gamma: float = 0.2, variant: str = "exact", tolerance: float = 1e-4) -> None:
+    def __init__(
+        self, beta: float, gamma: float = 0.2, variant: str = "exact", tolerance: float = 1e-4, nu: float = 1000.0
+    ) -> None:
         self.beta = check_float(self, "beta", beta, 0, closed="neither")
         self.gamma = check_float(self, "gamma", gamma, 0, closed="neither")
         self.variant = check_choice(self, "variant", variant, ("exact", "released"))
         self.tolerance = check_float(self, "tolerance", tolerance, 0, closed="neither")
+        self.nu = check_float(self, "nu", nu, 0, closed="neither")
         self.solved = 0.0
         self._branches = self._monotone_pieces()
 
@@ -115,7 +118,7 @@ class InvertHeuristic(Recovery):
         return restored.astype(np.float32)
 
     def _error(self, clean: Float, served: Float) -> float:
-        return float(np.abs(perturb(clean[None], self.beta, self.gamma, self.variant)[0] - served).max())
+        return float(np.abs(perturb(clean[None], self.beta, self.gamma, self.variant, self.nu)[0] - served).max())
 
     def _solve(self, served: Float) -> Float | None:
         choices = self._choices(served)

@@ -70,14 +70,22 @@ def _average(request: RecoveryRequest) -> Recovery:
 def _invert(request: RecoveryRequest) -> Recovery:
     from art_divqat.attacks.recovery.invert import InvertHeuristic
 
-    values = {}
-    for name in ("beta", "gamma", "variant"):
-        value = request.values[name]
-        values[name] = getattr(request.known_defence, name, None) if value is None else value
+    # other defences have a beta and a gamma too; only the heuristic has variants
+    known = request.known_defence if hasattr(request.known_defence, "variant") else None
+    values = {
+        name: getattr(known, name, None) if request.values[name] is None else request.values[name]
+        for name in ("beta", "gamma", "variant")
+    }
     if values["beta"] is None:
-        raise UserError("Recovery 'invert' needs the heuristic perturbation's beta: add beta=… to the attack.")
+        raise UserError(
+            "Recovery 'invert' needs the heuristic perturbation, and this victim is not known to use it: "
+            "add beta=… to the attack, or use another recovery."
+        )
     return InvertHeuristic(
-        float(values["beta"]), 0.2 if values["gamma"] is None else float(values["gamma"]), values["variant"] or "exact"
+        float(values["beta"]),
+        0.2 if values["gamma"] is None else float(values["gamma"]),
+        values["variant"] or "exact",
+        nu=float(getattr(known, "nu", 1000.0)),
     )
 
 
