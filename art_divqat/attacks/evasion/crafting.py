@@ -48,9 +48,9 @@ def craft(
     An attack that fails on an example returns the worst point that it found, so the accuracy on what comes back is the
     robust accuracy under this attack. The network's mode and gradients, and the global random state, stay as they were.
 
-    :param target: a logit-valued torch module; an ART PyTorch classifier (its network, or its differentiable `twin`
-        for attacks that need gradients; postprocessors are not seen); or, for `square`, any function from images to
-        scores of shape (N, classes), which may be a whole defended service.
+    :param target: a logit-valued torch module; an ART PyTorch classifier (its network; postprocessors are not seen); an
+        int8 classifier (its differentiable `twin` for attacks that need gradients, its `predict` for `square`); or, for
+        `square`, any function from images to scores of shape (N, classes), which may be a whole defended service.
     :param x: images in [0, 1] of shape (N, C, H, W).
     :param y: true class ids (N,), or one-hot rows (N, classes). Predicted labels would count natural errors as robust.
     :param attack: `fgsm`, `pgd`, `autoattack` or `square`.

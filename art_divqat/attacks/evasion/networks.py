@@ -54,9 +54,12 @@ class Target:
         network = target
         self._preprocess: LogitFunction | None = None
         if not isinstance(target, nn.Module) and hasattr(target, "model"):
-            twin = getattr(target, "twin", None)
-            network = twin if gradients and isinstance(twin, nn.Module) else target.model
-            self._preprocess = differentiable_preprocessing(target)
+            if gradients or not hasattr(target, "twin"):
+                network = getattr(target, "twin", target.model)
+                self._preprocess = differentiable_preprocessing(target)
+            else:
+                # `model` of an int8 classifier is its twin too; what answers is behind `predict`
+                network = target.predict
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         if self.network is None and not callable(network):
             raise UserError(

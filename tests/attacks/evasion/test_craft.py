@@ -212,18 +212,27 @@ def _logits(network: nn.Module, x: NDArray[np.float32]) -> NDArray[np.float32]:
     return network(torch.from_numpy(x)).detach().numpy()
 
 
-def test_a_twin_is_used_for_gradients(classifier: RecipeClassifier, held_out: Data) -> None:
+def test_a_twin_is_used_for_gradients_and_the_int8_network_for_scores(
+    classifier: RecipeClassifier, held_out: Data
+) -> None:
     class Quantized:
-        model = _NoGradient(classifier.model)
-        twin = classifier.model
+        """As QuantizedPyTorchClassifier: `model` is the twin, and only `predict` asks the int8 network."""
+
+        model = twin = classifier.model
+        asked = 0
 
         def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-            return _logits(self.model, x)
+            self.asked += 1
+            return _logits(_NoGradient(classifier.model), x)
 
     x, y = held_out
-    crafted = craft(Quantized(), x, y, epsilon=0.1, seed=1)
+    quantized = Quantized()
+    crafted = craft(quantized, x, y, epsilon=0.1, seed=1)
+    assert quantized.asked == 0
     assert np.array_equal(crafted, craft(classifier, x, y, epsilon=0.1, seed=1))
-    assert set(craft_worst_case(Quantized(), x[:4], y[:4], epsilon=0.1, square_queries=5)[1]) == {"twin", "square"}
+    craft(quantized, x[:4], y[:4], attack="square", epsilon=0.01, steps=5)
+    assert quantized.asked > 3
+    assert set(craft_worst_case(quantized, x[:4], y[:4], epsilon=0.1, square_queries=5)[1]) == {"twin", "square"}
 
 
 def test_square_attacks_a_function(classifier: RecipeClassifier, held_out: Data) -> None:
