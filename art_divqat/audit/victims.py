@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import derive_seed
-from art_divqat._validation import check_float
+from art_divqat._validation import check_float, check_int
 from art_divqat.defences.trainer.robust_registry import ROBUST_TRAINERS, robust_trainer
 from art_divqat.errors import unknown_name
 from art_divqat.specs import Spec, Value, check_parameters, parse_spec
@@ -34,6 +34,8 @@ _DIVQAT_PARAMETERS = (
     "temperature",
 )
 AUXILIARY_MIXTURE = "mixture"
+# three steps make the 8×8 digits as robust as seven do, in half the time
+_INNER_STEPS = {"digits": 3}
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,10 @@ def _standard(context: VictimContext, spec: Spec) -> Any:
 
 def _robust(context: VictimContext, spec: Spec) -> Any:
     classifier = context.fresh_classifier()
+    # float32 throughout: a cell gives the same numbers on a CPU that computes in bfloat16 and on one that does not
+    settings: dict[str, Any] = {"inner_precision": "float32"}
+    if spec.name != "robust-fast":
+        settings["max_iter"] = int(spec.as_dict.get("steps", _INNER_STEPS.get(context.dataset.name, 7)))
     trainer = robust_trainer(spec.name).build(
         classifier,
         epsilon=float(spec.as_dict["epsilon"]),
@@ -96,6 +102,7 @@ def _robust(context: VictimContext, spec: Spec) -> Any:
         epochs=context.recipe.epochs,
         batch_size=context.recipe.batch_size,
         progress=context.progress,
+        **settings,
     )
     trainer.fit(context.dataset.x_train, context.dataset.y_train)
     return classifier
@@ -137,10 +144,15 @@ def _quantization_aware(context: VictimContext, spec: Spec) -> Any:
     return trainer.get_classifier()
 
 
+def robust_parameters(name: str) -> tuple[str, ...]:
+    """What a robust victim takes: its radius, and the inner steps of the attack unless the method has but one."""
+    return ("epsilon",) if name == "robust-fast" else ("epsilon", "steps")
+
+
 VICTIMS: dict[str, VictimEntry] = {
     "standard": VictimEntry("trained on the labels alone", _standard),
     **{
-        name: VictimEntry(entry.summary, _robust, baseline="standard", parameters=("epsilon",))
+        name: VictimEntry(entry.summary, _robust, baseline="standard", parameters=robust_parameters(name))
         for name, entry in ROBUST_TRAINERS.items()
     },
     "ptq": VictimEntry(
@@ -201,6 +213,8 @@ def canonical_victim(text: str, *, epsilon: float, query_pool: str) -> str:
     entry = VICTIMS[spec.name]
     check_parameters(spec, entry.parameters)
     said: dict[str, Value] = {}
+    for count in {"steps", "epochs"} & spec.as_dict.keys():
+        check_int(spec.name, count, spec.as_dict[count], 1)
     if "epsilon" in entry.parameters:
         radius = spec.as_dict.get("epsilon", epsilon)
         said["epsilon"] = check_float(spec.name, "epsilon", radius, 0, 1, closed="right")
