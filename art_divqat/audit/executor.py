@@ -51,10 +51,11 @@ def default_jobs(config: ResolvedConfig) -> int:
 def run_tasks(tasks: Sequence[Task], jobs: int, watcher: Watcher) -> Iterator[tuple[int, Any]]:
     """Do the tasks and yield (number of the task, its result) as each is done, in no particular order.
 
-    With `jobs` = 1 everything happens in this process. Any exception, an interrupt among them, stops the others.
+    With `jobs` = 1 everything happens in this process; with more this process never loads torch. Any exception, an interrupt among them, stops the others.
     """
-    jobs = min(jobs, len(tasks))
-    if jobs <= 1:
+    if not tasks:
+        return
+    if jobs == 1:
         for number, task in enumerate(tasks):
             yield number, perform(task, lambda *state: watcher.working("0", *state))
         return
