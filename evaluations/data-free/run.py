@@ -55,7 +55,7 @@ def write(arguments: argparse.Namespace, victim_accuracy: float, runs: list[dict
         },
         "runs": runs,
     }
-    path = Path(__file__).with_name(f"results-{arguments.data}.json")
+    path = Path(__file__).with_name(f"results-{arguments.data}-{arguments.budget}.json")
     path.write_text(json.dumps(result, indent=1) + "\n")
 
 
