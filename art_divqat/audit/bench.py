@@ -23,6 +23,7 @@ from art_divqat.data.auxiliary import FAMILIES
 from art_divqat.data.splits import stratified_subset
 from art_divqat.errors import unknown_name
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+from art_divqat.metrics import accuracy
 from art_divqat.models import build_model
 from art_divqat.specs import parse_spec
 
@@ -104,6 +105,15 @@ class Bench:
         if retrain or key not in self._victims:
             self._victims[key] = self._load_or_train(spec_text, seed, progress, retrain)
         return self._victims[key]
+
+    def measured_victim(self, spec_text: str, seed: int) -> tuple[Path, dict[str, float]]:
+        """Where a trained victim is kept, and its accuracies on the test images."""
+        victim = self.victim(spec_text, seed)
+        x, y, rows = self.dataset.x_test, self.dataset.y_test, self.evasion_rows
+        measured = {"victim_accuracy": accuracy(victim.classifier.predict(x), y)}
+        if len(rows):
+            measured["victim_robust_accuracy"] = accuracy(victim.classifier.predict(victim.adversarial), y[rows])
+        return self.store.folder(self.victim_identity(spec_text, seed)), measured
 
     @functools.cached_property
     def _victims(self) -> dict[tuple[str, int], Victim]:

@@ -27,9 +27,9 @@ from art_divqat.metrics import (
 )
 from art_divqat.specs import parse_spec
 
-_LATENCY_BATCH = 256
-_LATENCY_RUNS = 5
-_PROBES = 64
+_LATENCY_BATCH = 128
+_LATENCY_RUNS = 3
+_PROBES = 32
 
 
 def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict
     started = time.perf_counter()
     clean = answering(victim.classifier)
     served = serve(victim.classifier, cell.defence, seed=cell.seed, bench=bench)
-    ledger = QueryLedger(budget=cell.budget)
+    ledger = QueryLedger(cell.budget, bench.config.repeat_queries)
     attack = parse_spec(cell.attack)
     # One seed for every budget and every kind of answer: budgets are nested and thieves start from the same weights.
     context = AttackContext(
@@ -135,7 +135,7 @@ def _robustness(
 
 
 def _latency(served: Any, x: NDArray[np.float32]) -> float:
-    """Microseconds an image, median of a few calls of up to 256 images; a rough figure, see evaluations/latency."""
+    """Microseconds an image, median of a few calls of up to 128 images; a rough figure, see evaluations/latency."""
     batch = x[:_LATENCY_BATCH]
     times = []
     for _ in range(_LATENCY_RUNS):

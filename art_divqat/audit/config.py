@@ -66,6 +66,7 @@ class EvaluateConfig(BaseModel):
     thief_recipe: Recipe | None = None
     evasion: Evasion | None = None
     fail_on: tuple[str, ...] = ()
+    repeat_queries: Literal["paid", "free"] = "paid"
     split_seed: int = Field(0, ge=0)
     threads: int = Field(1, ge=1, le=256, description="torch threads a cell; part of the numbers, to the last digit")
     device: str = "auto"

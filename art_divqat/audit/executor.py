@@ -23,9 +23,9 @@ _MOST_DEFAULT_JOBS = 4
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work: describe the data, have a victim ready, or measure a cell."""
+    """One piece of work: describe the data, have a victim ready (and measured, if `trained`), or measure a cell."""
 
-    kind: Literal["describe", "victim", "cell"]
+    kind: Literal["describe", "victim", "trained", "cell"]
     config: ResolvedConfig
     store: Path
     retrain: bool = False
@@ -51,7 +51,8 @@ def default_jobs(config: ResolvedConfig) -> int:
 def run_tasks(tasks: Sequence[Task], jobs: int, watcher: Watcher) -> Iterator[tuple[int, Any]]:
     """Do the tasks and yield (number of the task, its result) as each is done, in no particular order.
 
-    With `jobs` = 1 everything happens in this process; with more this process never loads torch. Any exception, an interrupt among them, stops the others.
+    With `jobs` = 1 everything happens in this process; with more this process never loads torch. Any exception, an
+    interrupt among them, stops the others.
     """
     if not tasks:
         return
@@ -138,7 +139,7 @@ def perform(task: Task, progress: Any) -> Any:
     try:
         if task.victim is not None:
             bench.victim(*task.victim, progress, retrain=task.retrain)
-            return None
+            return bench.measured_victim(*task.victim) if task.kind == "trained" else None
         if task.cell is not None:
             return run_cell(task.cell, bench, progress)
         for defence in task.config.defences:

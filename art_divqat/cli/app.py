@@ -14,6 +14,7 @@ import typer
 from art_divqat import __version__
 from art_divqat.cli.evaluate import evaluate
 from art_divqat.cli.show import list_names, report
+from art_divqat.cli.train import train
 from art_divqat.errors import InterruptedRunError, UserError
 
 EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 2, 70, 130
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("evaluate")(evaluate)
+app.command("train")(train)
 app.command("report")(report)
 app.command("list")(list_names)
 

@@ -42,6 +42,9 @@ def evaluate(
     download: Annotated[
         bool | None, typer.Option("--download", help="Download a data set that is not there.", show_default=False)
     ] = None,
+    repeat_queries: Annotated[
+        str | None, typer.Option(help="paid: every image asked is charged; free: an image is charged once.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Cells side by side; the results do not depend on it.")] = None,
     threads: Annotated[int | None, typer.Option(help="torch threads a cell; the last digits depend on it.")] = None,
@@ -76,6 +79,7 @@ def evaluate(
         "epsilon": epsilon,
         "preset": preset,
         "limit": limit,
+        "repeat_queries": repeat_queries,
         "fail_on": fail_on or None,
         "data_root": str(data_root) if data_root else None,
         "download": download,
@@ -84,7 +88,7 @@ def evaluate(
         "threads": threads,
         "baseline": False if no_baseline else None,
     }
-    wanted = _configuration(config, {key: value for key, value in given.items() if value is not None})
+    wanted = configuration(config, {key: value for key, value in given.items() if value is not None})
     run(wanted, output, retrain=retrain, quiet=quiet, json_output=json_output)
 
 
@@ -120,7 +124,8 @@ def default_output(config: EvaluateConfig) -> Path:
     return Path("art-divqat-runs") / f"{name}-{content_hash(config.for_results())[:8]}"
 
 
-def _configuration(file: Path | None, given: dict[str, Any]) -> EvaluateConfig:
+def configuration(file: Path | None, given: dict[str, Any]) -> EvaluateConfig:
+    """What a file and the options beside it ask for; the options win."""
     from art_divqat.audit.config import make_config, read_config
 
     values = read_config(file) if file is not None else {}
