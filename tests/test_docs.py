@@ -1,4 +1,4 @@
-"""The Python blocks of every page in docs/ run, in order, in one namespace for each page."""
+"""The Python blocks of the README and of every page in docs/ run, in order, in one namespace for each page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import torch
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGES = sorted(page for page in DOCS.glob("*.md") if BLOCK.search(page.read_text(encoding="utf-8")))
+PAGES = sorted(
+    page for page in [DOCS.parent / "README.md", *DOCS.glob("*.md")] if BLOCK.search(page.read_text(encoding="utf-8"))
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -195,3 +195,21 @@ def test_views_that_cannot_work(answers: str, recovery: str | None, message: str
 def test_a_defence_that_breaks_the_rows_is_named() -> None:
     with pytest.raises(UserError, match="must map"):
         PartialBayes(lambda y: y[:, :3], 10, samples=10)
+
+
+def test_recentring_forgets_any_constant_shift_of_the_logits() -> None:
+    from scipy.special import softmax
+
+    from art_divqat.attacks.recovery import Recentre
+
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(50, 6))
+    shifted = logits + np.array([8.0, 0, 0, -3.0, 0, 1.0])
+    plain, biased = (Recentre().restore(softmax(z, axis=1).astype(np.float32)) for z in (logits, shifted))
+    assert np.allclose(plain, biased, atol=1e-4)
+    assert np.allclose(biased.sum(axis=1), 1, atol=1e-6)
+    assert (softmax(shifted, axis=1).argmax(axis=1) == 0).mean() > 0.9
+    centred = logits - logits.mean(axis=0)
+    assert np.mean(biased.argmax(axis=1) == centred.argmax(axis=1)) > 0.98
+    zero = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
+    assert np.isfinite(Recentre().restore(zero)).all()

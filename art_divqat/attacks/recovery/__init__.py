@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "invert": ["InvertHeuristic"],
         "learned": ["LearnedRestorer", "PartialBayes", "sample_answers"],
         "registry": ["RECOVERIES", "list_recoveries"],
-        "view": ["AverageRepeats", "Labels", "RecoveredClassifier", "Recovery", "TopK"],
+        "view": ["AverageRepeats", "Labels", "RecoveredClassifier", "Recentre", "Recovery", "TopK"],
     },
 )
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from art_divqat.attacks.recovery.registry import list_recoveries as list_recoveries
     from art_divqat.attacks.recovery.view import AverageRepeats as AverageRepeats
     from art_divqat.attacks.recovery.view import Labels as Labels
+    from art_divqat.attacks.recovery.view import Recentre as Recentre
     from art_divqat.attacks.recovery.view import RecoveredClassifier as RecoveredClassifier
     from art_divqat.attacks.recovery.view import Recovery as Recovery
     from art_divqat.attacks.recovery.view import TopK as TopK

@@ -67,6 +67,13 @@ def _average(request: RecoveryRequest) -> Recovery:
     return AverageRepeats(request.values["repeats"])
 
 
+def _recentre(request: RecoveryRequest) -> Recovery:
+    from art_divqat.attacks.recovery.view import Recentre
+
+    del request
+    return Recentre()
+
+
 def _invert(request: RecoveryRequest) -> Recovery:
     from art_divqat.attacks.recovery.invert import InvertHeuristic
 
@@ -131,6 +138,9 @@ RECOVERIES: dict[str, RecoveryEntry] = {
         },
     ),
     "labels": RecoveryEntry("believe only the top class", _labels),
+    "recentre": RecoveryEntry(
+        "take away each class's usual level, over all images of a call: what tells DivQAT's answers apart", _recentre
+    ),
     "top-k": RecoveryEntry("believe only the k highest probabilities", _top_k, {"k": integer(3, 1)}),
 }
 

@@ -79,6 +79,24 @@ class AverageRepeats(Recovery):
         return answers
 
 
+class Recentre(Recovery):
+    """z = log y − mean over the images of log y, ỹ = softmax(z): what is left once each class's usual level is gone.
+
+    A DivQAT victim names one class for nearly every image that is not of its own kind. The differences between its
+    answers still tell the classes apart, and this brings them to the front. It needs many images in one call.
+
+    >>> y = np.array([[0.90, 0.06, 0.04], [0.90, 0.04, 0.06]], np.float32)
+    >>> Recentre().restore(y).argmax(axis=1)
+    array([1, 2])
+    """
+
+    def restore(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = np.log(np.maximum(answers.astype(np.float64), 1e-12))
+        logits -= logits.mean(axis=0)
+        rows = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
 class RecoveredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
     """An ART black-box classifier that answers with what a :class:`Recovery` makes of the victim's answers.
 
