@@ -92,7 +92,8 @@ def _start_or_continue(folder: RunFolder, config: ResolvedConfig, data: dict[str
 
 def _check_same(header: dict[str, Any], config: ResolvedConfig, path: Path) -> None:
     ours = config.for_results()
-    theirs = header.get("config", {})
+    # options that came later than the run have had their defaults
+    theirs = ResolvedConfig.model_validate(header["config"]).for_results()
     differing = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
     if differing:
         key = differing[0]
