@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from art_divqat.attacks.extraction.registry import check_parameters
+from art_divqat.attacks.recovery.registry import NEED_WHOLE_ROWS
 from art_divqat.audit.config import ResolvedConfig
 from art_divqat.defences.registry import DEFENCES, parse_defence
 from art_divqat.specs import parse_spec
@@ -51,21 +52,27 @@ def plan_cells(config: ResolvedConfig) -> list[Cell]:
         for victim in config.victims
         for defence in config.defences
         for attack in config.attacks
-        if applies(attack, defence)
         for answers in config.answers
+        if applies(attack, defence, answers)
         for budget in config.budgets
     ]
 
 
-def applies(attack: str, defence: str) -> bool:
-    """Whether an attack that undoes a defence has one to undo: not on `none`, `invert` on the heuristic alone.
+def applies(attack: str, defence: str, answers: str) -> bool:
+    """Whether an attack that undoes a defence has something to undo, and whole rows of probabilities to do it on.
 
-    >>> applies("knockoff:recovery=invert", "heuristic:beta=0.9"), applies("knockoff:recovery=dae", "none")
-    (True, False)
+    `dae` and `bayes` need a defence that works on the answer alone, `invert` the heuristic alone.
+
+    >>> applies("knockoff:recovery=invert", "heuristic:beta=0.9", "soft")
+    True
+    >>> applies("knockoff:recovery=dae", "none", "soft")
+    False
     """
     spec = parse_spec(attack)
     _, recovery, _ = check_parameters(spec.name, spec.as_dict)
     links = parse_defence(defence).links
+    if recovery in NEED_WHOLE_ROWS and answers != "soft":
+        return False
     if recovery == "invert":
         return [link.name for link in links] == ["heuristic"]
     if recovery in ("dae", "bayes"):

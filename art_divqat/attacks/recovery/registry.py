@@ -114,6 +114,8 @@ def _bayes(request: RecoveryRequest) -> Recovery:
     )
 
 
+NEED_WHOLE_ROWS = ("bayes", "dae", "invert", "recentre")
+
 RECOVERIES: dict[str, RecoveryEntry] = {
     "average": RecoveryEntry(
         "ask every image several times and average, at that price", _average, {"repeats": integer(4, 2)}
@@ -195,7 +197,7 @@ def attackers_view(
         view = RecoveredClassifier(view, TopK(top))
     if recovery is None:
         return view
-    if top is not None and recovery in ("invert", "dae", "bayes"):
+    if top is not None and recovery in NEED_WHOLE_ROWS:
         raise UserError(f"Recovery {recovery!r} works on whole rows of probabilities: use it with answers soft.")
     request = RecoveryRequest(victim.nb_classes, known_defence, seed, values)
     return RecoveredClassifier(view, recovery_entry(recovery).build(request))
