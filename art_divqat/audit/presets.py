@@ -61,9 +61,10 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     attacks = tuple(canonical_attack(attack) for attack in config.attacks)
     defences = tuple(str(parse_defence(defence)) for defence in config.defences)
     for attack in attacks:
-        if not any(applies(attack, defence) for defence in defences):
+        if not any(applies(attack, defence, answers) for defence in defences for answers in config.answers):
             raise UserError(
-                f"Attack {attack!r} undoes a defence that is not there: add one it applies to with --defence."
+                f"Attack {attack!r} undoes a defence, from soft answers, and there is none to undo: add one it applies "
+                "to with --defence, and --answers soft."
             )
     for condition in config.fail_on:
         parse_condition(condition)
