@@ -130,7 +130,7 @@ def test_an_attack_without_a_defence_to_undo() -> None:
 
 
 def test_the_gate(tmp_path: Path) -> None:
-    config = tiny(victims=["standard"], fail_on=["agreement>0.0", "l1_distortion>0.5"], evasion={"images": 0})
+    config = tiny(victims=["standard"], fail_on=["victim_accuracy>=0.0", "l1_distortion>0.5"], evasion={"images": 0})
     results = evaluate(config, tmp_path / "run", store=tmp_path / "store")
     assert not results.gate.passed
     assert [condition.failed for condition in results.gate.conditions] == [True, False]
