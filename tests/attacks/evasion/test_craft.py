@@ -129,11 +129,15 @@ def test_pgd_is_as_strong_as_torchattacks(classifier: RecipeClassifier, held_out
     import torchattacks
 
     x, y = held_out
-    torch.manual_seed(0)
     attack = torchattacks.PGD(classifier.model, eps=0.1, alpha=0.0125, steps=20)
-    reference = attack(torch.from_numpy(x), torch.from_numpy(y)).numpy()
-    ours = craft(classifier, x, y, epsilon=0.1, steps=20, step_size=0.0125)
-    assert _accuracy(classifier.model, ours, y) <= _accuracy(classifier.model, reference, y) + 1 / len(y)
+    survivors = np.ones(len(y), bool)
+    # the worst of several random starts: one start alone differs from another by a few images of these 64
+    for seed in range(5):
+        torch.manual_seed(seed)
+        reference = attack(torch.from_numpy(x), torch.from_numpy(y)).numpy()
+        survivors &= classifier.predict(reference).argmax(1) == y
+    ours = craft(classifier, x, y, epsilon=0.1, steps=20, step_size=0.0125, restarts=5)
+    assert _accuracy(classifier.model, ours, y) <= survivors.mean() + 1 / len(y)
 
 
 def test_early_stop_fools_the_same_examples(classifier: RecipeClassifier, held_out: Data) -> None:
