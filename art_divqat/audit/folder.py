@@ -14,6 +14,7 @@ from art_divqat.errors import UserError
 OURS = {
     "config.yaml",
     "journal.jsonl",
+    "answers.jsonl",
     "results.json",
     "report.md",
     "report.html",
