@@ -65,7 +65,7 @@ def evaluate(
     else:
         watcher.working("0", "reading the data", 0, 0)
         ((_, data),) = run_tasks([Task("describe", resolved, store)], jobs, watcher)
-    _check_pool(resolved, data)
+    check_pool(resolved, data)
     with folder.locked():
         lines = _start_or_continue(folder, resolved, data)
         done = {Cell(**line["cell"]).id for line in lines}
@@ -107,7 +107,11 @@ def _check_same(header: dict[str, Any], config: ResolvedConfig, path: Path) -> N
         )
 
 
-def _check_pool(config: ResolvedConfig, data: dict[str, Any]) -> None:
+def check_pool(config: ResolvedConfig, data: dict[str, Any]) -> None:
+    """Refuse a pool that the attacks cannot use.
+
+    :raises UserError: for a pool without labels or smaller than a budget, where an attack needs them.
+    """
     entries = {attack: ATTACKS[parse_spec(attack).name] for attack in config.attacks}
     for attack, entry in entries.items():
         if entry.needs_labels and not data["pool"]["labelled"]:
