@@ -1,5 +1,16 @@
 """Measure how stealable a vision model is, defend it, and prove it: an extension suite for ART."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader as lazy
+
 from art_divqat._version import __version__
 
-__all__ = ["__version__"]
+# `audit` is the package of that name, and a module cannot be a function as well: hence `audit_model`.
+__getattr__, _, _ = lazy.attach(__name__, submod_attrs={"audit.api": ["audit_model"]})
+__all__ = ["__version__", "audit_model"]
+
+if TYPE_CHECKING:
+    from art_divqat.audit.api import audit_model as audit_model

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from art_divqat._rng import derive_seed, numpy_generator
 from art_divqat.attacks.evasion import craft, craft_worst_case
 from art_divqat.audit.config import Recipe, ResolvedConfig
+from art_divqat.audit.external.settings import EXTERNAL
 from art_divqat.audit.journal import content_hash
 from art_divqat.audit.store import VictimStore
 from art_divqat.audit.victims import AUXILIARY_MIXTURE, VictimContext, parent_of, train_victim
@@ -132,11 +133,14 @@ class Bench:
             "threads": config.threads,
             "device": config.device.partition(":")[0],
             "torch": torch.__version__,
+            **({} if config.external is None else {"external": config.external.for_results()}),
         }
 
     def _load_or_train(self, spec_text: str, seed: int, progress: Progress | None, retrain: bool) -> Victim:
         spec = parse_spec(spec_text)
         identity = self.victim_identity(spec_text, seed)
+        if spec.name == EXTERNAL:
+            return self._external_victim(spec_text, identity, phase(progress, f"attacking {spec.name}"), retrain)
         parent_name = parent_of(spec)
         parent = None if parent_name is None else self.victim(parent_name, seed, progress).classifier
         context = VictimContext(
@@ -155,6 +159,27 @@ class Bench:
             self._save(identity, classifier)
         told = phase(progress, f"attacking {spec.name}")
         return Victim(classifier, self._adversarial(classifier, parent, identity, told, retrain))
+
+    def _external_victim(
+        self, name: str, identity: dict[str, Any], progress: Callable[[int, int], None] | None, retrain: bool
+    ) -> Victim:
+        classifier = self.external(name)
+        target = classifier.white_box
+        if target is None:
+            return Victim(classifier, self.dataset.x_test[:0])
+        return Victim(classifier, self._adversarial(target, None, identity, progress, retrain))
+
+    def external(self, name: str) -> Any:
+        """The model of somebody else, read and checked against the data."""
+        from art_divqat.audit.external.victim import external_victim
+
+        if name not in self._externals:
+            self._externals[name] = external_victim(self.config, name, self.dataset)
+        return self._externals[name]
+
+    @functools.cached_property
+    def _externals(self) -> dict[str, Any]:
+        return {}
 
     def _load(self, identity: dict[str, Any], context: VictimContext) -> Any:
         if context.parent is not None:

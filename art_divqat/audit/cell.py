@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from art_divqat._rng import derive_seed
 from art_divqat.attacks.extraction.registry import AttackContext, run_attack
 from art_divqat.audit.bench import Bench, Progress, Victim, phase
+from art_divqat.audit.external.adapter import ExternalClassifier
 from art_divqat.audit.plan import Cell
 from art_divqat.audit.samples import pack
 from art_divqat.audit.serving import answering, known_to_the_attacker, serve
@@ -82,8 +83,10 @@ def _measure(
         "label_flip_rate": label_flip_rate(served_answers, clean_answers),
         "l1_distortion": l1_distortion(served_answers, clean_answers),
         "kl_divergence": kl_divergence(clean_answers, served_answers),
-        "latency_us": _latency(served, x),
     }
+    # an endpoint's answers come from the journal, whose speed says nothing
+    if not getattr(victim.classifier, "remote", False):
+        metrics["latency_us"] = _latency(served, x)
     labels = thief_answers.argmax(axis=1)
     samples = {
         "thief_correct": pack(labels == y),
@@ -102,8 +105,10 @@ def _trust(bench: Bench, victim: Victim, thief: Any, served: Any, cell: Cell) ->
     error = max(float(np.abs(once.sum(axis=1, dtype=np.float64) - 1).max()), float(-once.min()), 0.0)
     details = {
         "victim_simplex_error": error,
-        "victim_nondeterminism": float(np.abs(once - again).max()),
-        "victim_train_mode": float(victim.classifier.model.training),
+        "victim_nondeterminism": max(
+            float(np.abs(once - again).max()), getattr(victim.classifier, "nondeterminism", None) or 0.0
+        ),
+        "victim_train_mode": float(_in_train_mode(victim.classifier)),
     }
     if cell.defence != "none" and len(bench.evasion_rows):
         details["evasion_sees_defence"] = 0.0
@@ -112,6 +117,12 @@ def _trust(bench: Bench, victim: Victim, thief: Any, served: Any, cell: Cell) ->
         last = losses[-max(2, math.ceil(len(losses) / 10)) :]
         details["thief_final_loss_slope"] = (last[-1] - last[0]) / max(float(np.mean(last)), 1e-12)
     return details
+
+
+def _in_train_mode(classifier: Any) -> bool:
+    if isinstance(classifier, ExternalClassifier):
+        return classifier.answers_in_train_mode
+    return bool(classifier.model.training)
 
 
 def _robustness(
@@ -126,12 +137,14 @@ def _robustness(
     y = bench.dataset.y_test[bench.evasion_rows]
     on_victim = victim.adversarial
     on_thief = bench.perturb(thief, derive_seed("evasion", cell.seed), phase(progress, "attacking the thief"))
-    return {
-        "victim_robust_accuracy": accuracy(victim.classifier.predict(on_victim), y),
+    measured: dict[str, float | None] = {
         "thief_robust_accuracy": accuracy(thief.predict(on_thief), y),
-        "transfer_robust_accuracy": accuracy(thief.predict(on_victim), y),
         "transfer_attack_success": transfer_attack_success(served_answers, served.predict(on_thief), y),
     }
+    if len(on_victim):
+        measured["victim_robust_accuracy"] = accuracy(victim.classifier.predict(on_victim), y)
+        measured["transfer_robust_accuracy"] = accuracy(thief.predict(on_victim), y)
+    return measured
 
 
 def _latency(served: Any, x: NDArray[np.float32]) -> float:

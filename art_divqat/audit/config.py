@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from art_divqat.audit.external.settings import ExternalModel
 from art_divqat.errors import UserError, suggest
 
 Answers = Annotated[str, Field(pattern=r"^(soft|hard|top-[1-9][0-9]{0,4})$")]
@@ -73,6 +74,10 @@ class EvaluateConfig(BaseModel):
     jobs: int | None = Field(None, ge=1, le=256)
     data_root: Path | None = None
     download: bool = False
+    external: ExternalModel | None = None
+    # neither is ever written down: trust is given anew by whoever runs, and answers lie in the run folder
+    trust_code: bool = Field(False, exclude=True)
+    answers_file: Path | None = Field(None, exclude=True)
 
     @field_validator("victims", "defences", "attacks", "answers")
     @classmethod
@@ -114,7 +119,8 @@ class EvaluateConfig(BaseModel):
 
     def for_results(self) -> dict[str, Any]:
         """What the results record: all that the numbers depend on, without places, parallelism and the gate."""
-        return self.model_dump(mode="json", exclude={"jobs", "data_root", "download", "fail_on"})
+        said = self.model_dump(mode="json", exclude={"jobs", "data_root", "download", "fail_on", "external"})
+        return said if self.external is None else {**said, "external": self.external.for_results()}
 
 
 class ResolvedConfig(EvaluateConfig):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from art_divqat.audit.config import ResolvedConfig
+from art_divqat.audit.external.settings import is_external
 from art_divqat.audit.journal import content_hash
 from art_divqat.audit.plan import Cell
 from art_divqat.audit.progress import ProgressFile, Watcher
@@ -120,6 +121,12 @@ def _watching(folder: Path, watcher: Watcher) -> Iterator[None]:
 _bench: tuple[str, Any] | None = None
 
 
+def forget() -> None:
+    """Let go of what the last task loaded."""
+    global _bench
+    _bench = None
+
+
 def perform(task: Task, progress: Any) -> Any:
     """Do one task here; what it loads stays in this process for the next one of the same configuration."""
     import torch
@@ -130,7 +137,8 @@ def perform(task: Task, progress: Any) -> Any:
     from art_divqat.models.registry import check_model
 
     global _bench
-    key = content_hash([task.config.model_dump(mode="json"), str(task.store)])
+    config = task.config
+    key = content_hash([config.model_dump(mode="json"), config.trust_code, str(config.answers_file), str(task.store)])
     if _bench is None or _bench[0] != key:
         _bench = (key, Bench(task.config, task.store))
     bench: Bench = _bench[1]
@@ -146,6 +154,9 @@ def perform(task: Task, progress: Any) -> Any:
             check_defence(parse_defence(defence))
         check_model(task.config.model, bench.dataset.input_shape)
         check_model(task.config.thief_model, bench.dataset.input_shape)
+        if config.external is not None and not config.external.is_remote:
+            # what cannot be read is refused before anything is written
+            bench.external(next(victim for victim in config.victims if is_external(victim)))
         return {
             "dataset": bench.dataset.describe(),
             "pool": {**bench.pool.describe(), "overlap": bench.pool_overlap()},

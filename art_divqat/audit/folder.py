@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from art_divqat.audit.journal import Journal
+from art_divqat.audit.config import EvaluateConfig
+from art_divqat.audit.journal import Journal, content_hash
 from art_divqat.errors import UserError
 
 OURS = {
     "config.yaml",
     "journal.jsonl",
+    "answers.jsonl",
     "results.json",
     "report.md",
     "report.html",
@@ -22,6 +25,12 @@ OURS = {
     "report.csv",
     ".lock",
 }
+
+
+def default_folder(config: EvaluateConfig) -> Path:
+    """`art-divqat-runs/DATASET-HASH`: the same configuration always goes to the same folder."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", config.dataset).strip("-")[:40]
+    return Path("art-divqat-runs") / f"{name}-{content_hash(config.for_results())[:8]}"
 
 
 class RunFolder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from art_divqat.attacks.extraction.registry import check_parameters
 from art_divqat.audit.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig
+from art_divqat.audit.external.settings import resolve_external
 from art_divqat.audit.gate import parse_condition
 from art_divqat.audit.plan import applies
 from art_divqat.audit.victims import canonical_victim, with_baselines
@@ -50,7 +51,8 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     dataset = canonical_dataset(config.dataset)
     epsilon = default_epsilon(dataset) if config.epsilon is None else config.epsilon
     pool = canonical_pool(config.query_pool or default_pool(dataset))
-    victims = tuple(canonical_victim(victim, epsilon=epsilon, query_pool=pool) for victim in config.victims)
+    given, external = resolve_external(config.victims, config.external, config.model)
+    victims = tuple(canonical_victim(victim, epsilon=epsilon, query_pool=pool) for victim in given)
     small = dataset in _GREY
     paper = config.preset == "paper"
     model = check_model(config.model or ("small-cnn" if small else "resnet34" if paper else "resnet20"))
@@ -83,7 +85,8 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
         "thief_recipe": config.thief_recipe or _thief_recipe(config.preset, dataset, small),
         "evasion": config.evasion or _EVASION[config.preset],
     }
-    return ResolvedConfig.model_validate({**config.model_dump(), **values})
+    unwritten = {"trust_code": config.trust_code, "answers_file": config.answers_file, "external": external}
+    return ResolvedConfig.model_validate({**config.model_dump(), **values, **unwritten})
 
 
 def canonical_attack(text: str) -> str:

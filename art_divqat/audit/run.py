@@ -11,6 +11,7 @@ from art_divqat.attacks.extraction.registry import ATTACKS
 from art_divqat.audit.config import EvaluateConfig, ResolvedConfig, write_config
 from art_divqat.audit.environment import environment, resolve_device, tool
 from art_divqat.audit.executor import Task, default_jobs, run_tasks
+from art_divqat.audit.external.settings import is_external
 from art_divqat.audit.folder import RunFolder
 from art_divqat.audit.plan import Cell, plan_cells
 from art_divqat.audit.presets import resolve
@@ -49,6 +50,9 @@ def evaluate(
     """
     watcher = watcher or Silent()
     resolved = resolve(config.model_copy(update={"device": resolve_device(config.device)}))
+    if resolved.external is not None and (resolved.external.is_remote or resolved.external.source is None):
+        # one process asks an endpoint, and holds a live object
+        resolved = resolved.model_copy(update={"jobs": 1, "answers_file": output / "answers.jsonl"})
     folder = RunFolder(output)
     folder.check()
     jobs = resolved.jobs or default_jobs(resolved)
@@ -61,7 +65,7 @@ def evaluate(
     else:
         watcher.working("0", "reading the data", 0, 0)
         ((_, data),) = run_tasks([Task("describe", resolved, store)], jobs, watcher)
-    _check_pool(resolved, data)
+    check_pool(resolved, data)
     with folder.locked():
         lines = _start_or_continue(folder, resolved, data)
         done = {Cell(**line["cell"]).id for line in lines}
@@ -103,7 +107,11 @@ def _check_same(header: dict[str, Any], config: ResolvedConfig, path: Path) -> N
         )
 
 
-def _check_pool(config: ResolvedConfig, data: dict[str, Any]) -> None:
+def check_pool(config: ResolvedConfig, data: dict[str, Any]) -> None:
+    """Refuse a pool that the attacks cannot use.
+
+    :raises UserError: for a pool without labels or smaller than a budget, where an attack needs them.
+    """
     entries = {attack: ATTACKS[parse_spec(attack).name] for attack in config.attacks}
     for attack, entry in entries.items():
         if entry.needs_labels and not data["pool"]["labelled"]:
@@ -163,6 +171,8 @@ class Costs:
 
     def of_victim(self, victim: tuple[str, int]) -> float:
         """Training, dearer if adversarial, and the evasion images."""
+        if is_external(victim[0]):
+            return self._evasion
         factor = _ADVERSARIAL_COST if victim[0].startswith("robust") else 1.0
         quantized = VICTIMS[parse_spec(victim[0]).name].parent is not None
         training = self._train * self._config.victim_recipe.epochs * factor

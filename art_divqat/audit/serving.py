@@ -28,13 +28,17 @@ Rows = NDArray[np.float32]
 
 
 def answering(classifier: Any) -> Any:
-    """An ART black box that answers with the probabilities of a logit-valued classifier, which is not changed."""
+    """An ART black box that answers with the probabilities of a classifier, which is not changed.
+
+    A classifier is logit-valued unless its `outputs` says `probabilities`.
+    """
+    logits = getattr(classifier, "outputs", "logits") != "probabilities"
     return BlackBoxClassifierNeuralNetwork(
         predict_fn=classifier.predict,
         input_shape=classifier.input_shape,
         nb_classes=classifier.nb_classes,
         clip_values=classifier.clip_values,
-        postprocessing_defences=[Softmax()],
+        postprocessing_defences=[Softmax()] if logits else [],
     )
 
 
@@ -68,7 +72,7 @@ def known_to_the_attacker(defence: str, served: Any, seed: int) -> Callable[[Row
         steps = build_postprocessors(spec, derive_seed("the attacker's copy", seed))
     else:
         # fitted to a budget: what it was fitted to is public as well
-        steps = copy.deepcopy(list(served.postprocessing_defences)[1:])
+        steps = copy.deepcopy([step for step in served.postprocessing_defences if not isinstance(step, Softmax)])
     if len(steps) == 1:
         only: Callable[[Rows], Rows] = steps[0]
         return only

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import derive_seed
 from art_divqat._validation import check_float, check_int
+from art_divqat.audit.external.settings import EXTERNAL, is_external, same_external
 from art_divqat.defences.trainer.robust_registry import ROBUST_TRAINERS, robust_trainer
-from art_divqat.errors import unknown_name
+from art_divqat.errors import UserError, unknown_name
 from art_divqat.specs import Spec, Value, check_parameters, parse_spec
 
 if TYPE_CHECKING:
@@ -144,6 +145,11 @@ def _quantization_aware(context: VictimContext, spec: Spec) -> Any:
     return trainer.get_classifier()
 
 
+def _external(context: VictimContext, spec: Spec) -> Any:
+    del context
+    raise UserError(f"{spec} is a model of your own: it is read, never trained here.")
+
+
 def robust_parameters(name: str) -> tuple[str, ...]:
     """What a robust victim takes: its radius, and the inner steps of the attack unless the method has but one."""
     return ("epsilon",) if name == "robust-fast" else ("epsilon", "steps")
@@ -151,6 +157,7 @@ def robust_parameters(name: str) -> tuple[str, ...]:
 
 VICTIMS: dict[str, VictimEntry] = {
     "standard": VictimEntry("trained on the labels alone", _standard),
+    EXTERNAL: VictimEntry("your own model: file:PATH or an http(s) address", _external, parameters=("name", "sha256")),
     **{
         name: VictimEntry(entry.summary, _robust, baseline="standard", parameters=robust_parameters(name))
         for name, entry in ROBUST_TRAINERS.items()
@@ -207,6 +214,8 @@ def canonical_victim(text: str, *, epsilon: float, query_pool: str) -> str:
     >>> canonical_victim("robust", epsilon=0.2, query_pool="photos")
     'robust:epsilon=0.2'
     """
+    if is_external(text):
+        return same_external(text)
     spec = parse_spec(text)
     if spec.name not in VICTIMS:
         raise unknown_name("victim", spec.name, VICTIMS)
@@ -225,7 +234,6 @@ def canonical_victim(text: str, *, epsilon: float, query_pool: str) -> str:
 
 def _canonical_auxiliary(name: str, query_pool: str) -> str:
     from art_divqat.data.pools import NOISE, PHOTOS, canonical_pool
-    from art_divqat.errors import UserError
 
     if name == AUXILIARY_MIXTURE:
         # a defender does not hold the attacker's own images: those families are left out of the mixture

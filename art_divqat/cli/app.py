@@ -12,6 +12,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from art_divqat import __version__
+from art_divqat.cli.audit import audit
+from art_divqat.cli.compare import compare
+from art_divqat.cli.doctor import doctor
 from art_divqat.cli.evaluate import evaluate
 from art_divqat.cli.show import list_names, report
 from art_divqat.cli.train import train
@@ -27,8 +30,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("evaluate")(evaluate)
+app.command("audit")(audit)
 app.command("train")(train)
 app.command("report")(report)
+app.command("compare")(compare)
+app.command("doctor")(doctor)
 app.command("list")(list_names)
 
 

@@ -56,6 +56,10 @@ def evaluate(
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Do not add the victim that each is compared with.")
     ] = False,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Allow a TorchScript or torch.export victim (file:PATH) to run.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and leave.")] = False,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train victims anew even if they are kept.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print results.json to stdout and nothing else.")] = False,
@@ -67,11 +71,11 @@ def evaluate(
     """
     given: dict[str, Any] = {
         "dataset": dataset,
-        "victims": _items(victim),
-        "attacks": _items(attack),
-        "defences": _items(defence),
-        "answers": _items(answers),
-        "budgets": _whole_numbers(budget),
+        "victims": items(victim),
+        "attacks": items(attack),
+        "defences": items(defence),
+        "answers": items(answers),
+        "budgets": whole_numbers(budget),
         "query_pool": query_pool,
         "seeds": seeds,
         "model": model,
@@ -87,19 +91,28 @@ def evaluate(
         "jobs": jobs,
         "threads": threads,
         "baseline": False if no_baseline else None,
+        "trust_code": trust_code or None,
     }
     wanted = configuration(config, {key: value for key, value in given.items() if value is not None})
-    run(wanted, output, retrain=retrain, quiet=quiet, json_output=json_output)
+    run(wanted, output, retrain=retrain, quiet=quiet, json_output=json_output, dry_run=dry_run)
 
 
-def run(wanted: EvaluateConfig, output: Path | None, *, retrain: bool, quiet: bool, json_output: bool) -> None:
-    """Run a configuration, show how it goes, and print what came out."""
+def run(
+    wanted: EvaluateConfig, output: Path | None, *, retrain: bool, quiet: bool, json_output: bool, dry_run: bool = False
+) -> None:
+    """Run a configuration, show how it goes, and print what came out; or only what it would do."""
+    if dry_run:
+        from art_divqat.cli.dry_run import show_plan
+
+        show_plan(wanted, json_output=json_output)
+        return
+    from art_divqat.audit.folder import default_folder
     from art_divqat.audit.presets import resolve
     from art_divqat.audit.run import evaluate as run_evaluation
     from art_divqat.cli.progress import watch
     from art_divqat.report import render_json
 
-    folder = output or default_output(resolve(wanted))
+    folder = output or default_folder(resolve(wanted))
     try:
         with watch(quiet=quiet or not sys.stderr.isatty()) as watcher:
             results = run_evaluation(wanted, folder, retrain=retrain, watcher=watcher)
@@ -116,31 +129,30 @@ def run(wanted: EvaluateConfig, output: Path | None, *, retrain: bool, quiet: bo
         raise typer.Exit(EXIT_GATE)
 
 
-def default_output(config: EvaluateConfig) -> Path:
-    """`art-divqat-runs/DATASET-HASH`: the same configuration always goes to the same folder."""
-    from art_divqat.audit.journal import content_hash
-
-    name = re.sub(r"[^A-Za-z0-9]+", "-", config.dataset).strip("-")[:40]
-    return Path("art-divqat-runs") / f"{name}-{content_hash(config.for_results())[:8]}"
-
-
 def configuration(file: Path | None, given: dict[str, Any]) -> EvaluateConfig:
     """What a file and the options beside it ask for; the options win."""
     from art_divqat.audit.config import make_config, read_config
 
     values = read_config(file) if file is not None else {}
+    for option in ("trust_code", "answers_file"):
+        if option in values:
+            raise UserError(f"{file} says {option}: a file grants no trust and says no places; use the command line.")
+    if isinstance(values.get("external"), dict) and "external" in given:
+        given = {**given, "external": {**values["external"], **given["external"]}}
     return make_config({**values, **given})
 
 
-def _items(texts: list[str] | None) -> list[str] | None:
+def items(texts: list[str] | None) -> list[str] | None:
+    """What a repeatable option lists, at commas too."""
     if not texts:
         return None
     return [item.strip() for text in texts for item in _BETWEEN_ITEMS.split(text)]
 
 
-def _whole_numbers(texts: list[str] | None) -> list[int] | None:
+def whole_numbers(texts: list[str] | None) -> list[int] | None:
+    """Budgets."""
     numbers = []
-    for item in _items(texts) or []:
+    for item in items(texts) or []:
         try:
             numbers.append(int(item.replace("_", "")))
         except ValueError:

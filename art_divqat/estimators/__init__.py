@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submod_attrs={
         "metered": ["MeteredClassifier", "QueryLedger", "UnusableAnswersError"],
         "quantized": ["QuantizedPyTorchClassifier"],
+        "remote": ["RemoteClassifier"],
         "recipe": ["RecipeClassifier", "TrainingRecipe"],
     },
 )
@@ -22,3 +23,4 @@ if TYPE_CHECKING:
     from art_divqat.estimators.quantized import QuantizedPyTorchClassifier as QuantizedPyTorchClassifier
     from art_divqat.estimators.recipe import RecipeClassifier as RecipeClassifier
     from art_divqat.estimators.recipe import TrainingRecipe as TrainingRecipe
+    from art_divqat.estimators.remote import RemoteClassifier as RemoteClassifier

@@ -1,0 +1,108 @@
+"""What a run would do: its cells, its queries, and about how long it would take; nothing is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from art_divqat.audit.config import EvaluateConfig, ResolvedConfig
+from art_divqat.audit.environment import resolve_device
+from art_divqat.audit.executor import default_jobs
+from art_divqat.audit.external.adapter import PROBE_IMAGES
+from art_divqat.audit.plan import Cell, plan_cells
+from art_divqat.audit.presets import resolve
+from art_divqat.audit.run import Costs, check_pool
+from art_divqat.audit.store import default_store
+
+_TIMED_IMAGES = 256
+_REPEATED_PROBES = 16
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A plan in numbers.
+
+    :param attack_queries: what all attackers together may spend.
+    :param endpoint_queries: the most images that a live endpoint would be asked, the attackers' among them; an image
+        that comes again is not asked again. None without an endpoint.
+    :param seconds: about how long on this machine if nothing is kept from an earlier run.
+    """
+
+    cells: int
+    victims: int
+    seeds: int
+    attack_queries: int
+    endpoint_queries: int | None
+    jobs: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def estimate(config: EvaluateConfig) -> Estimate:
+    """The plan of a configuration, with the time measured on one short training of a thief.
+
+    :raises UserError: for all that :func:`art_divqat.audit.run.evaluate` refuses before it starts; the model is not
+        read and no endpoint is asked.
+    """
+    resolved = resolve(config.model_copy(update={"device": resolve_device(config.device)}))
+    plan = plan_cells(resolved)
+    data, seconds_a_unit = _measure(resolved)
+    check_pool(resolved, data)
+    costs = Costs(resolved, data)
+    remote = resolved.external is not None and resolved.external.is_remote
+    jobs = 1 if remote else resolved.jobs or default_jobs(resolved)
+    trained = {(cell.victim, cell.seed) for cell in plan}
+    units = sum(map(costs.of_cell, plan)) + sum(map(costs.of_victim, trained))
+    seconds = units * seconds_a_unit / jobs
+    asked = _endpoint_queries(plan, data) if remote else None
+    if asked is not None and resolved.external is not None and resolved.external.rate is not None:
+        seconds += asked / resolved.external.rate
+    return Estimate(
+        cells=len(plan),
+        victims=len(trained),
+        seeds=resolved.seeds,
+        attack_queries=sum(cell.budget for cell in plan),
+        endpoint_queries=asked,
+        jobs=jobs,
+        seconds=round(seconds, 1),
+    )
+
+
+def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float]:
+    import torch
+
+    from art_divqat.audit.bench import Bench
+
+    bench = Bench(config, default_store())
+    data = {
+        "dataset": bench.dataset.describe(),
+        "pool": bench.pool.describe(),
+        "evasion_images": len(bench.evasion_rows),
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        x, y = bench.dataset.x_train[:_TIMED_IMAGES], bench.dataset.y_train[:_TIMED_IMAGES]
+        thief = bench.fresh_thief(0)
+        # the first call pays for what torch sets up once
+        thief.fit(x, y, nb_epochs=1)
+        start = time.perf_counter()
+        thief.fit(x, y, nb_epochs=1)
+        return data, (time.perf_counter() - start) / len(x)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _endpoint_queries(plan: Sequence[Cell], data: dict[str, Any]) -> int:
+    """Budgets are nested: one attack asks each pool image once, whatever the answers are used for and how often."""
+    largest: dict[tuple[str, str, int], int] = {}
+    for cell in plan:
+        key = (cell.attack, cell.answers, cell.seed)
+        largest[key] = max(largest.get(key, 0), cell.budget)
+    test = int(data["dataset"]["test"]) + min(PROBE_IMAGES, _REPEATED_PROBES)
+    return sum(largest.values()) + test + len(plan) * int(data["evasion_images"])

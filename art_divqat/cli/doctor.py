@@ -1,0 +1,141 @@
+"""`art-divqat doctor`: what is installed, what works, and what to do about the rest."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from typing import Literal
+
+import typer
+
+State = Literal["ok", "note", "problem"]
+_REQUIRED = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "adversarial-robustness-toolbox": "art",
+    "torchattacks": "torchattacks",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "scikit-learn": "sklearn",
+    "safetensors": "safetensors",
+    "joblib": "joblib",
+    "pydantic": "pydantic",
+    "matplotlib": "matplotlib",
+    "jinja2": "jinja2",
+}
+_EXTRAS = {
+    "torchao": ("torchao", "pt2e", "the pt2e quantization backend"),
+    "onnx": ("onnx", "onnx", "export to ONNX"),
+    "onnxruntime": ("onnxruntime", "onnx", "auditing ONNX models"),
+    "httpx": ("httpx", "remote", "auditing live endpoints"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination."""
+
+    name: str
+    state: State
+    said: str
+
+
+def doctor() -> None:
+    """Examine this installation: versions, ART, quantization engines, devices and extras, each problem with its remedy.
+
+    Ends with exit code 1 if there is a problem; an extra that is not installed is none.
+    """
+    marks = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
+    found = []
+    for finding in examine():
+        found.append(finding)
+        typer.echo(f"{marks[finding.state]} {finding.name}: {finding.said}")
+    problems = sum(finding.state == "problem" for finding in found)
+    typer.echo("Everything that is needed works." if not problems else f"{problems} problems.")
+    if problems:
+        raise typer.Exit(1)
+
+
+def examine() -> Iterator[Finding]:
+    """Every finding; nothing that is missing or broken stops the others."""
+    yield Finding("python", "ok", f"{platform.python_version()}, {platform.platform()}, {sys.executable}")
+    for package, module in _REQUIRED.items():
+        yield _package(package, module, f"pip install --force-reinstall {package}", "problem")
+    for package, (module, extra, purpose) in _EXTRAS.items():
+        yield _package(package, module, f"{purpose} needs it: pip install 'art-divqat[{extra}]'", "note")
+    checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
+        ("ART classifiers", _art),
+        ("quantization engines", _engines),
+        ("devices", _devices),
+        ("cache", _cache),
+    )
+    for name, check in checks:
+        try:
+            yield check()
+        except Exception as error:
+            yield Finding(name, "problem", f"{type(error).__name__}: {_short(error)}")
+
+
+def _package(package: str, module: str, remedy: str, missing: State) -> Finding:
+    try:
+        version = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return Finding(package, missing, f"not installed; {remedy}")
+    try:
+        import_module(module)
+    except Exception as error:
+        return Finding(package, "problem", f"{version} cannot be imported ({_short(error)}); {remedy}")
+    return Finding(package, "ok", version)
+
+
+def _art() -> Finding:
+    from art.attacks.extraction import CopycatCNN, KnockoffNets
+    from art.estimators.classification import BlackBoxClassifierNeuralNetwork, PyTorchClassifier
+
+    names = [each.__name__ for each in (PyTorchClassifier, BlackBoxClassifierNeuralNetwork, KnockoffNets, CopycatCNN)]
+    return Finding("ART classifiers", "ok", f"{', '.join(names)} import")
+
+
+def _engines() -> Finding:
+    import torch
+
+    engines = [name for name in torch.backends.quantized.supported_engines if name != "none"]
+    if not engines:
+        remedy = "int8 victims cannot run: install a torch wheel for this processor that has fbgemm, x86 or qnnpack"
+        return Finding("quantization engines", "problem", f"none; {remedy}")
+    return Finding("quantization engines", "ok", ", ".join(engines))
+
+
+def _devices() -> Finding:
+    import os
+
+    import torch
+
+    cores = f"{os.cpu_count()} CPU cores"
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        return Finding("devices", "ok", f"{cores}; {', '.join(names)}")
+    return Finding("devices", "note", f"{cores}; no GPU that torch can use: the paper preset will be slow")
+
+
+def _cache() -> Finding:
+    import tempfile
+
+    from art_divqat.audit.store import default_store
+
+    folder = default_store()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = f"{error.strerror or error}; point XDG_CACHE_HOME at a folder that can be written"
+        return Finding("cache", "problem", f"{folder}: {reason}")
+    return Finding("cache", "ok", str(folder))
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
