@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import art_divqat
 from art_divqat.audit.journal import canonical_json
 from art_divqat.audit.results import read_results
 from art_divqat.audit.schema import TIMINGS, Results
@@ -52,7 +53,8 @@ def _results(folder: Path) -> str:
 def test_killed_anywhere_and_continued_it_is_the_same_run(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG)
     command = [sys.executable, "-m", "art_divqat", "evaluate", "--config", "c.yaml", "--quiet", "--output"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    root = str(Path(art_divqat.__file__).parents[1])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
 
     def start(folder: str, cache: str) -> subprocess.Popen[bytes]:
         given = {**environment, "XDG_CACHE_HOME": str(tmp_path / cache)}

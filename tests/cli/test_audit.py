@@ -1,0 +1,241 @@
+"""Audits from end to end: a file, a live endpoint with faults, live objects from Python, a plan, two runs compared."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+import art_divqat
+from art_divqat.audit.config import make_config
+from art_divqat.audit.evaluation import ExtractionEvaluation
+from art_divqat.audit.run import evaluate
+from art_divqat.audit.schema import TIMINGS, Results
+from art_divqat.errors import UserError
+from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+from art_divqat.models import build_model
+
+ROOT = Path(art_divqat.__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "estimators"))
+
+OPTIONS: dict[str, Any] = {
+    "budgets": (20, 40),
+    "seeds": 2,
+    "answers": ("soft",),
+    "query_pool": "in-distribution",
+    "thief_model": "lenet5",
+    "thief_recipe": {"epochs": 1},
+    "evasion": {"images": 10, "steps": 2},
+    "limit": 150,
+}
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "art_divqat", *arguments],
+        cwd=cwd,
+        env={**os.environ, "XDG_CACHE_HOME": str(cwd / "cache"), "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def clean(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: clean(item) for key, item in value.items() if key not in (*TIMINGS, "output")}
+    return [clean(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    from art_divqat.data import load_dataset
+
+    data = load_dataset("digits", limit=600)
+    classifier = RecipeClassifier(
+        build_model("lenet5", (1, 8, 8), 10, seed=3), (1, 8, 8), 10, TrainingRecipe(epochs=12, learning_rate=3e-3)
+    )
+    classifier.fit(data.x_train, data.y_train)
+    return classifier.model.eval()  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, network: torch.nn.Module) -> Path:
+    folder = tmp_path_factory.mktemp("audit")
+    torch.save(network.state_dict(), folder / "model.pt")
+    torch.jit.trace(network, torch.rand(2, 1, 8, 8)).save(str(folder / "script.pt"))
+    (folder / "tiny.yaml").write_text(json.dumps({key: OPTIONS[key] for key in ("thief_recipe", "evasion")}))
+    return folder
+
+
+TINY = [
+    *("--data", "digits", "--limit", "150", "--budget", "20,40", "--seeds", "1", "--answers", "soft"),
+    *("--query-pool", "in-distribution", "--thief-model", "lenet5", "--config", "tiny.yaml", "--jobs", "1"),
+]
+
+
+def test_a_file_from_the_command_line(place: Path) -> None:
+    gate = ("--fail-on", "agreement>=0")
+    done = run("audit", "model.pt", "--model", "lenet5", *TINY, *gate, "--output", "run", "--json", cwd=place)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
+    results = Results.model_validate_json(done.stdout)
+    assert not results.gate.passed
+    assert len(results.cells) == results.planned == 2
+    assert results.cells[0].victim.startswith("external:name=model.pt,sha256=x")
+    assert "victim_robust_accuracy" in results.cells[0].metrics
+    assert results.cells[0].metrics["victim_accuracy"] > 0.7  # type: ignore[operator]
+    assert str(place) not in (place / "run" / "results.json").read_text()
+
+    again = run("evaluate", "--config", "run/config.yaml", "--output", "again", "--json", cwd=place)
+    assert again.returncode == 1, again.stderr
+    assert clean(json.loads(again.stdout)) == clean(json.loads(done.stdout))
+
+    same = run("compare", "run", "again", "--json", "--fail-on-worse", cwd=place)
+    assert same.returncode == 0, same.stderr
+    assert {change["verdict"] for change in json.loads(same.stdout)["changes"]} == {"cannot tell"}
+    for output_format in ("html", "md", "sarif", "junit", "csv"):
+        assert run("report", "run", "--format", output_format, cwd=place).returncode == 0
+
+
+def test_trust_is_asked_for_and_told(place: Path) -> None:
+    refused = run("audit", "script.pt", *TINY, "--output", "script", cwd=place)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "Add --trust-code" in refused.stderr
+    assert not (place / "script").exists()
+    done = run("audit", "script.pt", *TINY, "--output", "script", "--trust-code", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "Running code of the model, as --trust-code allows: script.pt\n"
+    assert "trust_code" not in (place / "script" / "config.yaml").read_text()
+    (place / "sly.yaml").write_text("trust_code: true\n")
+    sly = run("audit", "script.pt", "--data", "digits", "--config", "sly.yaml", cwd=place)
+    assert sly.returncode == 2
+    assert "grants no trust" in sly.stderr
+
+
+def test_the_plan_alone(place: Path) -> None:
+    done = run("audit", "model.pt", "--model", "lenet5", *TINY, "--dry-run", "--json", "--output", "dry", cwd=place)
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)["plan"]
+    assert (plan["cells"], plan["attack_queries"], plan["endpoint_queries"]) == (2, 60, None)
+    assert plan["seconds"] > 0
+    shown = run("evaluate", "--seeds", "2", "--budget", "50", "--dry-run", cwd=place)
+    assert "cells     4" in shown.stdout
+    assert not (place / "dry").exists()
+    assert not (place / "art-divqat-runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.pt", "--data", "digits"], "There is no model at 'nothing.pt'"),
+        (["model.pt"], "Say what images the model takes with --data"),
+        (["model.pt", "--data", "digits"], "say --model NAME"),
+        (["model.pt", "--data", "digits", "--model", "small-cnn"], "does not fit the network"),
+        (["model.pt", "--data", "digits", "--factory", "a:b"], "--trust-code"),
+        (["model.pt", "--data", "digits", "--factory", "nocolon"], "external.factory"),
+        (["model.pt", "--data", "digits", "--mean", "x"], "is not a number or three"),
+        (["http://u:hunter2@h/", "--data", "digits"], "carries a credential"),
+        (["http://127.0.0.1:9/v2/models/m", "--data", "digits", "--auth-env", "NO_SUCH_VARIABLE"], "NO_SUCH_VARIABLE"),
+    ],
+)
+def test_bad_input_is_one_line(place: Path, arguments: list[str], message: str) -> None:
+    done = run("audit", *arguments, cwd=place)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "hunter2" not in done.stderr
+
+
+def test_an_endpoint_with_faults_gives_the_same_results_and_is_paid_once(
+    network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("httpx")
+    from oip_server import FAULTS, Server
+
+    from art_divqat.estimators import remote
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.001)
+
+    def answer(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            # one image at a time: batches of other sizes round in other ways
+            rows = [network(torch.from_numpy(image[None])).numpy()[0] for image in x]
+        return softmax(np.array(rows), axis=1)
+
+    found, bills = [], []
+    # both runs must be of one address for their identities to agree, so one server answers well first, then badly
+    with Server(answer) as server:
+        for faults in ((), itertools.chain.from_iterable((fault, None) for fault in FAULTS * 3)):
+            server.faults, server.paid = iter(faults), type(server.paid)()
+            external = {"timeout": 0.5, "retries": 10}
+            config = make_config({**OPTIONS, "victims": [server.v2], "external": external})
+            folder = tmp_path / f"run{len(found)}"
+            found.append(clean(evaluate(config, folder, store=tmp_path / "store").model_dump(mode="json")))
+            bills.append(server.paid)
+        assert set(server.injected) == set(FAULTS)
+        asked = sum(server.paid.values())
+        evaluate(config, folder, store=tmp_path / "store")
+        assert sum(server.paid.values()) == asked
+    assert found[0] == found[1]
+    assert bills[0] == bills[1]
+    # an image is asked once; the first sixteen test images twice, to see whether the answers repeat
+    assert sorted(bills[0].values())[-17:] == [1, *[2] * 16]
+    metrics = found[0]["cells"][0]["metrics"]
+    assert "transfer_attack_success" in metrics
+    assert not {"victim_robust_accuracy", "transfer_robust_accuracy", "latency_us"} & set(metrics)
+
+
+def test_live_objects_from_python(network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    from art_divqat.data import load_dataset
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = load_dataset("digits")
+    classifier = RecipeClassifier(network, (1, 8, 8), 10, TrainingRecipe(epochs=1))
+    one = art_divqat.audit_model(classifier, "digits", output=tmp_path / "art", **OPTIONS)
+    assert one.cells[0].victim.startswith("external:name=RecipeClassifier,")
+    assert "victim_robust_accuracy" in one.cells[0].metrics
+    other = ExtractionEvaluation("digits", output=tmp_path / "module", **OPTIONS).evaluate(network)
+    for first, second in zip(one.cells, other.cells, strict=True):
+        assert first.metrics["agreement"] == second.metrics["agreement"]
+
+    estimator = LogisticRegression(max_iter=200).fit(data.x_train.reshape(len(data.x_train), -1), data.y_train)
+    arrays = (np.concatenate([data.x_train, data.x_test]), np.concatenate([data.y_train, data.y_test]))
+    third = art_divqat.audit_model(estimator, arrays, output=tmp_path / "sk", **OPTIONS)
+    assert len(third.cells) == 4
+    assert "victim_robust_accuracy" not in third.cells[0].metrics
+    with pytest.raises(UserError, match="cannot be audited"):
+        art_divqat.audit_model(object(), "digits", **OPTIONS)
+
+
+def test_the_doctor(place: Path) -> None:
+    done = run("doctor", cwd=place)
+    assert done.returncode == 0, done.stdout
+    for name in ("torch", "quantization engines", "devices", "cache"):
+        assert name in done.stdout
+
+
+def test_the_doctor_survives_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from art_divqat.cli import doctor
+
+    monkeypatch.setitem(doctor._EXTRAS, "no-such-package", ("no_such", "onnx", "nothing"))
+    monkeypatch.setitem(doctor._REQUIRED, "torch", "no_such_module")
+    monkeypatch.setattr(doctor, "_engines", lambda: 1 / 0)
+    found = {finding.name: finding for finding in doctor.examine()}
+    assert found["no-such-package"].state == "note"
+    assert found["torch"].state == "problem"
+    assert found["quantization engines"].state == "problem"
