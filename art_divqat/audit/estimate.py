@@ -69,7 +69,7 @@ def estimate(config: EvaluateConfig) -> Estimate:
         attack_queries=sum(cell.budget for cell in plan),
         endpoint_queries=asked,
         jobs=jobs,
-        seconds=round(seconds, 1),
+        seconds=round(seconds, 3),
     )
 
 
