@@ -120,6 +120,14 @@ class MeteredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         self._victim = victim
         self._log = log
 
+    def __repr__(self) -> str:
+        # ART's own repr writes out `predict_fn`, a method bound to this very object, without end
+        ledger = self.ledger
+        return (
+            f"{type(self).__name__}(input_shape={self.input_shape}, nb_classes={self.nb_classes}, "
+            f"charged={ledger.charged}, budget={ledger.budget})"
+        )
+
     def predict(self, x: NDArray[Any], batch_size: int = 512, **kwargs: Any) -> NDArray[np.float32]:
         """The victim's probabilities, of shape (N, classes); charged one query an image, as a whole or not at all.
 

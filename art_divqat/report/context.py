@@ -34,8 +34,10 @@ def threat_section(view: View) -> Section:
     seen = ", ".join(clean(a) for a in dict.fromkeys(row.answers for row in view.results.summary))
     spent = sum(cell.queries for cell in view.results.cells)
     has = f"Images from {_said(config, 'query_pool')} and a network to train ({_said(config, 'thief_model')})."
+    external = config.get("external") is not None
+    what = "a model from outside" if external else _said(config, "model")
     rows = [
-        ("The model", f"{_said(config, 'model')} on {_said(config, 'dataset')}; victims: {_said(config, 'victims')}"),
+        ("The model", f"{what} on {_said(config, 'dataset')}; victims: {_said(config, 'victims')}"),
         ("How it was reached", "As a black box: images in, answers out, every query counted and capped."),
         ("The attacker knows", "The size and range of the images, and the classes; no weights, no training data."),
         ("The attacker has", has),

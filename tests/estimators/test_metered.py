@@ -181,3 +181,10 @@ def test_ledger_parameters() -> None:
         QueryLedger(budget=0)
     with pytest.raises(UserError, match="'repeats' parameter of QueryLedger must be one of 'paid', 'free'"):
         QueryLedger(repeats="cheap")
+
+
+def test_repr_ends() -> None:
+    uniform = BlackBoxClassifier(lambda x: np.full((len(x), 4), 0.25, np.float32), (1, 2, 2), 4)
+    metered = MeteredClassifier(uniform, QueryLedger(budget=3))
+    metered.predict(np.zeros((2, 1, 2, 2), np.float32))
+    assert repr(metered) == "MeteredClassifier(input_shape=(1, 2, 2), nb_classes=4, charged=2, budget=3)"

@@ -128,6 +128,9 @@ class RecoveredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc
                 "from memory. Use --repeat-queries paid."
             )
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.victim!r}, {type(self.recovery).__name__})"
+
     @property
     def ledger(self) -> Any:
         """The ledger of the meter behind."""
