@@ -102,7 +102,7 @@ def split_dataset(raw: RawImages, *, limit: int | None = None, seed: int = 0) ->
     :raises UserError: if a class has too few images for every split to hold one.
     """
     rng = numpy_generator("split", seed)
-    rows = np.arange(len(raw.x))
+    rows: NDArray[np.int64] = np.arange(len(raw.x))
     if raw.x_test is None or raw.y_test is None:
         test_rows, rows = _take(rows, raw.y, TEST_FRACTION, rng, raw.name)
         x_test, y_test = raw.x[test_rows], raw.y[test_rows]

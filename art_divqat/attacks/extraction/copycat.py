@@ -45,7 +45,7 @@ class CopycatCNN(SafeExtraction, ArtCopycatCNN):  # type: ignore[misc]
         seed: int = 0,
     ) -> None:
         self.seed = seed
-        self.chosen = np.zeros(0, np.int64)
+        self.chosen: NDArray[np.int64] = np.zeros(0, np.int64)
         super().__init__(classifier, batch_size_fit, batch_size_query, nb_epochs, nb_stolen, use_probability)
 
     def extract(self, x: NDArray[Any], y: NDArray[Any] | None = None, **kwargs: Any) -> Any:
@@ -63,7 +63,7 @@ class CopycatCNN(SafeExtraction, ArtCopycatCNN):  # type: ignore[misc]
             raise UserError(f"The query pool holds {len(x)} images, fewer than the {self.nb_stolen} queries to spend.")
         asker = Asker(self.estimator, self.batch_size_query)
         random = np.random.RandomState(self.seed)
-        rows: NDArray[np.int64] = random.permutation(len(x))[: self.nb_stolen]
+        rows: NDArray[np.int64] = np.asarray(random.permutation(len(x)), np.int64)[: self.nb_stolen]
         with isolated_random_state("copycat", self.seed):
             answers = asker.ask_rows(x, rows)
             labels = answers if self.use_probability else one_hot(answers)

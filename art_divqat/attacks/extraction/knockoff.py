@@ -64,7 +64,7 @@ class KnockoffNets(SafeExtraction, ArtKnockoffNets):  # type: ignore[misc]
         self.seed = seed
         self.step = step
         self.replacement = replacement
-        self.chosen = np.zeros(0, np.int64)
+        self.chosen: NDArray[np.int64] = np.zeros(0, np.int64)
         super().__init__(
             classifier,
             batch_size_fit,
@@ -95,11 +95,12 @@ class KnockoffNets(SafeExtraction, ArtKnockoffNets):  # type: ignore[misc]
         random = np.random.RandomState(self.seed)
         asker = Asker(self.estimator, self.batch_size_query)
         with isolated_random_state("knockoff", self.seed):
+            rows: NDArray[np.int64]
             if adaptive:
                 rows, answers = self._explore(x, np.asarray(y), thief, asker, random)
             else:
                 # prefixes of one permutation (what numpy's choice draws too): the budgets of one seed are nested
-                rows = random.permutation(len(x))[: self.nb_stolen]
+                rows = np.asarray(random.permutation(len(x)), np.int64)[: self.nb_stolen]
                 answers = asker.ask_rows(x, rows)
                 rows = rows[: len(answers)]
             labels = answers if self.use_probability else one_hot(answers)
