@@ -199,8 +199,8 @@ VICTIMS: dict[str, VictimEntry] = {
 def list_victims() -> dict[str, str]:
     """Every kind of victim with one line on it.
 
-    >>> sorted(list_victims())[:2]
-    ['divqat', 'ptq']
+    >>> "divqat" in list_victims()
+    True
     """
     return {name: entry.summary for name, entry in VICTIMS.items()}
 
