@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from external_models import SHAPE, export_onnx
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import softmax
@@ -196,10 +196,14 @@ def test_normalisation_is_applied_and_its_lack_is_noticed(
         prepare(load(tmp_path / "nan.pt", **LENET), data.x_test, data.y_test, "auto")
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-30, 30, width=32), min_size=4, max_size=4), min_size=1, max_size=5), st.booleans())
 def test_outputs_are_never_told_wrong(rows: list[list[float]], soft: bool) -> None:
     logits = np.array(rows, np.float32)
     answers = softmax(logits, axis=1) if soft else logits
+    # rows that miss the simplex by a rounding error are probabilities to one check and logits to the other
+    assume(not ((answers < 0) & (answers > -1e-5)).any())
+    assume(not (np.abs(np.abs(answers.sum(axis=1) - 1) - 1e-3) < 1e-4).any())
     simplex = bool((answers >= 0).all() and np.allclose(answers.sum(axis=1), 1, atol=1e-3))
     try:
         kind = decide_outputs(answers, "auto")
