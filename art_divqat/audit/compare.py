@@ -9,10 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from art_divqat.audit.comparisons import verdict_of
+from art_divqat.audit.comparisons import as_estimate, verdict_of
 from art_divqat.audit.external.settings import is_external
 from art_divqat.audit.journal import Journal, canonical_json
-from art_divqat.audit.results import as_estimate
 from art_divqat.audit.samples import unpack
 from art_divqat.audit.schema import Coordinates, Estimate
 from art_divqat.errors import UserError

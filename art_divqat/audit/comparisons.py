@@ -86,27 +86,24 @@ def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison
         for metric in ("thief_accuracy", "agreement_clean"):
             sides = [_hits([pair[side] for pair in pairs], _PAIRED[metric]) for side in (0, 1)]
             interval = paired_bootstrap(sides[0], sides[1], np.subtract)
-            found.append(
-                Comparison(
-                    kind="defence_effect",
-                    metric=metric,
-                    value=_estimate(interval),
-                    verdict=verdict_of(interval, 0.0),
-                    **common,
-                )
-            )
+            found.append(_compared("defence_effect", metric, interval, 0.0, common))
     return found
 
 
 def _compared(
-    kind: Literal["ratio", "difference"], metric: str, interval: Interval, neutral: float, common: dict[str, Any]
+    kind: Literal["ratio", "difference", "defence_effect"],
+    metric: str,
+    interval: Interval,
+    neutral: float,
+    common: dict[str, Any],
 ) -> Comparison:
     return Comparison(
-        kind=kind, metric=metric, value=_estimate(interval), verdict=verdict_of(interval, neutral), **common
+        kind=kind, metric=metric, value=as_estimate(interval), verdict=verdict_of(interval, neutral), **common
     )
 
 
-def _estimate(interval: Interval) -> Estimate:
+def as_estimate(interval: Interval) -> Estimate:
+    """An interval in the form that results are written in."""
     return Estimate(mean=interval.mean, low=interval.low, high=interval.high)
 
 
@@ -173,7 +170,7 @@ def _query_fraction(
     return Comparison(
         kind="query_fraction",
         metric=metric,
-        value=_estimate(interval),
+        value=as_estimate(interval),
         bound="at most" if reached == budgets[0] else "exact",
         verdict=verdict_of(interval, 1.0),
         **common,
@@ -200,7 +197,7 @@ def _best_attackers(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison]
                 found[place] = Comparison(
                     kind="best_attacker",
                     metric=metric,
-                    value=_estimate(interval),
+                    value=as_estimate(interval),
                     n_seeds=len(group),
                     **dict(zip(_GROUP, key, strict=True)),
                 )

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from art_divqat.audit.comparisons import compare_cells
+from art_divqat.audit.comparisons import as_estimate, compare_cells
 from art_divqat.audit.config import ResolvedConfig
 from art_divqat.audit.flags import compute_flags
 from art_divqat.audit.gate import evaluate_gate
 from art_divqat.audit.journal import Journal, canonical_json
 from art_divqat.audit.plan import Cell, plan_cells
 from art_divqat.audit.schema import CellResult, Estimate, Results, SummaryRow
-from art_divqat.metrics.intervals import Interval, mean_interval, wilson_interval
+from art_divqat.metrics.intervals import mean_interval, wilson_interval
 
 # metrics that are rates over the test images, so that one seed alone has an interval too
 _RATES_OVER_TEST = (
@@ -109,8 +109,3 @@ def _estimate(name: str, values: list[float], data: dict[str, Any]) -> Estimate:
         if name in (*_RATES_OVER_TEST, *_RATES_OVER_EVASION) and images:
             interval = wilson_interval(values[0], images)
     return as_estimate(interval)
-
-
-def as_estimate(interval: Interval) -> Estimate:
-    """An interval in the form that results are written in."""
-    return Estimate(mean=interval.mean, low=interval.low, high=interval.high)

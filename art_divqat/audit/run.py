@@ -70,7 +70,7 @@ def evaluate(
         lines = _start_or_continue(folder, resolved, data)
         done = {Cell(**line["cell"]).id for line in lines}
         pending = [cell for cell in plan if cell.id not in done]
-        _run_cells(folder, resolved, store, retrain, pending, plan, jobs, watcher)
+        _run_cells(folder, resolved, data, store, retrain, pending, plan, jobs, watcher)
         header, lines = folder.journal.read()
         return _write_results(folder, build_results(header, lines, plan, resolved.fail_on))
 
@@ -130,6 +130,7 @@ def check_pool(config: ResolvedConfig, data: dict[str, Any]) -> None:
 def _run_cells(
     folder: RunFolder,
     config: ResolvedConfig,
+    data: dict[str, Any],
     store: Path,
     retrain: bool,
     pending: Sequence[Cell],
@@ -138,8 +139,7 @@ def _run_cells(
     watcher: Watcher,
 ) -> None:
     victims = list(dict.fromkeys((cell.victim, cell.seed) for cell in pending))
-    header, _ = folder.journal.read()
-    costs = Costs(config, header["data"])
+    costs = Costs(config, data)
     whole = sum(map(costs.of_cell, plan)) + sum(map(costs.of_victim, {(cell.victim, cell.seed) for cell in plan}))
     ahead = sum(map(costs.of_cell, pending)) + sum(map(costs.of_victim, victims))
     watcher.planned(whole, whole - ahead)

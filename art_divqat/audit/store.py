@@ -61,8 +61,8 @@ class VictimStore:
 
         folder = self.folder(identity)
         state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-        self._write(folder / "weights.safetensors", lambda path: save_file(state, path))
-        self._write(folder / "victim.json", lambda path: path.write_text(canonical_json(dict(identity)) + "\n"))
+        write_whole(folder / "weights.safetensors", lambda path: save_file(state, path))
+        write_whole(folder / "victim.json", lambda path: path.write_text(canonical_json(dict(identity)) + "\n"))
 
     def load_folder(self, identity: Mapping[str, Any], name: str, load: Callable[[Path], T]) -> T | None:
         """What `load` makes of a folder kept beside a victim, or None if it is not there or cannot be used."""
@@ -88,7 +88,7 @@ class VictimStore:
                 (Path(temporary) / name).replace(place)
         except OSError as error:
             raise UserError(f"{place} cannot be written: {error.strerror or error}.") from None
-        self._write(place.parent / "victim.json", lambda path: path.write_text(canonical_json(dict(identity)) + "\n"))
+        write_whole(place.parent / "victim.json", lambda path: path.write_text(canonical_json(dict(identity)) + "\n"))
 
     def load_arrays(self, identity: Mapping[str, Any], name: str) -> dict[str, NDArray[Any]] | None:
         """Arrays kept beside a victim, or None."""
@@ -108,10 +108,7 @@ class VictimStore:
         from safetensors.numpy import save_file
 
         whole = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
-        self._write(self.folder(identity) / f"{name}.safetensors", lambda path: save_file(whole, path))
-
-    def _write(self, path: Path, write: Any) -> None:
-        write_whole(path, write)
+        write_whole(self.folder(identity) / f"{name}.safetensors", lambda path: save_file(whole, path))
 
 
 def write_whole(path: Path, write: Any) -> None:
