@@ -28,6 +28,7 @@ _DIVQAT_PARAMETERS = (
     *_QAT_PARAMETERS,
     "alpha",
     "alpha_auxiliary",
+    "recentred_share",
     "auxiliary",
     "auxiliary_fraction",
     "divergence",

@@ -17,7 +17,7 @@ from art_divqat.data import Dataset, load_dataset, load_pool
 from art_divqat.defences.trainer import DivQATTrainer
 from art_divqat.estimators import QuantizedPyTorchClassifier, RecipeClassifier
 from art_divqat.models import SmallCNN, build_model
-from evaluations.divqat.settings import HEURISTIC_BETA, NPZ, SIZES, VARIANTS, VICTIM_MODEL, Cell, Sizes, Victim
+from evaluations.divqat.settings import HEURISTIC_BETA, NPZ, SIZES, VARIANTS, Cell, Sizes, Victim
 
 Images = NDArray[np.float32]
 AUXILIARY_IMAGES = 6000
@@ -52,16 +52,11 @@ def network_of(model: str, data: Dataset, sizes: Sizes, seed: int) -> nn.Module:
     return build_model(model, data.input_shape, data.nb_classes, seed=seed)
 
 
-def _thief_model(victim: Victim, sizes: Sizes) -> str:
-    """The victim's own architecture, unless the study's size names a smaller one."""
-    return VICTIM_MODEL[victim.dataset] if sizes.thief_model == "small-cnn" else sizes.thief_model
-
-
 @lru_cache(maxsize=2)
 def teacher_of(dataset: str, seed: int, size: str, root: Path) -> RecipeClassifier:
     """The full-precision victim."""
     data = dataset_of(dataset, seed, size, root)
-    network = network_of(VICTIM_MODEL[dataset], data, SIZES[size], derive_seed("victim", seed))
+    network = network_of(SIZES[size].models[dataset], data, SIZES[size], derive_seed("victim", seed))
     classifier = RecipeClassifier(network, data.input_shape, data.nb_classes, SIZES[size].victim, seed=seed)
     classifier.fit(data.x_train, data.y_train)
     return classifier
@@ -124,7 +119,7 @@ def run_cells(victim: Victim, cells: list[Cell], size: str, root: Path) -> list[
         queries = images_of(cell.pool, victim.dataset, sizes.queries, victim.seed, size, root, "queries")
         served = defend(softmax(classifier.predict(queries)))
         started = time.perf_counter()
-        network = network_of(_thief_model(victim, sizes), data, sizes, derive_seed("thief", victim.seed))
+        network = network_of(sizes.models[victim.dataset], data, sizes, derive_seed("thief", victim.seed))
         thief = RecipeClassifier(network, data.input_shape, data.nb_classes, sizes.thief, seed=victim.seed)
         thief.fit(queries, lesson(served, cell.answers))
         stolen = thief.predict(data.x_test)

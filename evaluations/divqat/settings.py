@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ from art_divqat.estimators import TrainingRecipe
 class Sizes:
     """How large a study is. `full` is the one to quote; `quick` says whether the machinery works.
 
-    `width` and `hidden` are those of the small CNNs, victim and thief alike; 32 and 128 is the registered network.
+    `models` names the network of victim and thief for each data set; `width` and `hidden` are those of a small CNN, 32
+    and 128 being the registered network.
     """
 
     train: int
@@ -20,7 +22,7 @@ class Sizes:
     victim: TrainingRecipe
     quantization_epochs: int
     thief: TrainingRecipe
-    thief_model: str
+    models: Mapping[str, str]
     width: int = 32
     hidden: int = 128
 
@@ -32,15 +34,15 @@ SIZES = {
         victim=TrainingRecipe(epochs=10, batch_size=64),
         quantization_epochs=8,
         thief=TrainingRecipe(epochs=15, batch_size=64),
-        thief_model="small-cnn",
+        models={"mnist": "small-cnn", "fashion_mnist": "small-cnn", "cifar10": "resnet20"},
     ),
     "compact": Sizes(
         train=5_000,
-        queries=6_000,
-        victim=TrainingRecipe(epochs=8, batch_size=64),
+        queries=4_000,
+        victim=TrainingRecipe(epochs=8, batch_size=64, learning_rate=2e-3),
         quantization_epochs=6,
-        thief=TrainingRecipe(epochs=8, batch_size=64),
-        thief_model="small-cnn",
+        thief=TrainingRecipe(epochs=8, batch_size=64, learning_rate=2e-3),
+        models={"mnist": "lenet5", "fashion_mnist": "lenet5", "cifar10": "small-cnn"},
         width=16,
         hidden=64,
     ),
@@ -50,12 +52,14 @@ SIZES = {
         victim=TrainingRecipe(epochs=2, batch_size=64),
         quantization_epochs=2,
         thief=TrainingRecipe(epochs=2, batch_size=64),
-        thief_model="lenet5",
+        models={"mnist": "lenet5", "fashion_mnist": "lenet5", "cifar10": "lenet5"},
     ),
 }
 
 QAT: dict[str, Any] = {"alpha": 0.0, "alpha_auxiliary": 0.0}
 DEFAULT: dict[str, Any] = {}  # DivQATTrainer's own
+JS_T4: dict[str, Any] = {"divergence": "js", "temperature": 4.0, "recentred_share": 0.0}
+KLR_T4: dict[str, Any] = {"divergence": "kl-reverse", "temperature": 4.0, "recentred_share": 0.0}
 
 # The first row is the baseline; `kl-t1-*` is the literal reading of the paper.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -65,23 +69,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
         f"kl-t1-train-{alpha:g}": {"divergence": "kl", "temperature": 1.0, "alpha": alpha, "alpha_auxiliary": 0.0}
         for alpha in (0.1, 0.5, 0.9)
     },
-    "klr-t4-train-0.04": {"divergence": "kl-reverse", "temperature": 4.0, "alpha": 0.04, "alpha_auxiliary": 0.0},
-    "klr-t4-train-0.1": {"divergence": "kl-reverse", "temperature": 4.0, "alpha": 0.1, "alpha_auxiliary": 0.0},
-    "klr-t4-train-0.1-cap1": {
-        "divergence": "kl-reverse",
-        "temperature": 4.0,
-        "alpha": 0.1,
-        "alpha_auxiliary": 0.0,
-        "max_divergence": 1.0,
-    },
-    "js-t4-train-0.3": {"divergence": "js", "temperature": 4.0, "alpha": 0.3, "alpha_auxiliary": 0.0},
-    "js-t1-aux-1": {"divergence": "js", "temperature": 1.0, "alpha_auxiliary": 1.0},
-    **{
-        f"js-t4-aux-{alpha:g}": {"divergence": "js", "temperature": 4.0, "alpha_auxiliary": alpha}
-        for alpha in (0.01, 0.1, 0.3, 1.0)
-    },
-    "klr-t4-aux-0.04": {"divergence": "kl-reverse", "temperature": 4.0, "alpha_auxiliary": 0.04},
-    "js-t4-both-0.1": {"divergence": "js", "temperature": 4.0, "alpha": 0.1, "alpha_auxiliary": 0.1},
+    "klr-t4-train-0.04": {**KLR_T4, "alpha": 0.04, "alpha_auxiliary": 0.0},
+    "klr-t4-train-0.1": {**KLR_T4, "alpha": 0.1, "alpha_auxiliary": 0.0},
+    "klr-t4-train-0.1-cap1": {**KLR_T4, "alpha": 0.1, "alpha_auxiliary": 0.0, "max_divergence": 1.0},
+    "js-t4-train-0.3": {**JS_T4, "alpha": 0.3, "alpha_auxiliary": 0.0},
+    "js-t1-aux-1": {**JS_T4, "temperature": 1.0, "alpha_auxiliary": 1.0},
+    **{f"js-t4-aux-{alpha:g}": {**JS_T4, "alpha_auxiliary": alpha} for alpha in (0.03, 0.1, 0.3)},
+    "js-t4-aux-0.03-half": {**JS_T4, "alpha_auxiliary": 0.03, "recentred_share": 0.5},
+    "klr-t4-aux-0.04": {**KLR_T4, "alpha_auxiliary": 0.04},
+    "js-t4-both-0.1": {**JS_T4, "alpha": 0.1, "alpha_auxiliary": 0.1},
 }
 
 NPZ = {"tinyimagenet": "tinyimagenet32-small.npz", "cifar10": "cifar10-small.npz"}
@@ -96,7 +92,6 @@ AUXILIARIES = {
     "fashion_mnist": ("default", "mnist", "tinyimagenet", "cifar10", "photos", "noise"),
     "cifar10": ("default", "tinyimagenet", "photos", "noise"),
 }
-VICTIM_MODEL = {"mnist": "small-cnn", "fashion_mnist": "small-cnn", "cifar10": "resnet20"}
 HEURISTIC_BETA = 0.9
 
 
@@ -132,18 +127,18 @@ def cells_of(study: str, dataset: str, seed: int) -> list[Cell]:
     def victim(variant: str, auxiliary: str = "default") -> Victim:
         return Victim(dataset, variant, "none" if variant == "qat" or "train" in variant else auxiliary, seed)
 
-    both = ("soft", "hard", "adjusted")
+    every = ("soft", "hard", "adjusted")
     if study == "variants":
-        return [Cell(study, victim(name), main, answers) for name in VARIANTS for answers in both]
+        return [Cell(study, victim(name), main, answers) for name in VARIANTS for answers in every]
     if study == "matrix":
         rows = [victim("qat"), *[victim("divqat", name) for name in AUXILIARIES[dataset]]]
         pools = [pool for pool in POOLS[dataset] if pool != "in-distribution"]
-        return [Cell(study, row, pool, answers) for row in rows for pool in pools for answers in both]
+        return [Cell(study, row, pool, answers) for row in rows for pool in pools for answers in ("soft", "adjusted")]
     rows = [victim("qat"), victim("divqat")]
     if study == "in-distribution":
-        return [Cell(study, row, "in-distribution", answers) for row in rows for answers in both]
+        return [Cell(study, row, "in-distribution", answers) for row in rows for answers in every]
     return [
-        Cell(study, row, main, answers, heuristic) for row in rows for heuristic in (False, True) for answers in both
+        Cell(study, row, main, answers, heuristic) for row in rows for heuristic in (False, True) for answers in every
     ]
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from art_divqat._rng import isolated_random_state, torch_generator
 from art_divqat.defences.trainer.adversary import PGDAdversary, PixelBounds
-from art_divqat.defences.trainer.objective import divergence
+from art_divqat.defences.trainer.objective import divergence, partly_recentred
 from art_divqat.errors import UserError
 from art_divqat.estimators.recipe import batches
 from art_divqat.quantization import QuantizationBackend
@@ -36,11 +36,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Objective:
-    """CE − alpha T² D(training) − alpha_auxiliary T² D(auxiliary); see :class:`DivQATTrainer`.
+    """CE − alpha T² D(training) − alpha_auxiliary T² D_ρ(auxiliary); see :class:`DivQATTrainer`.
 
     :param auxiliary: preprocessed auxiliary images, or None.
     :param auxiliary_teacher: the teacher's logits on them, computed once.
     :param auxiliary_batch_size: how many of them join a step.
+    :param recentred_share: ρ, the share of the auxiliary term that is measured on recentred answers.
     """
 
     alpha: float = 0.0
@@ -51,6 +52,7 @@ class Objective:
     auxiliary: Tensor | None = None
     auxiliary_teacher: Tensor | None = None
     auxiliary_batch_size: int = 0
+    recentred_share: float = 0.0
 
     @property
     def uses_auxiliary(self) -> bool:
@@ -208,8 +210,13 @@ class QATLoop:
             loss, terms[0] = loss - goal.alpha * squared * term, float(term.detach())
         if auxiliary_rows is not None:
             assert goal.auxiliary_teacher is not None
-            term = divergence(
-                goal.auxiliary_teacher[auxiliary_rows], logits[rows:], goal.kind, goal.temperature, goal.cap
+            term = partly_recentred(
+                goal.auxiliary_teacher[auxiliary_rows],
+                logits[rows:],
+                goal.recentred_share,
+                goal.kind,
+                goal.temperature,
+                goal.cap,
             )
             loss, terms[1] = loss - goal.alpha_auxiliary * squared * term, float(term.detach())
         value = float(loss.detach())

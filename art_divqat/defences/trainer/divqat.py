@@ -22,9 +22,13 @@ AUXILIARY_IMAGES = 6000
 
 
 class DivQATTrainer(QATTrainer):
-    """Minimise CE(f_Q(x), y) − α T² D(f(x), f_Q(x)) − α_aux T² D(f(a), f_Q(a)), f the frozen full-precision network.
+    """Minimise CE(f_Q(x), y) − α T² D(f(x), f_Q(x)) − α_aux T² D_ρ(f(a), f_Q(a)), f the frozen full-precision network.
 
     D compares softmax(f / T) with softmax(f_Q / T); a are auxiliary images that are not the training distribution.
+    D_ρ = (1 − ρ) D(f, f_Q) + ρ D(f − f̄, f_Q − f̄_Q), with f̄ the mean logits over the auxiliary images of a step. A
+    network that names one class for all of them gains the first part and not the second, which is what an attacker sees
+    who subtracts the mean.
+
     The first two terms are the published method (Khaled, Gohring de Magalhães, Nicolescu: DivQAT, 2025; arXiv
     2512.23948), the third is this project's; `docs/divqat.md` tells what each does. With α = α_aux = 0 this is
     :class:`QATTrainer`, bit for bit.
@@ -37,6 +41,7 @@ class DivQATTrainer(QATTrainer):
     :param auxiliary: images of the classifier's shape and range, (N, C, H, W); None makes a mixture of
         :data:`AUXILIARY_IMAGES` that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`).
     :param alpha_auxiliary: α_aux, weight on auxiliary images; in [0, inf).
+    :param recentred_share: ρ, in [0, 1].
     :param auxiliary_fraction: auxiliary images a step, as a share of the batch size; in (0, 1].
     :raises UserError: for a weight that is negative or not finite, and where :class:`QATTrainer` does.
 
@@ -62,6 +67,7 @@ class DivQATTrainer(QATTrainer):
         auxiliary: NDArray[Any] | None = None,
         alpha_auxiliary: float = 0.03,
         *,
+        recentred_share: float = 1.0,
         auxiliary_fraction: float = 0.25,
         **options: Any,
     ) -> None:
@@ -73,6 +79,7 @@ class DivQATTrainer(QATTrainer):
             None if max_divergence is None else check_float(self, "max_divergence", max_divergence, 0, closed="neither")
         )
         self.alpha_auxiliary = check_float(self, "alpha_auxiliary", alpha_auxiliary, 0)
+        self.recentred_share = check_float(self, "recentred_share", recentred_share, 0, 1)
         self.auxiliary_fraction = check_float(self, "auxiliary_fraction", auxiliary_fraction, 0, 1, closed="right")
         if auxiliary is not None:
             auxiliary = check_like(classifier, auxiliary, "The auxiliary images")
@@ -93,6 +100,7 @@ class DivQATTrainer(QATTrainer):
             cap=self.max_divergence,
             auxiliary=images,
             auxiliary_teacher=answers,
+            recentred_share=self.recentred_share,
             auxiliary_batch_size=min(
                 max(1, round(self.auxiliary_fraction * batch_size)), 0 if images is None else len(images)
             ),
