@@ -1,6 +1,6 @@
 """The tables of the DivQAT study from its JSON lines: `python -m evaluations.divqat.tables [FILE]`.
 
-Means over the seeds in the file, with their number; Markdown on standard output.
+Means over the seeds in the file, with their number and 95 % intervals; Markdown on standard output.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean
 from typing import Any
+
+from art_divqat.metrics.intervals import Interval, mean_interval
 
 Record = dict[str, Any]
 ANSWERS = ("soft", "hard", "adjusted")
@@ -27,23 +28,40 @@ def read(path: Path) -> list[Record]:
     return records
 
 
-def average(records: list[Record], name: str) -> float | None:
-    """Mean of one metric, or None for no records."""
-    return mean(record[name] for record in records) if records else None
+def average(records: list[Record], name: str) -> Interval | None:
+    """Mean of one metric over the records, one a seed, and its interval; None for no records."""
+    return mean_interval([record[name] for record in records]) if records else None
 
 
-def shown(value: float | None) -> str:
-    """Three decimals, or a dash."""
-    return "–" if value is None else f"{value:.3f}"
+def shown(value: Interval | None) -> str:
+    """The mean, with the interval where there is one, or a dash.
+
+    >>> shown(mean_interval([0.5, 0.6, 0.7])), shown(None)
+    ('.600 (.352–.848)', '–')
+    """
+    if value is None:
+        return "–"
+    mean, low, high = (None if bound is None else f"{bound:.3f}".replace("0.", ".", 1) for bound in value)
+    return f"{mean}" if low is None else f"{mean} ({low}–{high})"
+
+
+def thieves_of(records: list[Record]) -> list[Interval | None]:
+    """The accuracy of the thieves of one victim and pool, by the answers they use."""
+    return [average([r for r in records if r["answers"] == answers], "thief_accuracy") for answers in ANSWERS]
+
+
+def best_of(thieves: list[Interval | None]) -> Interval | None:
+    """The thief with the highest mean."""
+    return max((thief for thief in thieves if thief is not None), key=lambda thief: thief.mean, default=None)
 
 
 def thieves_table(records: list[Record]) -> list[str]:
-    """One row for each (victim, pool): the victim's accuracy and the thieves'; the best one in the last column.
+    """One row for each (victim, pool): the victim's accuracy and the thieves'; the best one in the last column but one.
 
     >>> lines = thieves_table([{"variant": "qat", "auxiliary": "none", "pool": "p", "heuristic": False, "seed": 0,
     ...     "answers": "soft", "victim_accuracy": 0.9, "thief_accuracy": 0.5, "query_top_class_share": 1.0}])
     >>> lines[-1]
-    '| qat | none | p | 1 | 0.900 | 0.500 | – | – | 0.500 | 1.000 |'
+    '| qat | none | p | 1 | .900 | .500 | – | – | .500 | 1.000 |'
     """
     rows: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
@@ -54,11 +72,33 @@ def thieves_table(records: list[Record]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key, group in rows.items():
-        thieves = [average([r for r in group if r["answers"] == answers], "thief_accuracy") for answers in ANSWERS]
-        best = max(value for value in thieves if value is not None)
-        seeds = len({record["seed"] for record in group})
-        numbers = [average(group, "victim_accuracy"), *thieves, best, average(group, "query_top_class_share")]
-        lines.append(f"| {' | '.join(key)} | {seeds} | {' | '.join(map(shown, numbers))} |")
+        thieves = thieves_of(group)
+        # a victim is the same for every thief of its seed
+        victims = list({r["seed"]: r for r in group}.values())
+        ends = average(victims, "victim_accuracy"), average(victims, "query_top_class_share")
+        best = best_of(thieves)
+        cells = [str(len(victims)), *map(shown, (ends[0], *thieves, best and Interval(best.mean, None, None)))]
+        share = shown(ends[1] and Interval(ends[1].mean, None, None))
+        lines.append(f"| {' | '.join((*key, *cells, share))} |")
+    return lines
+
+
+def matrix_table(records: list[Record]) -> list[str]:
+    """The best thief's mean accuracy: a row for each auxiliary set, a column for each of the attacker's pools.
+
+    >>> lines = matrix_table([{"variant": "divqat", "auxiliary": "noise", "pool": "p", "seed": 0, "answers": "soft",
+    ...     "victim_accuracy": 0.9, "thief_accuracy": 0.5}])
+    >>> lines[-1]
+    '| noise | .900 | .500 |'
+    """
+    pools = list(dict.fromkeys(r["pool"] for r in records))
+    lines = [f"| auxiliary | victim | {' | '.join(pools)} |", "|---" * (len(pools) + 2) + "|"]
+    for variant, auxiliary in dict.fromkeys((r["variant"], r["auxiliary"]) for r in records):
+        row = [r for r in records if (r["variant"], r["auxiliary"]) == (variant, auxiliary)]
+        found = [average(list({r["seed"]: r for r in row}.values()), "victim_accuracy")]
+        found += [best_of(thieves_of([r for r in row if r["pool"] == pool])) for pool in pools]
+        name = "plain QAT" if variant == "qat" else auxiliary
+        lines.append(f"| {name} | {' | '.join(shown(v and Interval(v.mean, None, None)) for v in found)} |")
     return lines
 
 
@@ -66,16 +106,14 @@ def stacking_lines(records: list[Record]) -> list[str]:
     """What the heuristic perturbation takes from the best thief, on each victim: the paper's claim, as a comparison."""
     lines = []
     for variant in ("qat", "divqat"):
-        best = {}
-        for heuristic in (False, True):
-            group = [r for r in records if r["variant"] == variant and r["heuristic"] is heuristic]
-            means = [average([r for r in group if r["answers"] == answers], "thief_accuracy") for answers in ANSWERS]
-            present = [value for value in means if value is not None]
-            best[heuristic] = max(present) if present else None
-        if best[False] is not None and best[True] is not None:
+        alone, stacked = (
+            best_of(thieves_of([r for r in records if r["variant"] == variant and r["heuristic"] is heuristic]))
+            for heuristic in (False, True)
+        )
+        if alone is not None and stacked is not None:
             lines.append(
-                f"- {variant}: best thief {shown(best[False])} without the heuristic, {shown(best[True])} with it "
-                f"({best[True] - best[False]:+.3f})"
+                f"- {variant}: best thief {shown(alone)} without the heuristic, {shown(stacked)} with it "
+                f"({stacked.mean - alone.mean:+.3f})"
             )
     return lines
 
@@ -88,6 +126,8 @@ def main(arguments: list[str] | None = None) -> int:
     for size, dataset, study in sorted({(r["size"], r["dataset"], r["study"]) for r in records}):
         group = [r for r in records if (r["size"], r["dataset"], r["study"]) == (size, dataset, study)]
         print(f"\n### {dataset}, {study} ({size})\n")
+        if study == "matrix":
+            print("\n".join([*matrix_table(group), ""]))
         print("\n".join(thieves_table(group)))
         if study == "stacked":
             print("\n".join(["", *stacking_lines(group)]))
