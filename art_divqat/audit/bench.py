@@ -29,7 +29,7 @@ from art_divqat.models import build_model
 from art_divqat.specs import parse_spec
 
 Progress = Callable[[str, int, int], None]
-STORE_VERSION = 2
+STORE_VERSION = 1
 SQUARE_QUERIES = 200
 MIXTURES = {
     "mixture": FAMILIES,

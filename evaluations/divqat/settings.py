@@ -58,8 +58,8 @@ SIZES = {
 
 QAT: dict[str, Any] = {"alpha": 0.0, "alpha_auxiliary": 0.0}
 DEFAULT: dict[str, Any] = {}  # DivQATTrainer's own
-JS_T4: dict[str, Any] = {"divergence": "js", "temperature": 4.0, "recentred_share": 0.0}
-KLR_T4: dict[str, Any] = {"divergence": "kl-reverse", "temperature": 4.0, "recentred_share": 0.0}
+JS_T4: dict[str, Any] = {"divergence": "js", "temperature": 4.0}
+KLR_T4: dict[str, Any] = {"divergence": "kl-reverse", "temperature": 4.0}
 
 # The first row is the baseline; `kl-t1-*` is the literal reading of the paper.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -74,8 +74,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "klr-t4-train-0.1-cap1": {**KLR_T4, "alpha": 0.1, "alpha_auxiliary": 0.0, "max_divergence": 1.0},
     "js-t4-train-0.3": {**JS_T4, "alpha": 0.3, "alpha_auxiliary": 0.0},
     "js-t1-aux-1": {**JS_T4, "temperature": 1.0, "alpha_auxiliary": 1.0},
-    **{f"js-t4-aux-{alpha:g}": {**JS_T4, "alpha_auxiliary": alpha} for alpha in (0.03, 0.1, 0.3)},
-    "js-t4-aux-0.03-half": {**JS_T4, "alpha_auxiliary": 0.03, "recentred_share": 0.5},
+    **{f"js-t4-aux-{alpha:g}": {**JS_T4, "alpha_auxiliary": alpha} for alpha in (0.1, 0.3)},
+    "js-t4-aux-0.03-half-recentred": {**JS_T4, "alpha_auxiliary": 0.03, "recentred_share": 0.5},
+    "js-t4-aux-0.03-recentred": {**JS_T4, "alpha_auxiliary": 0.03, "recentred_share": 1.0},
     "klr-t4-aux-0.04": {**KLR_T4, "alpha_auxiliary": 0.04},
     "js-t4-both-0.1": {**JS_T4, "alpha": 0.1, "alpha_auxiliary": 0.1},
 }

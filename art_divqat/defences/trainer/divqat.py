@@ -41,7 +41,8 @@ class DivQATTrainer(QATTrainer):
     :param auxiliary: images of the classifier's shape and range, (N, C, H, W); None makes a mixture of
         :data:`AUXILIARY_IMAGES` that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`).
     :param alpha_auxiliary: α_aux, weight on auxiliary images; in [0, inf).
-    :param recentred_share: ρ, in [0, 1].
+    :param recentred_share: ρ, in [0, 1]; above 0 the attacker who subtracts the mean gets a little less, and the
+        victim is a little less accurate: `docs/divqat.md` has both.
     :param auxiliary_fraction: auxiliary images a step, as a share of the batch size; in (0, 1].
     :raises UserError: for a weight that is negative or not finite, and where :class:`QATTrainer` does.
 
@@ -67,7 +68,7 @@ class DivQATTrainer(QATTrainer):
         auxiliary: NDArray[Any] | None = None,
         alpha_auxiliary: float = 0.03,
         *,
-        recentred_share: float = 1.0,
+        recentred_share: float = 0.0,
         auxiliary_fraction: float = 0.25,
         **options: Any,
     ) -> None:
