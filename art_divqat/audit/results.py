@@ -14,6 +14,7 @@ from art_divqat.audit.gate import evaluate_gate
 from art_divqat.audit.journal import Journal, canonical_json
 from art_divqat.audit.plan import Cell, plan_cells
 from art_divqat.audit.schema import CellResult, Estimate, Results, SummaryRow
+from art_divqat.errors import UserError
 from art_divqat.metrics.intervals import Interval, mean_intervals, wilson_interval
 
 # metrics that are rates over the test images, so that one seed alone has an interval too
@@ -69,10 +70,33 @@ def build_results(
 def read_results(folder: Path, fail_on: Sequence[str] = ()) -> Results:
     """The results of a run folder, finished or not, from its journal alone.
 
-    :raises UserError: if there is no journal, or it was changed.
+    :raises UserError: if there is no journal, it was changed, or it holds something else than a run.
     """
     header, lines = Journal(folder / "journal.jsonl").read()
-    return build_results(header, lines, plan_cells(ResolvedConfig.model_validate(header["config"])), fail_on)
+    config = config_of(header, folder)
+    try:
+        return build_results(header, lines, plan_cells(config), fail_on)
+    except UserError:
+        raise
+    except Exception as error:
+        # the chain has no key: whoever writes a journal by hand can make it whole, with anything in it
+        raise _strange(folder, error) from None
+
+
+def config_of(header: dict[str, Any], folder: Path) -> ResolvedConfig:
+    """The configuration in the header of a journal.
+
+    :raises UserError: if it holds none of this version.
+    """
+    try:
+        return ResolvedConfig.model_validate(header["config"])
+    except (KeyError, ValueError) as error:
+        raise _strange(folder, error) from None
+
+
+def _strange(folder: Path, error: Exception) -> UserError:
+    told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return UserError(f"The journal in {folder} is whole, and holds no run of this version: {told}.")
 
 
 def group_seeds(lines: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -108,13 +108,15 @@ def kill_at_random(folder: Path, kills: int, seed: str, jobs: int = 1) -> list[d
     command = [sys.executable, "-m", "art_divqat", *COMMAND, "--jobs", str(jobs), "--output"]
 
     def start(output: str, cache: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [*command, output],
-            cwd=folder,
-            env=environment(folder, cache),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+        # a file and no pipe: workers of a killed run live on for a while, and would hold a pipe open
+        with (folder / "stderr").open("wb") as stderr:
+            return subprocess.Popen(
+                [*command, output],
+                cwd=folder,
+                env=environment(folder, cache),
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
 
     if not (folder / "whole").exists():
         assert start("whole", "cache-whole").wait(timeout=600) == 0
@@ -135,15 +137,14 @@ def kill_at_random(folder: Path, kills: int, seed: str, jobs: int = 1) -> list[d
             time.sleep(0.005)
         time.sleep(rng.random() * (6 if ahead == 0 else 0.2))
         if process.poll() is not None:
-            _, said = process.communicate()
-            assert process.returncode == 0, said
+            assert process.returncode == 0, (folder / "stderr").read_text()
             assert stripped(killed) == expected
             for path in killed.iterdir():
                 path.unlink()
             attempt += 1
             continue
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.wait()
         content = journal.read_bytes() if journal.exists() else b""
         done.append(
             {
@@ -154,8 +155,7 @@ def kill_at_random(folder: Path, kills: int, seed: str, jobs: int = 1) -> list[d
         )
         assert stripped(killed) in ("", expected)
     last = start("killed", f"cache-killed-{attempt}")
-    _, said = last.communicate(timeout=600)
-    assert last.returncode == 0, said
+    assert last.wait(timeout=600) == 0, (folder / "stderr").read_text()
     assert stripped(killed) == expected
     return done
 
@@ -213,18 +213,8 @@ def _die_at(kind: str, occurrence: int, part: float) -> None:
 
 
 def _serve() -> None:
-    import matplotlib.backends.backend_svg
-    import matplotlib.figure
-    import sklearn.datasets
     import torch._dynamo  # noqa: F401
 
-    import art_divqat.attacks.evasion
-    import art_divqat.attacks.extraction.copycat
-    import art_divqat.attacks.extraction.knockoff
-    import art_divqat.audit.bench
-    import art_divqat.audit.cell
-    import art_divqat.audit.run
-    import art_divqat.report.html
     from art_divqat.cli import main
 
     for line in sys.stdin:

@@ -17,6 +17,7 @@ from art_divqat.audit.schema import Results
 from art_divqat.data import load_dataset
 from art_divqat.models import build_model
 
+pytestmark = pytest.mark.slow
 # of the attacked network's gradients and of more attacks: recorded where robustness is looked into
 ELSEWHERE = {"zero_gradients", "robust_accuracy_more_steps", "robust_accuracy_large_epsilon"}
 
@@ -111,7 +112,9 @@ def test_a_model_that_answers_at_random_is_noticed(tmp_path: Path) -> None:
     torch.manual_seed(0)
     for _ in range(60):
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(network(torch.from_numpy(data.x_train)), torch.from_numpy(data.y_train))
+        loss = torch.nn.functional.cross_entropy(
+            network(torch.from_numpy(data.x_train)), torch.from_numpy(data.y_train)
+        )
         loss.backward()
         optimizer.step()
     options = {"budgets": (50,), "seeds": 1, "answers": ("soft",), "limit": 300, "query_pool": "in-distribution",

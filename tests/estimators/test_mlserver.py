@@ -34,7 +34,7 @@ pytestmark = [
 
 # `images` takes (N, 1, 8, 8); `rows` flat ones, and gives labels unless its probabilities are asked for by name, as
 # MLServer's own scikit-learn runtime does
-RUNTIME = '''
+RUNTIME = """
 import json, pathlib
 import numpy as np
 from mlserver import MLModel
@@ -57,7 +57,7 @@ class Linear(MLModel):
         if self.name == "rows" and asked != ["predict_proba"]:
             answer = answer.argmax(1)
         return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output((asked or ["y"])[0], answer)])
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +127,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["images", "rows"])
-def test_it_answers_as_the_model_does(
-    address: str, data: Dataset, estimator: Any, tmp_path: Path, name: str
-) -> None:
+def test_it_answers_as_the_model_does(address: str, data: Dataset, estimator: Any, tmp_path: Path, name: str) -> None:
     remote = RemoteClassifier(f"{address}/v2/models/{name}", data.input_shape, 10, journal=tmp_path / "answers.jsonl")
     expected = estimator.predict_proba(data.x_test.reshape(len(data.x_test), -1))
     np.testing.assert_allclose(remote.predict(data.x_test), expected, atol=1e-6)
