@@ -204,6 +204,10 @@ def _npz(path: Path) -> RawImages:
                     f"{path} lacks the array{'s' if len(missing) > 1 else ''} {', '.join(missing)}; it holds "
                     f"{', '.join(archive.files) or 'none'}. Save x_train, y_train, x_test and y_test."
                 )
+            # numpy gives a member that is no .npy as the bytes it is
+            raw = [key for key in wanted if not isinstance(archive[key], np.ndarray)]
+            if raw:
+                raise UserError(f"{path}: {raw[0]} is no array of numpy's: the archive is damaged.")
             x, y, x_test, y_test = (archive[key] for key in wanted)
             names = archive["class_names"] if "class_names" in archive.files else None
     except FileNotFoundError as error:

@@ -1,7 +1,7 @@
 """`art-divqat report` on journals of 10,000 cells, as its user runs it: seconds and peak memory of the whole command.
 
-`python evaluations/report-scale/journal.py [SHAPE]` writes journal-results.json beside this file. The journals are made here, with
-1,000 test images a cell; nothing is trained. Seconds are wall time, the process's start among it.
+`python evaluations/report-scale/journal.py [SHAPE]` writes journal-results.json beside this file. The journals are made
+here, with 1,000 test images a cell; nothing is trained. Seconds are wall time, the process's start among it.
 """
 
 from __future__ import annotations
