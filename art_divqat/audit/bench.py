@@ -17,6 +17,7 @@ from art_divqat.attacks.evasion import craft, craft_worst_case
 from art_divqat.audit.config import Recipe, ResolvedConfig
 from art_divqat.audit.external.settings import EXTERNAL
 from art_divqat.audit.journal import content_hash
+from art_divqat.audit.probe import ProbedThief
 from art_divqat.audit.store import VictimStore
 from art_divqat.audit.victims import AUXILIARY_MIXTURE, VictimContext, parent_of, train_victim
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
@@ -87,6 +88,7 @@ class Bench:
             seed=config.split_seed,
         )
 
+    @functools.cached_property
     def pool_overlap(self) -> float:
         """The fraction of the pool's images that are, byte for byte, among the victim's training images."""
         known = {image.tobytes() for image in self.dataset.x_train}
@@ -275,13 +277,13 @@ class Bench:
             progress=progress,
         )
 
-    def fresh_thief(self, seed: int, progress: Callable[[int, int], None] | None = None) -> RecipeClassifier:
+    def fresh_thief(self, seed: int, progress: Callable[[int, int], None] | None = None) -> ProbedThief:
         """An untrained thief, by the one recipe of the comparison; never a copy of any victim."""
         config = self.config
         shape, classes = self.dataset.input_shape, self.dataset.nb_classes
         seed = derive_seed("thief", seed)
         network = build_model(config.thief_model, shape, classes, seed=seed)
-        thief = RecipeClassifier(
+        thief = ProbedThief(
             network, shape, classes, training_recipe(config.thief_recipe), seed=seed, device=config.device
         )
         thief.progress = progress

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
-from art_divqat.attacks.extraction.registry import AttackContext, run_attack
+from art_divqat.attacks.extraction.registry import ATTACKS, AttackContext, run_attack
+from art_divqat.attacks.recovery.registry import undoes_a_defence
 from art_divqat.audit.bench import Bench, Progress, Victim, phase
 from art_divqat.audit.external.adapter import ExternalClassifier
 from art_divqat.audit.plan import Cell
@@ -110,8 +111,15 @@ def _trust(bench: Bench, victim: Victim, thief: Any, served: Any, cell: Cell) ->
         ),
         "victim_train_mode": float(_in_train_mode(victim.classifier)),
     }
-    if cell.defence != "none" and len(bench.evasion_rows):
-        details["evasion_sees_defence"] = 0.0
+    attack = parse_spec(cell.attack)
+    if ATTACKS[attack.name].needs_pool:
+        details["pool_overlap"] = bench.pool_overlap
+    if cell.defence != "none":
+        details["adaptive_attacker"] = float(undoes_a_defence(attack.as_dict.get("recovery")))
+        if len(bench.evasion_rows):
+            details["evasion_sees_defence"] = 0.0
+    if getattr(thief, "probe", None) is not None:
+        details["linear_probe_accuracy"] = accuracy(thief.probe.predict(bench.dataset.x_test), bench.dataset.y_test)
     losses = getattr(thief, "training_losses", [])
     if len(losses) > 1:
         last = losses[-max(2, math.ceil(len(losses) / 10)) :]

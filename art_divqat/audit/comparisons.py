@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from art_divqat.audit.samples import unpack
 from art_divqat.audit.schema import Comparison, Estimate
 from art_divqat.audit.victims import baseline_of
-from art_divqat.metrics.curves import queries_to_reach
-from art_divqat.metrics.intervals import Interval, bootstrap_means, mean_interval, paired_bootstrap
+from art_divqat.metrics.curves import all_queries_to_reach, queries_to_reach
+from art_divqat.metrics.intervals import Interval, Statistic, bootstrap_means, mean_interval, paired_bootstraps
 
 Verdict = Literal["higher", "lower", "cannot tell"]
 Key = tuple[str, str, str, str, str, int]
@@ -27,15 +28,59 @@ def compare_cells(lines: Sequence[dict[str, Any]], victims: Sequence[str]) -> li
     groups: dict[Key, list[dict[str, Any]]] = {}
     for line in lines:
         groups.setdefault(_key(line), []).append(line)
-    found: list[Comparison] = []
+    paired: list[Comparison | _Paired] = []
     for key, group in groups.items():
         baseline = baseline_of(key[1], victims)
         if baseline is not None and (other := groups.get((key[0], baseline, *key[2:]))) is not None:
-            found += _against_baseline(key, group, baseline, other)
-    found += _defence_effects(groups)
+            paired += _against_baseline(key, group, baseline, other)
+    paired += _defence_effects(groups)
+    found = _resampled(paired)
     found += _query_fractions(groups, victims)
     found += _best_attackers(groups)
     return found
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """A comparison whose interval is a bootstrap, before it is drawn: all are drawn together."""
+
+    kind: Literal["ratio", "defence_effect"]
+    metric: str
+    first: Sequence[dict[str, Any]]
+    second: Sequence[dict[str, Any]]
+    statistic: Statistic
+    neutral: float
+    common: dict[str, Any]
+
+
+def _resampled(found: Sequence[Comparison | _Paired]) -> list[Comparison]:
+    """The same comparisons, in the same order, with every interval drawn; one metric at a time, to spare memory."""
+    intervals: dict[int, Interval] = {}
+    for metric, sample in _PAIRED.items():
+        asked = [(n, each) for n, each in enumerate(found) if isinstance(each, _Paired) and each.metric == metric]
+        sets: list[NDArray[np.bool_]] = []
+        places: dict[tuple[int, ...], int] = {}
+
+        def place(
+            lines: Sequence[dict[str, Any]],
+            sample: str = sample,
+            sets: list[NDArray[np.bool_]] = sets,
+            places: dict[tuple[int, ...], int] = places,
+        ) -> int:
+            name = tuple(map(id, lines))
+            if name not in places:
+                places[name] = len(sets)
+                sets.append(_hits(lines, sample))
+            return places[name]
+
+        pairs = [(place(each.first), place(each.second), each.statistic) for _, each in asked]
+        intervals.update(zip((n for n, _ in asked), paired_bootstraps(sets, pairs), strict=True))
+    return [
+        _compared(each.kind, each.metric, intervals[n], each.neutral, each.common)
+        if isinstance(each, _Paired)
+        else each
+        for n, each in enumerate(found)
+    ]
 
 
 def _key(line: dict[str, Any]) -> Key:
@@ -54,18 +99,16 @@ def _hits(lines: Sequence[dict[str, Any]], sample: str) -> NDArray[np.bool_]:
 
 def _against_baseline(
     key: Key, group: list[dict[str, Any]], baseline: str, other: list[dict[str, Any]]
-) -> list[Comparison]:
+) -> list[Comparison | _Paired]:
     pairs = _pair(group, other)
     if not pairs:
         return []
     ours, theirs = [first for first, _ in pairs], [second for _, second in pairs]
     common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "baseline": baseline, "n_seeds": len(pairs)}
-    found = []
-    for metric, sample in _PAIRED.items():
-        first, second = _hits(ours, sample), _hits(theirs, sample)
-        if second.any():
-            ratio = paired_bootstrap(first, second, np.divide)
-            found.append(_compared("ratio", metric, ratio, 1.0, common))
+    found: list[Comparison | _Paired] = []
+    for metric in _PAIRED:
+        if any(line["metrics"][metric] > 0 for line in theirs):
+            found.append(_Paired("ratio", metric, ours, theirs, np.divide, 1.0, common))
     for metric in _DIFFERENCES:
         values = [(a["metrics"].get(metric), b["metrics"].get(metric)) for a, b in pairs]
         numbers = [a - b for a, b in values if a is not None and b is not None]
@@ -74,19 +117,20 @@ def _against_baseline(
     return found
 
 
-def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison]:
+def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison | _Paired]:
     """What each defence takes from the thief: thief accuracy and agreement with it minus without, paired by seed."""
-    found = []
+    found: list[Comparison | _Paired] = []
     for key, group in groups.items():
         bare = groups.get((*key[:2], "none", *key[3:]))
         if key[2] == "none" or bare is None:
             continue
         pairs = _pair(group, bare)
         common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "n_seeds": len(pairs)}
+        if not pairs:
+            continue
+        first, second = [line for line, _ in pairs], [line for _, line in pairs]
         for metric in ("thief_accuracy", "agreement_clean"):
-            sides = [_hits([pair[side] for pair in pairs], _PAIRED[metric]) for side in (0, 1)]
-            interval = paired_bootstrap(sides[0], sides[1], np.subtract)
-            found.append(_compared("defence_effect", metric, interval, 0.0, common))
+            found.append(_Paired("defence_effect", metric, first, second, np.subtract, 0.0, common))
     return found
 
 
@@ -182,23 +226,24 @@ def _resampled_fractions(
 ) -> NDArray[np.float64]:
     """The fraction of the full budget in every bootstrap resample of seeds and images; infinite where not reached."""
     means = bootstrap_means(np.concatenate([curve, target[None]]), resamples=_CURVE_RESAMPLES, seed=0)
-    reached = (queries_to_reach(float(row[-1]), budgets, row[:-1].tolist()) for row in means)
-    return np.array([np.inf if queries is None else queries / budgets[-1] for queries in reached])
+    return all_queries_to_reach(means[:, -1], budgets, means[:, :-1]) / budgets[-1]
 
 
 def _best_attackers(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison]:
-    found: dict[tuple[str, str, str, int, str], Comparison] = {}
+    best: dict[tuple[str, str, str, int, str], tuple[float, Key]] = {}
     for key, group in groups.items():
         for metric in ("thief_accuracy", "agreement"):
-            interval = mean_interval([float(line["metrics"][metric]) for line in group])
+            mean = float(np.mean([float(line["metrics"][metric]) for line in group]))
             place = (*key[:3], key[5], metric)
-            held = found.get(place)
-            if held is None or held.value is None or interval.mean > held.value.mean:
-                found[place] = Comparison(
-                    kind="best_attacker",
-                    metric=metric,
-                    value=as_estimate(interval),
-                    n_seeds=len(group),
-                    **dict(zip(_GROUP, key, strict=True)),
-                )
-    return list(found.values())
+            if place not in best or mean > best[place][0]:
+                best[place] = (mean, key)
+    return [
+        Comparison(
+            kind="best_attacker",
+            metric=metric,
+            value=as_estimate(mean_interval([float(line["metrics"][metric]) for line in groups[key]])),
+            n_seeds=len(groups[key]),
+            **dict(zip(_GROUP, key, strict=True)),
+        )
+        for (*_, metric), (_, key) in best.items()
+    ]

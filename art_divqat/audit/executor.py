@@ -159,7 +159,7 @@ def perform(task: Task, progress: Any) -> Any:
             bench.external(next(victim for victim in config.victims if is_external(victim)))
         return {
             "dataset": bench.dataset.describe(),
-            "pool": {**bench.pool.describe(), "overlap": bench.pool_overlap()},
+            "pool": {**bench.pool.describe(), "overlap": bench.pool_overlap},
             "evasion_images": len(bench.evasion_rows),
         }
     finally:

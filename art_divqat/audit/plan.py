@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from art_divqat.attacks.extraction.registry import check_parameters
@@ -35,7 +35,7 @@ class Cell:
 
     def as_dict(self) -> dict[str, Any]:
         """The seven coordinates, in order."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 def plan_cells(config: ResolvedConfig) -> list[Cell]:

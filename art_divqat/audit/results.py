@@ -14,7 +14,8 @@ from art_divqat.audit.gate import evaluate_gate
 from art_divqat.audit.journal import Journal, canonical_json
 from art_divqat.audit.plan import Cell, plan_cells
 from art_divqat.audit.schema import CellResult, Estimate, Results, SummaryRow
-from art_divqat.metrics.intervals import mean_interval, wilson_interval
+from art_divqat.errors import UserError
+from art_divqat.metrics.intervals import Interval, mean_intervals, wilson_interval
 
 # metrics that are rates over the test images, so that one seed alone has an interval too
 _RATES_OVER_TEST = (
@@ -69,10 +70,33 @@ def build_results(
 def read_results(folder: Path, fail_on: Sequence[str] = ()) -> Results:
     """The results of a run folder, finished or not, from its journal alone.
 
-    :raises UserError: if there is no journal, or it was changed.
+    :raises UserError: if there is no journal, it was changed, or it holds something else than a run.
     """
     header, lines = Journal(folder / "journal.jsonl").read()
-    return build_results(header, lines, plan_cells(ResolvedConfig.model_validate(header["config"])), fail_on)
+    config = config_of(header, folder)
+    try:
+        return build_results(header, lines, plan_cells(config), fail_on)
+    except UserError:
+        raise
+    except Exception as error:
+        # the chain has no key: whoever writes a journal by hand can make it whole, with anything in it
+        raise _strange(folder, error) from None
+
+
+def config_of(header: dict[str, Any], folder: Path) -> ResolvedConfig:
+    """The configuration in the header of a journal.
+
+    :raises UserError: if it holds none of this version.
+    """
+    try:
+        return ResolvedConfig.model_validate(header["config"])
+    except (KeyError, ValueError) as error:
+        raise _strange(folder, error) from None
+
+
+def _strange(folder: Path, error: Exception) -> UserError:
+    told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return UserError(f"The journal in {folder} is whole, and holds no run of this version: {told}.")
 
 
 def group_seeds(lines: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -88,24 +112,38 @@ def summarise(lines: Sequence[dict[str, Any]], data: dict[str, Any]) -> list[Sum
 
     Over two seeds or more: Student's t over the seeds. One seed: Wilson's over the test images for rates, else none.
     """
-    rows = []
-    for group in group_seeds(lines).values():
-        coordinates = {key: value for key, value in group[0]["cell"].items() if key != "seed"}
-        names = [name for name in group[0]["metrics"] if all(line["metrics"].get(name) is not None for line in group)]
-        metrics = {
-            name: _estimate(name, [float(line["metrics"][name]) for line in group], data) for name in sorted(names)
-        }
-        rows.append(SummaryRow(**coordinates, n_seeds=len(group), metrics=metrics))
-    return rows
+    groups = list(group_seeds(lines).values())
+    # all samples of one metric and one size together: one call for thousands of groups
+    samples: dict[tuple[str, int], list[tuple[int, list[float]]]] = defaultdict(list)
+    for number, group in enumerate(groups):
+        for name in group[0]["metrics"]:
+            values = [line["metrics"].get(name) for line in group]
+            if None not in values:
+                samples[name, len(group)].append((number, [float(value) for value in values]))
+    found: list[dict[str, Estimate]] = [{} for _ in groups]
+    for (name, _), given in sorted(samples.items()):
+        intervals = mean_intervals([values for _, values in given], _bounds(name))
+        for (number, values), interval in zip(given, intervals, strict=True):
+            found[number][name] = as_estimate(_over_images(name, values, data) or interval)
+    return [
+        SummaryRow(
+            **{key: value for key, value in group[0]["cell"].items() if key != "seed"},
+            n_seeds=len(group),
+            metrics=metrics,
+        )
+        for group, metrics in zip(groups, found, strict=True)
+    ]
 
 
-def _estimate(name: str, values: list[float], data: dict[str, Any]) -> Estimate:
-    bounds = (0.0, 1.0) if name in _UNIT else (0.0, 2.0) if name == "l1_distortion" else None
+def _bounds(name: str) -> tuple[float, float] | None:
     if name in _POSITIVE:
-        bounds = (0.0, float("inf"))
-    interval = mean_interval(values, bounds)
-    if len(values) == 1:
-        images = data["dataset"]["test"] if name in _RATES_OVER_TEST else data["evasion_images"]
-        if name in (*_RATES_OVER_TEST, *_RATES_OVER_EVASION) and images:
-            interval = wilson_interval(values[0], images)
-    return as_estimate(interval)
+        return 0.0, float("inf")
+    return (0.0, 1.0) if name in _UNIT else (0.0, 2.0) if name == "l1_distortion" else None
+
+
+def _over_images(name: str, values: list[float], data: dict[str, Any]) -> Interval | None:
+    """The interval that one seed has over its images, or None."""
+    if len(values) > 1 or name not in (*_RATES_OVER_TEST, *_RATES_OVER_EVASION):
+        return None
+    images = data["dataset"]["test"] if name in _RATES_OVER_TEST else data["evasion_images"]
+    return wilson_interval(values[0], images) if images else None

@@ -16,7 +16,7 @@ from art_divqat.audit.folder import RunFolder
 from art_divqat.audit.plan import Cell, plan_cells
 from art_divqat.audit.presets import resolve
 from art_divqat.audit.progress import Silent, Watcher
-from art_divqat.audit.results import build_results
+from art_divqat.audit.results import build_results, config_of
 from art_divqat.audit.schema import Results
 from art_divqat.audit.store import default_store, write_whole
 from art_divqat.audit.victims import VICTIMS, parent_of
@@ -97,7 +97,7 @@ def _start_or_continue(folder: RunFolder, config: ResolvedConfig, data: dict[str
 def _check_same(header: dict[str, Any], config: ResolvedConfig, path: Path) -> None:
     ours = config.for_results()
     # options that came later than the run have had their defaults
-    theirs = ResolvedConfig.model_validate(header["config"]).for_results()
+    theirs = config_of(header, path).for_results()
     differing = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
     if differing:
         key = differing[0]

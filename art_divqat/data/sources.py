@@ -169,7 +169,8 @@ def _torchvision(name: str, root: Path, download: bool) -> RawImages:
             root.mkdir(parents=True, exist_ok=True)
         x, y = source.read(dataset_class, True, root, download)
         x_test, y_test = source.read(dataset_class, False, root, download)
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except Exception as error:
+        # torchvision's readers of damaged files raise whatever their format's parser does, AssertionError among it
         if download:
             raise UserError(f"Data set {name!r} could not be downloaded to {root}: {_first_line(error)}") from error
         raise UserError(
@@ -203,6 +204,10 @@ def _npz(path: Path) -> RawImages:
                     f"{path} lacks the array{'s' if len(missing) > 1 else ''} {', '.join(missing)}; it holds "
                     f"{', '.join(archive.files) or 'none'}. Save x_train, y_train, x_test and y_test."
                 )
+            # numpy gives a member that is no .npy as the bytes it is
+            raw = [key for key in wanted if not isinstance(archive[key], np.ndarray)]
+            if raw:
+                raise UserError(f"{path}: {raw[0]} is no array of numpy's: the archive is damaged.")
             x, y, x_test, y_test = (archive[key] for key in wanted)
             names = archive["class_names"] if "class_names" in archive.files else None
     except FileNotFoundError as error:

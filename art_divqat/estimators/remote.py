@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -17,10 +16,7 @@ from numpy.typing import NDArray
 from art_divqat._validation import check_float, check_int
 from art_divqat.errors import MissingExtraError, UserError
 from art_divqat.estimators.remote_journal import AnswerJournal, image_key
-from art_divqat.estimators.remote_protocols import BadAnswerError, Protocol, input_of, protocol_of
-
-if TYPE_CHECKING:
-    pass
+from art_divqat.estimators.remote_protocols import BadAnswerError, Protocol, described, protocol_of
 
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _FIRST_PAUSE_SECONDS = 0.5
@@ -138,7 +134,7 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         import httpx
 
         if not self._named:
-            self._name_the_input()
+            self._ask_what_it_takes()
         body = self._protocol.body(x)
         limit = x.shape[0] * self.nb_classes * _BYTES_A_VALUE + _BYTES_BESIDE
         reason = ""
@@ -185,8 +181,8 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
             wait = response.headers.get("retry-after", "")
             return response.status_code, b"".join(parts), float(wait) if wait.isdigit() else 0.0
 
-    def _name_the_input(self) -> None:
-        """Ask a v2 model what its input is called; one that does not say gets the usual name."""
+    def _ask_what_it_takes(self) -> None:
+        """Ask a v2 model for its metadata; one that does not say gets channels-first images by the usual name."""
         import httpx
 
         self._named = True
@@ -198,7 +194,7 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
             except (httpx.HTTPError, httpx.InvalidURL, BadAnswerError):
                 status = _TRANSIENT[0]
             if status == 200:
-                self._protocol = replace(self._protocol, input_name=input_of(content, tuple(self.input_shape)))
+                self._protocol = described(self._protocol, content, tuple(self.input_shape), self.nb_classes)
             if status not in _TRANSIENT:
                 return
             if attempt < self.retries:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from art_divqat.errors import UserError
 
+_FLOATS = ("FP32", "FP64")
 _V2_PATH = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/?$")
 
 
@@ -30,20 +31,37 @@ class Protocol:
     :param kind: `v2` (KServe, Triton, MLServer, TorchServe) or `json`: `{"instances": images}` in,
         `{"predictions": rows}` out, which is also what TensorFlow Serving speaks.
     :param url: where requests go.
-    :param metadata_url: where the name of the input can be asked; None if nowhere.
+    :param metadata_url: where a model says what it takes; None if nowhere.
+    :param input_name: what a v2 model calls its input.
+    :param datatype: of that input.
+    :param layout: how a v2 model takes an image: channels first, channels last, or as one row of values.
+    :param output_name: which output is asked for; None for whatever the model gives unasked.
     """
 
     kind: Literal["v2", "json"]
     url: str
     metadata_url: str | None = None
     input_name: str = "input-0"
+    datatype: str = "FP32"
+    layout: Literal["nchw", "nhwc", "flat"] = "nchw"
+    output_name: str | None = None
 
     def body(self, x: NDArray[np.float32]) -> bytes:
         """The request for images (N, C, H, W)."""
         if self.kind == "json":
             return json.dumps({"instances": x.tolist()}).encode()
-        tensor = {"name": self.input_name, "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()}
-        return json.dumps({"inputs": [tensor]}).encode()
+        if self.layout != "nchw":
+            x = x.transpose(0, 2, 3, 1) if self.layout == "nhwc" else x.reshape(len(x), -1)
+        tensor = {
+            "name": self.input_name,
+            "shape": list(x.shape),
+            "datatype": self.datatype,
+            "data": x.ravel().tolist(),
+        }
+        request: dict[str, Any] = {"inputs": [tensor]}
+        if self.output_name is not None:
+            request["outputs"] = [{"name": self.output_name}]
+        return json.dumps(request).encode()
 
     def rows(self, content: bytes, images: int, nb_classes: int) -> NDArray[np.float32]:
         """The (N, classes) answer in the body of a response.
@@ -100,23 +118,50 @@ def protocol_of(address: str, asked: str) -> Protocol:
     return Protocol("v2", infer, metadata)
 
 
-def input_of(content: bytes, shape: tuple[int, ...]) -> str:
-    """The name of the one input in the metadata of a v2 model.
+def described(protocol: Protocol, content: bytes, shape: tuple[int, ...], nb_classes: int) -> Protocol:
+    """The protocol as the metadata of a v2 model asks for it; unchanged where they say nothing.
 
+    Of several outputs the first with a float for each class is asked for: a converter may put labels beside them, and
+    MLServer's scikit-learn runtime gives labels alone unless `predict_proba` is named.
+
+    :param shape: (channels, height, width).
     :raises UserError: if the model takes something other than a batch of float images of this shape.
     """
     try:
-        inputs = json.loads(content)["inputs"]
+        record = json.loads(content)
+        inputs = record["inputs"]
         first = inputs[0]
         name, datatype, sizes = str(first["name"]), str(first["datatype"]), [int(size) for size in first["shape"]]
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-        return "input-0"
-    fits = len(sizes) == len(shape) + 1 and all(
-        size in (-1, wanted) for size, wanted in zip(sizes[1:], shape, strict=True)
-    )
-    if len(inputs) != 1 or datatype != "FP32" or not fits:
+        return protocol
+    layouts: dict[Literal["nchw", "nhwc", "flat"], tuple[int, ...]] = {
+        "nchw": shape,
+        "nhwc": (*shape[1:], shape[0]),
+        "flat": (int(np.prod(shape)),),
+    }
+    layout = next((each for each, wanted in layouts.items() if _takes(sizes, wanted)), None)
+    if len(inputs) != 1 or datatype not in _FLOATS or layout is None:
         raise UserError(
             f"The endpoint takes {len(inputs)} inputs, the first {datatype} of shape {sizes}; the data has FP32 images "
-            f"of shape {list(shape)}."
+            f"of shape {list(shape)}, sent channels first or last or flat, as FP32 or FP64."
         )
-    return name
+    output = _output_of(record.get("outputs"), nb_classes)
+    return replace(protocol, input_name=name, datatype=datatype, layout=layout, output_name=output)
+
+
+def _takes(sizes: list[int], wanted: tuple[int, ...]) -> bool:
+    return len(sizes) == len(wanted) + 1 and all(
+        size in (-1, given) for size, given in zip(sizes[1:], wanted, strict=True)
+    )
+
+
+def _output_of(outputs: Any, nb_classes: int) -> str | None:
+    try:
+        fitting = [
+            str(output["name"])
+            for output in outputs
+            if str(output["datatype"]) in _FLOATS and [int(size) for size in output["shape"]][1:] == [nb_classes]
+        ]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return fitting[0] if fitting else None

@@ -13,6 +13,10 @@ from scipy import stats
 from art_divqat._validation import check_float
 
 CONFIDENCE = 0.95
+RESAMPLES = 2_000
+Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+# sets resampled, or pairs compared, in one product; a few MB each
+_BLOCK = 256
 
 
 class Interval(NamedTuple):
@@ -30,8 +34,18 @@ def wilson_interval(rate: float, images: int, confidence: float = CONFIDENCE) ->
     Interval(mean=0.5, low=0.4038315..., high=0.5961684...)
     """
     check_float("wilson_interval", "rate", rate, 0, 1)
-    interval = stats.binomtest(round(rate * images), images).proportion_ci(confidence, method="wilson")
-    return Interval(rate, float(interval.low), float(interval.high))
+    return Interval(rate, *_wilson_bounds(round(rate * images), images, confidence))
+
+
+@functools.lru_cache(maxsize=4096)
+def _wilson_bounds(hits: int, images: int, confidence: float) -> tuple[float, float]:
+    interval = stats.binomtest(hits, images).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@functools.lru_cache(maxsize=1024)
+def _student(freedom: int) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
 
 
 def mean_interval(values: Sequence[float], bounds: tuple[float, float] | None = (0.0, 1.0)) -> Interval:
@@ -40,23 +54,34 @@ def mean_interval(values: Sequence[float], bounds: tuple[float, float] | None = 
     >>> mean_interval([0.4, 0.5, 0.6])
     Interval(mean=0.5, low=0.2515862..., high=0.7484137...)
     """
-    sample = np.asarray(values, dtype=np.float64)
-    mean = float(sample.mean())
-    if len(sample) < 2:
-        return Interval(mean, None, None)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
-    low, high = mean - half, mean + half
+    return mean_intervals([values], bounds)[0]
+
+
+def mean_intervals(
+    samples: Sequence[Sequence[float]], bounds: tuple[float, float] | None = (0.0, 1.0)
+) -> list[Interval]:
+    """:func:`mean_interval` of many samples, all of one size.
+
+    >>> mean_intervals([[0.4, 0.5, 0.6], [1.0, 1.0, 1.0]])[1]
+    Interval(mean=1.0, low=1.0, high=1.0)
+    """
+    values = np.asarray(samples, dtype=np.float64)
+    means, size = values.mean(axis=1), values.shape[1]
+    if size < 2:
+        return [Interval(mean, None, None) for mean in means.tolist()]
+    half = _student(size - 1) * values.std(axis=1, ddof=1) / np.sqrt(size)
+    low, high = means - half, means + half
     if bounds is not None:
-        low, high = max(low, bounds[0]), min(high, bounds[1])
-    return Interval(mean, low, high)
+        low, high = np.maximum(low, bounds[0]), np.minimum(high, bounds[1])
+    return [Interval(*each) for each in zip(means.tolist(), low.tolist(), high.tolist(), strict=True)]
 
 
 def paired_bootstrap(
     first: NDArray[np.bool_],
     second: NDArray[np.bool_],
-    statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+    statistic: Statistic,
     *,
-    resamples: int = 2_000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """The percentile interval of statistic(mean of first, mean of second), resampling seeds and images in pairs.
@@ -72,17 +97,61 @@ def paired_bootstrap(
     >>> paired_bootstrap(ones, ones, np.divide)
     Interval(mean=1.0, low=1.0, high=1.0)
     """
+    return paired_bootstraps([first, second], [(0, 1, statistic)], resamples=resamples, seed=seed)[0]
+
+
+def paired_bootstraps(
+    sets: Sequence[NDArray[np.bool_]],
+    pairs: Sequence[tuple[int, int, Statistic]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Interval]:
+    """:func:`paired_bootstrap` of many pairs, each set resampled once however many pairs it is in.
+
+    :param sets: each (seeds, images).
+    :param pairs: the places of two sets of one shape, and the statistic of their means.
+
+    >>> half = np.arange(100).reshape(1, 100) % 2 == 0
+    >>> paired_bootstraps([half, half], [(0, 1, np.divide)]) == [paired_bootstrap(half, half, np.divide)]
+    True
+    """
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for place, hits in enumerate(sets):
+        by_shape.setdefault(hits.shape, []).append(place)
+    drawn = np.empty((len(sets), resamples))
+    for places in by_shape.values():
+        for start in range(0, len(places), _BLOCK):
+            block = places[start : start + _BLOCK]
+            drawn[block] = bootstrap_means(np.stack([sets[i] for i in block]), resamples=resamples, seed=seed).T
+    found: list[Interval] = []
+    for start in range(0, len(pairs), _BLOCK):
+        found += _percentiles(sets, drawn, pairs[start : start + _BLOCK])
+    return found
+
+
+def _percentiles(
+    sets: Sequence[NDArray[np.bool_]], drawn: NDArray[np.float64], pairs: Sequence[tuple[int, int, Statistic]]
+) -> list[Interval]:
     with np.errstate(divide="ignore", invalid="ignore"):
-        estimate = float(statistic(np.array([first.mean()]), np.array([second.mean()]))[0])
-        drawn = statistic(
-            *(bootstrap_means(side[None], resamples=resamples, seed=seed)[:, 0] for side in (first, second))
-        )
-    drawn = drawn[np.isfinite(drawn)]
-    if len(drawn) < resamples // 2:
-        return Interval(estimate, None, None)
+        values = np.stack([statistic(drawn[a], drawn[b]) for a, b, statistic in pairs])
+        means = [
+            float(statistic(np.array([sets[a].mean()]), np.array([sets[b].mean()]))[0]) for a, b, statistic in pairs
+        ]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Interval(estimate, float(low), float(high))
+    finite = np.isfinite(values)
+    whole = finite.all(axis=1)
+    bounds = np.full((len(pairs), 2), np.nan)
+    if whole.any():
+        bounds[whole] = np.quantile(values[whole], [tail, 1 - tail], axis=1).T
+    for row in np.flatnonzero(~whole):
+        left = values[row][finite[row]]
+        if len(left) >= values.shape[1] // 2:
+            bounds[row] = np.quantile(left, [tail, 1 - tail])
+    return [
+        Interval(mean, None, None) if np.isnan(low) else Interval(mean, float(low), float(high))
+        for mean, (low, high) in zip(means, bounds, strict=True)
+    ]
 
 
 def bootstrap_means(hits: NDArray[np.bool_], *, resamples: int, seed: int) -> NDArray[np.float64]:

@@ -1,104 +1,68 @@
 """A run killed with SIGKILL again and again ends with the very results of one that nobody disturbed.
 
-ART_DIVQAT_KILLS says how many kills; two by default.
+ART_DIVQAT_POINT_KILLS says how many kills at chosen points of the work (20), ART_DIVQAT_KILLS how many of the real
+command at random moments (2; `evaluations/kill` does twenty), ART_DIVQAT_KILL_SEED which points and moments.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-import art_divqat
-from art_divqat.audit.journal import canonical_json
+sys.path.insert(0, str(Path(__file__).parent))
+from killing import CELLS, CONFIG, JOURNAL, REPORT, STORE, THIEF, VICTIM, ForkServer, kill_at_random, stripped
+
+from art_divqat.audit.journal import Journal
 from art_divqat.audit.results import read_results
-from art_divqat.audit.schema import TIMINGS, Results
 
 KILLS = int(os.environ.get("ART_DIVQAT_KILLS", "2"))
-CONFIG = """
-limit: 100
-victims: [standard]
-attacks: [knockoff, random]
-answers: [soft, hard]
-budgets: [20, 40]
-seeds: 3
-model: lenet5
-thief_model: lenet5
-query_pool: in-distribution
-victim_recipe: {epochs: 1}
-thief_recipe: {epochs: 1}
-evasion: {images: 10, steps: 2}
-jobs: 1
-"""
+POINT_KILLS = int(os.environ.get("ART_DIVQAT_POINT_KILLS", "20"))
+SEED = os.environ.get("ART_DIVQAT_KILL_SEED", "0")
+# one life of a run: what it is killed in, in this order, and how far on at the most; then it may finish
+LIFE = ((VICTIM, 5), (STORE, 3), (JOURNAL, 8), (THIEF, 12), (JOURNAL, 8), (THIEF, 12), (REPORT, 3))
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="fork, SIGKILL and /proc")]
 
 
-def _clean(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _clean(item) for key, item in value.items() if key not in TIMINGS}
-    return [_clean(item) for item in value] if isinstance(value, list) else value
+def _leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name.startswith(".") and path.name != ".lock"]
 
 
-def _results(folder: Path) -> str:
-    return canonical_json(_clean(Results.model_validate_json((folder / "results.json").read_text()).model_dump()))
+def test_killed_at_points_of_every_kind_and_continued_it_is_the_same_run(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    rng = random.Random(SEED)
+    left = POINT_KILLS
+    with ForkServer(tmp_path) as server:
+        assert server.run("whole", tmp_path / "cache") == 0
+        expected = stripped(tmp_path / "whole")
+        assert len(read_results(tmp_path / "whole").cells) == CELLS
+        life = 0
+        while left > 0:
+            run, cache = f"run{life}", tmp_path / f"cache{life}"
+            finished = 0
+            for kind, farthest in LIFE[:left]:
+                point = (kind, rng.randint(1, farthest), rng.random())
+                assert server.run(run, cache, point) == -9, point
+                # whatever was killed: what is there is whole, or is a torn last line, and nothing finished is lost
+                if (tmp_path / run / "journal.jsonl").exists() and Journal(tmp_path / run / "journal.jsonl").exists():
+                    cells = len(Journal(tmp_path / run / "journal.jsonl").read()[1])
+                    assert cells >= finished
+                    finished = cells
+                assert stripped(tmp_path / run) in ("", expected)
+            left -= len(LIFE)
+            assert server.run(run, cache) == 0
+            assert stripped(tmp_path / run) == expected
+            assert len(_leftovers(tmp_path / run)) <= len(LIFE)
+            life += 1
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_killed_anywhere_and_continued_it_is_the_same_run(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG)
-    command = [sys.executable, "-m", "art_divqat", "evaluate", "--config", "c.yaml", "--quiet", "--output"]
-    root = str(Path(art_divqat.__file__).parents[1])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-
-    def start(folder: str, cache: str) -> subprocess.Popen[bytes]:
-        given = {**environment, "XDG_CACHE_HOME": str(tmp_path / cache)}
-        return subprocess.Popen(
-            [*command, folder], cwd=tmp_path, env=given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-
-    undisturbed = start("whole", "cache-whole")
-    assert undisturbed.wait(timeout=300) == 0
-    assert len(read_results(tmp_path / "whole").cells) == 24
-
-    rng = random.Random(os.environ.get("ART_DIVQAT_KILL_SEED", "0"))
-    journal = tmp_path / "killed" / "journal.jsonl"
-    died = 0
-    while died < KILLS:
-        process = start("killed", "cache-killed")
-        # a kill lands among the cells that one start has time for, or before the first of them
-        ahead = rng.randint(0, max(1, 2 * 24 // max(KILLS, 4)))
-        held = journal.read_bytes().count(b"\n") if journal.exists() else 0
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            lines = journal.read_bytes().count(b"\n") if journal.exists() else 0
-            if lines >= held + ahead:
-                break
-            time.sleep(0.005)
-        time.sleep(rng.random() * (6 if ahead == 0 else 0.2))
-        if process.poll() is not None:
-            # it finished before it could be killed: begin again from nothing
-            _, said = process.communicate()
-            assert process.returncode == 0, said
-            assert _results(tmp_path / "killed") == _results(tmp_path / "whole")
-            for path in (tmp_path / "killed").iterdir():
-                path.unlink()
-            continue
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        died += 1
-        whole_json = tmp_path / "killed" / "results.json"
-        assert not whole_json.exists() or _results(tmp_path / "killed") == _results(tmp_path / "whole")
-    last = start("killed", "cache-killed")
-    _, said = last.communicate(timeout=300)
-    assert last.returncode == 0, said
-    assert _results(tmp_path / "killed") == _results(tmp_path / "whole")
-    leftovers = [
-        path.name for path in (tmp_path / "killed").iterdir() if path.name.startswith(".") and path.name != ".lock"
-    ]
-    assert len(leftovers) <= died
+    died = kill_at_random(tmp_path, KILLS, SEED)
+    assert len(died) == KILLS
+    assert len(read_results(tmp_path / "whole").cells) == CELLS
+    assert len(_leftovers(tmp_path / "killed")) <= KILLS

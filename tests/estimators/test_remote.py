@@ -25,7 +25,7 @@ from oip_server import FAULTS, Server
 from art_divqat.errors import UserError
 from art_divqat.estimators import RemoteClassifier
 from art_divqat.estimators.remote_journal import AnswerJournal, image_key
-from art_divqat.estimators.remote_protocols import BadAnswerError, protocol_of
+from art_divqat.estimators.remote_protocols import BadAnswerError, described, protocol_of
 
 SHAPE = (1, 8, 8)
 WEIGHTS = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
@@ -222,3 +222,26 @@ def test_a_killed_process_never_pays_twice_for_what_arrived(tmp_path: Path) -> N
     journal = AnswerJournal(path, server.v2, 5)
     stored = np.stack([answer for image in x if (answer := journal.get(image_key(image))) is not None])
     np.testing.assert_allclose(stored, model(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sent"), [([-1, 1, 8, 8], [2, 1, 8, 8]), ([-1, 8, 8, 1], [2, 8, 8, 1]), ([-1, 64], [2, 64])]
+)
+def test_a_model_says_how_it_takes_images_and_which_output_holds_the_classes(sizes: list[int], sent: list[int]) -> None:
+    record = {
+        "inputs": [{"name": "pixels", "datatype": "FP64", "shape": sizes}],
+        "outputs": [
+            {"name": "label", "datatype": "INT64", "shape": [-1, 1]},
+            {"name": "scores", "datatype": "FP32", "shape": [-1, 5]},
+        ],
+    }
+    plain = protocol_of("http://h/v2/models/m", "auto")
+    asked = json.loads(described(plain, json.dumps(record).encode(), SHAPE, 5).body(images(2)))
+    (tensor,) = asked["inputs"]
+    assert (tensor["name"], tensor["datatype"], tensor["shape"]) == ("pixels", "FP64", sent)
+    assert asked["outputs"] == [{"name": "scores"}]
+    np.testing.assert_array_equal(np.float32(tensor["data"]), images(2).ravel())
+    with pytest.raises(UserError, match="sent channels first or last or flat"):
+        described(plain, json.dumps(record).encode(), (3, 8, 8), 5)
+    for nothing in (b"", b"{}", b'{"inputs": []}', b"[1]"):
+        assert described(plain, nothing, SHAPE, 5) == plain

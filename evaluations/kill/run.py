@@ -1,0 +1,51 @@
+"""Twenty SIGKILLs at random moments of a run of 24 cells, with one job and with two: the same results each time.
+
+`python evaluations/kill/run.py [KILLS] [SEED]` writes results.json beside this file. It fails where results differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[1] / "tests" / "audit")]
+
+from killing import CELLS, CONFIG, kill_at_random, stripped  # noqa: E402
+
+
+def main() -> None:
+    """Kill, compare, and write down where each kill landed."""
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    seed = sys.argv[2] if len(sys.argv) > 2 else "0"
+    found = []
+    for jobs in (1, 2):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "c.yaml").write_text(CONFIG)
+            began = time.monotonic()
+            died = kill_at_random(folder, kills, seed, jobs)
+            same = stripped(folder / "killed") == stripped(folder / "whole")
+            found.append(
+                {
+                    "jobs": jobs,
+                    "cells": CELLS,
+                    "kills": len(died),
+                    "identical": same,
+                    "sha256_without_times": hashlib.sha256(stripped(folder / "killed").encode()).hexdigest(),
+                    "minutes": round((time.monotonic() - began) / 60, 1),
+                    "landed": died,
+                }
+            )
+            print({key: value for key, value in found[-1].items() if key != "landed"}, flush=True)
+    (HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    if len({run["sha256_without_times"] for run in found}) > 1 or not all(run["identical"] for run in found):
+        raise SystemExit("The results differ.")
+
+
+if __name__ == "__main__":
+    main()
