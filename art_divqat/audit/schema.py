@@ -25,6 +25,19 @@ class Estimate(_Strict):
     high: float | None = None
 
 
+class CurvePoint(_Strict):
+    """A rate at one radius ε, in units of [0, 1] pixels."""
+
+    epsilon: float
+    value: float
+
+
+class CurveEstimate(Estimate):
+    """The mean at one radius ε and its 95 % interval."""
+
+    epsilon: float
+
+
 class Coordinates(_Strict):
     """What a cell or a group of cells was about; `answers` is what the attacker used."""
 
@@ -37,12 +50,17 @@ class Coordinates(_Strict):
 
 
 class CellResult(Coordinates):
-    """One finished cell. A metric that was not measured is absent; one that has no value is null."""
+    """One finished cell. A metric that was not measured is absent; one that has no value is null.
+
+    `curves` holds, at the largest budget, `victim_robust_accuracy` and `thief_robust_accuracy` (the share that nothing
+    within ε fooled) and `transfer_robust_accuracy` over ascending ε.
+    """
 
     seed: int
     queries: int
     metrics: dict[str, float | None]
     details: dict[str, float] = Field(default_factory=dict)
+    curves: dict[str, list[CurvePoint]] = Field(default_factory=dict)
     seconds: float
 
 
@@ -51,6 +69,7 @@ class SummaryRow(Coordinates):
 
     n_seeds: int
     metrics: dict[str, Estimate]
+    curves: dict[str, list[CurveEstimate]] = Field(default_factory=dict)
 
 
 class Comparison(Coordinates):
