@@ -20,7 +20,7 @@ from art_divqat.attacks.evasion import craft, gradient_norms, withstood, worst_c
 from art_divqat.audit.external.settings import EXTERNAL
 from art_divqat.audit.journal import content_hash
 from art_divqat.audit.plan import Cell
-from art_divqat.audit.samples import pack
+from art_divqat.audit.samples import curve_sample, pack
 from art_divqat.audit.victims import parent_of
 from art_divqat.metrics import accuracy, transfer_attack_success
 from art_divqat.specs import parse_spec
@@ -28,7 +28,6 @@ from art_divqat.specs import parse_spec
 if TYPE_CHECKING:
     from art_divqat.audit.bench import Bench, Progress, Victim
 
-CURVES = ("victim_robust_accuracy", "thief_robust_accuracy", "transfer_robust_accuracy")
 LARGE_EPSILON = 0.5
 MORE_STEPS = 5
 SQUARE_QUERIES = 200
@@ -122,15 +121,6 @@ def measure(
             ]
             measured.samples |= {curve_sample(name, r): pack(row) for r, row in zip(radii, right, strict=True)}
     return measured
-
-
-def curve_sample(metric: str, radius: float) -> str:
-    """The key, among a journal line's samples, of one point of a curve.
-
-    >>> curve_sample("thief_robust_accuracy", 0.05)
-    'thief_robust_accuracy@0.05'
-    """
-    return f"{metric}@{radius!r}"
 
 
 def evasion_images(bench: Bench) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

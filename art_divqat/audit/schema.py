@@ -76,6 +76,8 @@ class Comparison(Coordinates):
     """One computed comparison.
 
     - `ratio`, `difference`: `metric` of `victim` over, or minus, that of `baseline` at equal budget, paired by seed.
+    - `curve_difference`: as `difference`, of the curve of `metric` at `epsilon` or, where that is null, of its mean
+      over all radii above 0 of the curve.
     - `defence_effect`: `metric` with the defence minus without any, same victim, attack and answers, paired by seed.
     - `query_fraction`: queries at which `victim` reaches what `baseline` has at the full budget, over the full budget;
       `value` is null if it is not reached; `bound` is `at most` if it was reached at the smallest budget already.
@@ -85,9 +87,10 @@ class Comparison(Coordinates):
     `cannot tell`; null for `best_attacker`.
     """
 
-    kind: Literal["ratio", "difference", "defence_effect", "query_fraction", "best_attacker"]
+    kind: Literal["ratio", "difference", "curve_difference", "defence_effect", "query_fraction", "best_attacker"]
     metric: str
     baseline: str | None = None
+    epsilon: float | None = None
     n_seeds: int
     value: Estimate | None
     verdict: Literal["higher", "lower", "cannot tell"] | None = None

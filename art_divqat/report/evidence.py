@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from art_divqat.audit.schema import Comparison, Estimate, SummaryRow
 from art_divqat.report.blocks import Block, Bullets, Cell, Figure, Section, Table, Text, Tone
 from art_divqat.report.claims import PAPER, Judged, judge_claims
+from art_divqat.report.epsilon import epsilon_figures
 from art_divqat.report.plots import MOST_SERIES, Series, draw_curves, draw_dots
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.tables import METRICS, heading, range_text, value_text
@@ -53,7 +54,9 @@ def claims_section(view: View) -> Section | None:
         Text(
             f"The published study ({PAPER}) claims that adversarially trained models are easier to steal and that "
             "robustness transfers to the thief. A claim holds here if the whole 95 % interval is on the claimed side "
-            "of no difference, does not hold if it is on the other side, and cannot be told if it includes that."
+            "of no difference, does not hold if it is on the other side, and cannot be told if it includes that. "
+            "Whether robustness transfers is judged at the ε of the run and by the mean over all ε of the curves; at "
+            "small ε a difference is also one of plain accuracy."
         )
     ]
     for victim in dict.fromkeys(j.comparison.victim for j in judged):
@@ -73,6 +76,7 @@ def claims_section(view: View) -> Section | None:
             f"{counted(first.n_seeds, 'seed')}"
         )
         blocks.append(Table(("Claim", "Attacker", "Measured", "Verdict"), rows, caption, frozenset({2})))
+        blocks += epsilon_figures(view, victim, first.baseline)
     return Section("claims", "Are robust models easier to steal?", blocks)
 
 
@@ -257,6 +261,10 @@ def robustness_section(view: View) -> Section | None:
         blocks.append(Figure(draw_dots(dots, "Accuracy under attack"), f"{caption} {said}.", caption, table))
     else:
         blocks.append(table)
+    shown = {name for j in judge_claims(view) for name in (j.comparison.victim, j.comparison.baseline)}
+    for victim in view.victims:
+        if victim not in shown:
+            blocks += epsilon_figures(view, victim, None)
     return Section("robustness", "Does robustness travel?", blocks)
 
 
