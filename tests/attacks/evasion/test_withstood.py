@@ -55,7 +55,7 @@ def test_the_same_images_as_attacking_all_at_every_radius_where_the_attack_is_ex
     ])  # fmt: skip
     np.testing.assert_array_equal(nested, each)
     assert 0 < nested.mean() < 1
-    assert cheap < network.asked / 2
+    assert cheap < network.asked
 
 
 def test_an_image_once_fooled_is_never_attacked_again() -> None:
