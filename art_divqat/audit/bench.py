@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,8 +29,12 @@ from art_divqat.metrics import accuracy
 from art_divqat.models import build_model
 from art_divqat.specs import parse_spec
 
+if TYPE_CHECKING:
+    from art_divqat.audit.robustness import VictimRobustness
+
 Progress = Callable[[str, int, int], None]
-STORE_VERSION = 1
+# 2: adversarial training and attacks run channels last; sums differ from version 1 in the last digits
+STORE_VERSION = 2
 SQUARE_QUERIES = 200
 MIXTURES = {
     "mixture": FAMILIES,
@@ -117,6 +121,11 @@ class Bench:
         if len(rows):
             measured["victim_robust_accuracy"] = accuracy(victim.classifier.predict(victim.adversarial), y[rows])
         return self.store.folder(self.victim_identity(spec_text, seed)), measured
+
+    @functools.cached_property
+    def robustness(self) -> dict[tuple[str, int], VictimRobustness]:
+        """The curves and checks of victims that this process holds."""
+        return {}
 
     @functools.cached_property
     def _victims(self) -> dict[tuple[str, int], Victim]:
@@ -237,7 +246,12 @@ class Bench:
         rows = self.evasion_rows
         if len(rows) == 0:
             return self.dataset.x_test[:0]
-        settings = {**self.config.evasion.model_dump(), "epsilon": self.config.epsilon, "rows": rows.tolist()}
+        # the curve does not decide the examples of the single figure
+        settings = {
+            **self.config.evasion.model_dump(exclude={"epsilons"}),
+            "epsilon": self.config.epsilon,
+            "rows": rows.tolist(),
+        }
         file = f"evasion-{content_hash(settings)[:16]}"
         held = None if retrain else self.store.load_arrays(identity, file)
         if held is not None and held.get("x", rows).shape == (len(rows), *self.dataset.input_shape):

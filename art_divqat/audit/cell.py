@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from art_divqat._rng import derive_seed
 from art_divqat.attacks.extraction.registry import ATTACKS, AttackContext, run_attack
 from art_divqat.attacks.recovery.registry import undoes_a_defence
+from art_divqat.audit import robustness
 from art_divqat.audit.bench import Bench, Progress, Victim, phase
 from art_divqat.audit.external.adapter import ExternalClassifier
 from art_divqat.audit.plan import Cell
@@ -25,7 +26,6 @@ from art_divqat.metrics import (
     kl_divergence,
     l1_distortion,
     label_flip_rate,
-    transfer_attack_success,
 )
 from art_divqat.specs import parse_spec
 
@@ -55,9 +55,9 @@ def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict
         known_defence=known_to_the_attacker(cell.defence, served, cell.seed),
     )
     outcome = run_attack(attack.name, context)
-    metrics, samples = _measure(bench, victim, outcome.thief, clean, served, cell, progress)
+    metrics, samples, robust = _measure(bench, victim, outcome.thief, clean, served, cell, progress)
     details = {**outcome.details, **_trust(bench, victim, outcome.thief, served, cell)}
-    return {
+    line = {
         "cell": cell.as_dict(),
         "queries": ledger.charged,
         "metrics": metrics,
@@ -65,11 +65,17 @@ def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict
         "details": details,
         "seconds": round(time.perf_counter() - started, 3),
     }
+    if robust is not None:
+        for part in ("metrics", "samples", "details"):
+            line[part] |= getattr(robust, part)
+        if robust.curves:
+            line["curves"] = robust.curves
+    return line
 
 
 def _measure(
     bench: Bench, victim: Victim, thief: Any, clean: Any, served: Any, cell: Cell, progress: Progress | None
-) -> tuple[dict[str, float | None], dict[str, str]]:
+) -> tuple[dict[str, float | None], dict[str, str], robustness.Measured | None]:
     x, y = bench.dataset.x_test, bench.dataset.y_test
     clean_answers, served_answers, thief_answers = (part.predict(x) for part in (clean, served, thief))
     victim_accuracy = accuracy(clean_answers, y)
@@ -94,9 +100,10 @@ def _measure(
         "agrees": pack(labels == served_answers.argmax(axis=1)),
         "agrees_clean": pack(labels == clean_answers.argmax(axis=1)),
     }
-    if len(bench.evasion_rows):
-        metrics |= _robustness(bench, victim, thief, served, cell, served_answers[bench.evasion_rows], progress)
-    return metrics, samples
+    rows = bench.evasion_rows
+    if len(rows) == 0:
+        return metrics, samples, None
+    return metrics, samples, robustness.measure(bench, cell, victim, thief, served, served_answers[rows], progress)
 
 
 def _trust(bench: Bench, victim: Victim, thief: Any, served: Any, cell: Cell) -> dict[str, float]:
@@ -131,28 +138,6 @@ def _in_train_mode(classifier: Any) -> bool:
     if isinstance(classifier, ExternalClassifier):
         return classifier.answers_in_train_mode
     return bool(classifier.model.training)
-
-
-def _robustness(
-    bench: Bench,
-    victim: Victim,
-    thief: Any,
-    served: Any,
-    cell: Cell,
-    served_answers: NDArray[Any],
-    progress: Progress | None,
-) -> dict[str, float | None]:
-    y = bench.dataset.y_test[bench.evasion_rows]
-    on_victim = victim.adversarial
-    on_thief = bench.perturb(thief, derive_seed("evasion", cell.seed), phase(progress, "attacking the thief"))
-    measured: dict[str, float | None] = {
-        "thief_robust_accuracy": accuracy(thief.predict(on_thief), y),
-        "transfer_attack_success": transfer_attack_success(served_answers, served.predict(on_thief), y),
-    }
-    if len(on_victim):
-        measured["victim_robust_accuracy"] = accuracy(victim.classifier.predict(on_victim), y)
-        measured["transfer_robust_accuracy"] = accuracy(thief.predict(on_victim), y)
-    return measured
 
 
 def _latency(served: Any, x: NDArray[np.float32]) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from art_divqat.audit.samples import unpack
+from art_divqat.audit.samples import curve_sample, unpack
 from art_divqat.audit.schema import Comparison, Estimate
 from art_divqat.audit.victims import baseline_of
 from art_divqat.metrics.curves import all_queries_to_reach, queries_to_reach
@@ -20,7 +20,9 @@ Key = tuple[str, str, str, str, str, int]
 _GROUP = ("dataset", "victim", "defence", "attack", "answers", "budget")
 _PAIRED = {"thief_accuracy": "thief_correct", "agreement": "agrees", "agreement_clean": "agrees_clean"}
 _DIFFERENCES = ("thief_robust_accuracy", "transfer_robust_accuracy", "transfer_attack_success")
+_CURVES = ("thief_robust_accuracy", "transfer_robust_accuracy")
 _CURVE_RESAMPLES = 1_000
+_RESAMPLES = 2_000
 
 
 def compare_cells(lines: Sequence[dict[str, Any]], victims: Sequence[str]) -> list[Comparison]:
@@ -113,7 +115,40 @@ def _against_baseline(
         values = [(a["metrics"].get(metric), b["metrics"].get(metric)) for a, b in pairs]
         numbers = [a - b for a, b in values if a is not None and b is not None]
         if numbers and len(numbers) == len(values):
-            found.append(_compared("difference", metric, mean_interval(numbers, (-1.0, 1.0)), 0.0, common))
+            interval = _paired_difference(ours, theirs, [metric]) or mean_interval(numbers, (-1.0, 1.0))
+            found.append(_compared("difference", metric, interval, 0.0, common))
+    return found + _curve_differences(ours, theirs, common)
+
+
+def _paired_difference(
+    ours: list[dict[str, Any]], theirs: list[dict[str, Any]], samples: Sequence[str]
+) -> Interval | None:
+    """The difference of rates, or of their mean over several samples, by bootstrap over seeds and images in pairs.
+
+    None where a line holds no such sample, as those of earlier versions.
+    """
+    if not all(name in line.get("samples", {}) for line in (*ours, *theirs) for name in samples):
+        return None
+    hits = np.stack([_hits(side, name) for side in (ours, theirs) for name in samples])
+    means = bootstrap_means(hits, resamples=_RESAMPLES, seed=0).reshape(_RESAMPLES, 2, len(samples)).mean(axis=2)
+    low, high = (float(q) for q in np.quantile(means[:, 0] - means[:, 1], [0.025, 0.975]))
+    rates = hits.reshape(2, -1).mean(axis=1)
+    return Interval(float(rates[0] - rates[1]), low, high)
+
+
+def _curve_differences(
+    ours: list[dict[str, Any]], theirs: list[dict[str, Any]], common: dict[str, Any]
+) -> list[Comparison]:
+    """At every radius above 0 that all curves have, and over these radii together."""
+    found = []
+    for metric in _CURVES:
+        curves = [[p["epsilon"] for p in line.get("curves", {}).get(metric, [])] for line in (*ours, *theirs)]
+        radii = [radius for radius in curves[0] if radius > 0 and all(radius in curve for curve in curves)]
+        for epsilon, over in [*((r, [r]) for r in radii), *([(None, radii)] if radii else [])]:
+            interval = _paired_difference(ours, theirs, [curve_sample(metric, radius) for radius in over])
+            if interval is not None:
+                compared = _compared("curve_difference", metric, interval, 0.0, common)
+                found.append(compared.model_copy(update={"epsilon": epsilon}))
     return found
 
 
@@ -135,7 +170,7 @@ def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison
 
 
 def _compared(
-    kind: Literal["ratio", "difference", "defence_effect"],
+    kind: Literal["ratio", "difference", "curve_difference", "defence_effect"],
     metric: str,
     interval: Interval,
     neutral: float,

@@ -31,13 +31,27 @@ class Recipe(BaseModel):
 
 
 class Evasion(BaseModel):
-    """How robust accuracy is measured: white-box PGD with `steps` steps on `images` test images."""
+    """How robust accuracy is measured: white-box PGD with `steps` steps on `images` test images.
+
+    `epsilons` are the radii of the curves, besides the single figure at `epsilon`; empty for no curves. None stands for
+    the preset's, and in the configuration of a run that was made before there were curves, for none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     images: int = Field(200, ge=0, description="0 measures no robustness")
     steps: int = Field(20, ge=1)
     autoattack: bool = False
+    epsilons: tuple[float, ...] | None = Field(None, description="radii of the curves; none for no curves")
+
+    @field_validator("epsilons")
+    @classmethod
+    def _ascending_pixel_units(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        for radius in value or ():
+            _check_pixel_units(radius)
+        if any(later <= earlier for earlier, later in itertools.pairwise(value or ())):
+            raise ValueError(f"expected ascending radii, each once, got {_listed(value or ())}")
+        return value
 
 
 class EvaluateConfig(BaseModel):
@@ -102,10 +116,8 @@ class EvaluateConfig(BaseModel):
     @field_validator("epsilon")
     @classmethod
     def _pixel_units(cls, value: float | None) -> float | None:
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(
-                f"expected a number in [0, 1], in units of [0, 1] pixels (8 of 255 is {8 / 255:.4f}), got {value:g}"
-            )
+        if value is not None:
+            _check_pixel_units(value)
         return value
 
     @model_validator(mode="before")
@@ -137,7 +149,14 @@ class ResolvedConfig(EvaluateConfig):
     evasion: Evasion
 
 
-def _listed(values: tuple[int, ...]) -> str:
+def _check_pixel_units(radius: float) -> None:
+    if not 0 <= radius <= 1:
+        raise ValueError(
+            f"expected a number in [0, 1], in units of [0, 1] pixels (8 of 255 is {8 / 255:.4f}), got {radius:g}"
+        )
+
+
+def _listed(values: tuple[int, ...] | tuple[float, ...]) -> str:
     return ",".join(map(str, values))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,16 +44,16 @@ class Estimate:
 
 
 def estimate(config: EvaluateConfig) -> Estimate:
-    """The plan of a configuration, with the time measured on one short training of a thief.
+    """The plan of a configuration, with the time measured on one short training of a thief, and one of a victim.
 
     :raises UserError: for all that :func:`art_divqat.audit.run.evaluate` refuses before it starts; the model is not
         read and no endpoint is asked.
     """
     resolved = resolve(config.model_copy(update={"device": resolve_device(config.device)}))
     plan = plan_cells(resolved)
-    data, seconds_a_unit = _measure(resolved)
+    data, seconds_a_unit, victim_image = _measure(resolved)
     check_pool(resolved, data)
-    costs = Costs(resolved, data)
+    costs = Costs(resolved, data, victim_image)
     remote = resolved.external is not None and resolved.external.is_remote
     jobs = 1 if remote else resolved.jobs or default_jobs(resolved)
     trained = {(cell.victim, cell.seed) for cell in plan}
@@ -73,10 +73,12 @@ def estimate(config: EvaluateConfig) -> Estimate:
     )
 
 
-def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float]:
+def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
+    """The data, seconds for an image seen once by a thief in training, and how much dearer the victim's network is."""
     import torch
 
-    from art_divqat.audit.bench import Bench
+    from art_divqat.audit.bench import Bench, training_recipe
+    from art_divqat.audit.victims import VictimContext
 
     bench = Bench(config, default_store())
     data = {
@@ -89,13 +91,23 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float]:
     try:
         x, y = bench.dataset.x_train[:_TIMED_IMAGES], bench.dataset.y_train[:_TIMED_IMAGES]
         thief = bench.fresh_thief(0)
-        # the first call pays for what torch sets up once
-        thief.fit(x, y, nb_epochs=1)
-        start = time.perf_counter()
-        thief.fit(x, y, nb_epochs=1)
-        return data, (time.perf_counter() - start) / len(x)
+        seconds = _seconds(lambda: thief.fit(x, y, nb_epochs=1)) / len(x)
+        if config.model == config.thief_model or config.external is not None:
+            return data, seconds, 1.0
+        victim = VictimContext(
+            bench.dataset, config.model, training_recipe(config.victim_recipe), 0, config.device
+        ).fresh_classifier()
+        return data, seconds, _seconds(lambda: victim.fit(x, y, nb_epochs=1)) / len(x) / seconds
     finally:
         torch.set_num_threads(threads)
+
+
+def _seconds(train: Callable[[], None]) -> float:
+    # the first call pays for what torch sets up once
+    train()
+    start = time.perf_counter()
+    train()
+    return time.perf_counter() - start
 
 
 def _endpoint_queries(plan: Sequence[Cell], data: dict[str, Any]) -> int:

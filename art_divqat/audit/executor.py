@@ -133,6 +133,7 @@ def perform(task: Task, progress: Any) -> Any:
 
     from art_divqat.audit.bench import Bench
     from art_divqat.audit.cell import run_cell
+    from art_divqat.audit.robustness import victim_robustness
     from art_divqat.defences.registry import check_defence, parse_defence
     from art_divqat.models.registry import check_model
 
@@ -147,6 +148,9 @@ def perform(task: Task, progress: Any) -> Any:
     try:
         if task.victim is not None:
             bench.victim(*task.victim, progress, retrain=task.retrain)
+            if task.kind == "victim":
+                # here, once, so that cells side by side find it in the store
+                victim_robustness(bench, *task.victim, progress, retrain=task.retrain)
             return bench.measured_victim(*task.victim) if task.kind == "trained" else None
         if task.cell is not None:
             return run_cell(task.cell, bench, progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from art_divqat.audit import suspicions
+from art_divqat.audit import robustness_suspicions, suspicions
 from art_divqat.audit.schema import Flag, Results
 from art_divqat.audit.suspicions import DETAILS as DETAILS
 from art_divqat.audit.suspicions import Evidence
@@ -126,10 +126,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "black-box-beats-white-box",
-        suspicions.black_box_wins,
-        "The white-box attack sees the thief's gradients and must be the stronger one. It is not, so it is too weak or "
-        "gradients are masked: the thief's robust accuracy is overstated.",
-        "Use more steps or AutoAttack; check gradients.",
+        robustness_suspicions.black_box_wins,
+        "The white-box attack sees gradients and must be the stronger one. It is not, so it is too weak or gradients "
+        "are masked: the robust accuracy is overstated.",
+        "Read the lower figure. Use more steps or AutoAttack; check gradients.",
     ),
     Rule(
         "robust-accuracy-suspicious",
@@ -146,15 +146,28 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "more-steps-matter",
-        suspicions.more_steps,
+        robustness_suspicions.more_steps,
         "The attack had not converged: robust accuracy is overstated.",
         "Raise evasion steps until the figure stands still.",
     ),
     Rule(
         "large-epsilon-survived",
-        suspicions.large_epsilon,
+        robustness_suspicions.large_epsilon,
         "At an ε that allows any image to become grey nothing can be classified. What survives was not attacked.",
         "Check gradients and the attack's step size: steps × step size must reach ε.",
+    ),
+    Rule(
+        "accuracy-rises-with-epsilon",
+        robustness_suspicions.accuracy_rises,
+        "The smaller ball lies inside the larger one, so the attack at the larger ε missed what is there. Curves count "
+        "an image that was fooled once as fooled from there on, and hide it.",
+        "Read every point as an upper bound; take more steps or AutoAttack.",
+    ),
+    Rule(
+        "evasion-sees-defence",
+        robustness_suspicions.defence_seen,
+        "A postprocessor that rounds or perturbs scores hinders the attack without making the network more robust.",
+        "Attack the network behind it as well, and read the lower figure.",
     ),
     Rule(
         "evasion-does-not-see-defence",

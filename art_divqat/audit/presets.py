@@ -32,6 +32,8 @@ _EVASION = {
     "standard": Evasion(images=1_000, steps=50),
     "paper": Evasion(images=1_000, steps=50, autoattack=True),
 }
+# arXiv 2207.10561; robustness to 0 is the accuracy
+_PAPER_EPSILONS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 _GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist")
 
 
@@ -83,10 +85,30 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
         "epsilon": epsilon,
         "victim_recipe": config.victim_recipe or _victim_recipe(config.preset, dataset, small),
         "thief_recipe": config.thief_recipe or _thief_recipe(config.preset, dataset, small),
-        "evasion": config.evasion or _EVASION[config.preset],
+        "evasion": _evasion(config, epsilon),
     }
     unwritten = {"trust_code": config.trust_code, "answers_file": config.answers_file, "external": external}
     return ResolvedConfig.model_validate({**config.model_dump(), **values, **unwritten})
+
+
+def curve_epsilons(preset: str, epsilon: float) -> tuple[float, ...]:
+    """The radii of the curves: 0, a quarter, a half, once and twice ε if `quick`, else the paper's list and ε itself.
+
+    >>> curve_epsilons("quick", 0.2)
+    (0.0, 0.05, 0.1, 0.2, 0.4)
+    """
+    if preset == "quick":
+        radii = {min(epsilon * part, 1.0) for part in (0, 0.25, 0.5, 1, 2)}
+    else:
+        radii = {*_PAPER_EPSILONS, epsilon}
+    return tuple(sorted(radii))
+
+
+def _evasion(config: EvaluateConfig, epsilon: float) -> Evasion:
+    evasion = config.evasion or _EVASION[config.preset]
+    if evasion.epsilons is not None:
+        return evasion
+    return evasion.model_copy(update={"epsilons": curve_epsilons(config.preset, epsilon)})
 
 
 def canonical_attack(text: str) -> str:

@@ -13,9 +13,9 @@ from art_divqat.audit.flags import compute_flags
 from art_divqat.audit.gate import evaluate_gate
 from art_divqat.audit.journal import Journal, canonical_json
 from art_divqat.audit.plan import Cell, plan_cells
-from art_divqat.audit.schema import CellResult, Estimate, Results, SummaryRow
+from art_divqat.audit.schema import CellResult, CurveEstimate, Estimate, Results, SummaryRow
 from art_divqat.errors import UserError
-from art_divqat.metrics.intervals import Interval, mean_intervals, wilson_interval
+from art_divqat.metrics.intervals import Interval, mean_interval, mean_intervals, wilson_interval
 
 # metrics that are rates over the test images, so that one seed alone has an interval too
 _RATES_OVER_TEST = (
@@ -56,6 +56,7 @@ def build_results(
                 queries=line["queries"],
                 metrics=line["metrics"],
                 details=line.get("details", {}),
+                curves=line.get("curves", {}),
                 seconds=line["seconds"],
             )
             for line in finished
@@ -130,9 +131,31 @@ def summarise(lines: Sequence[dict[str, Any]], data: dict[str, Any]) -> list[Sum
             **{key: value for key, value in group[0]["cell"].items() if key != "seed"},
             n_seeds=len(group),
             metrics=metrics,
+            curves=_curves([line.get("curves", {}) for line in group], data),
         )
         for group, metrics in zip(groups, found, strict=True)
     ]
+
+
+def _curves(
+    of_seeds: Sequence[dict[str, list[dict[str, float]]]], data: dict[str, Any]
+) -> dict[str, list[CurveEstimate]]:
+    """Every curve that all seeds have over the same radii, each point with the interval of its metric."""
+    found = {}
+    for name, first in sorted(of_seeds[0].items()):
+        radii = [point["epsilon"] for point in first]
+        if any([point["epsilon"] for point in curves.get(name, [])] != radii for curves in of_seeds):
+            continue
+        values = [[curves[name][i]["value"] for curves in of_seeds] for i in range(len(radii))]
+        found[name] = [
+            CurveEstimate(epsilon=radius, **_estimate(name, rates, data).model_dump())
+            for radius, rates in zip(radii, values, strict=True)
+        ]
+    return found
+
+
+def _estimate(name: str, values: list[float], data: dict[str, Any]) -> Estimate:
+    return as_estimate(_over_images(name, values, data) or mean_interval(values, _bounds(name)))
 
 
 def _bounds(name: str) -> tuple[float, float] | None:

@@ -29,6 +29,9 @@ _ADVERSARIAL_COST = 8.0
 _EVASION_COST = 1.0
 _QUANTIZED_COST = 2.0
 _WORST_CASE_COST = 8.0
+# in white-box measurements: what audit/robustness.py adds to a victim, and the curve of a thief
+_SIGNS_COST = 2.0
+_THIEF_CURVE_COST = 1.5
 
 
 def evaluate(
@@ -162,27 +165,34 @@ def _run_cells(
 
 
 class Costs:
-    """What each piece of work costs relative to the others, for an honest estimate of the time left."""
+    """What each piece of work costs relative to the others, for an honest estimate of the time left.
 
-    def __init__(self, config: ResolvedConfig, data: dict[str, Any]) -> None:
+    :param victim_image: the cost of an image in the victim's network, in units of one in the thief's.
+    """
+
+    def __init__(self, config: ResolvedConfig, data: dict[str, Any], victim_image: float = 1.0) -> None:
         self._config = config
+        self._victim_image = victim_image
         self._train = data["dataset"]["train"]
         self._evasion = data["evasion_images"] * config.evasion.steps * _EVASION_COST
 
     def of_victim(self, victim: tuple[str, int]) -> float:
-        """Training, dearer if adversarial, and the evasion images."""
+        """Training, dearer if adversarial, the evasion images, and the robustness curve with its checks."""
+        radii = set(self._config.evasion.epsilons or ()) - {0.0, self._config.epsilon}
+        evasion = self._evasion * (1 + len(radii) + _SIGNS_COST)
         if is_external(victim[0]):
-            return self._evasion
+            return evasion * self._victim_image
         factor = _ADVERSARIAL_COST if victim[0].startswith("robust") else 1.0
         quantized = VICTIMS[parse_spec(victim[0]).name].parent is not None
         training = self._train * self._config.victim_recipe.epochs * factor
-        return training * (_QUANTIZED_COST if quantized else 1.0) + self._evasion * (
-            _WORST_CASE_COST if quantized else 1.0
-        )
+        worst_case = self._evasion * _WORST_CASE_COST if quantized else 0.0
+        return (training * (_QUANTIZED_COST if quantized else 1.0) + evasion + worst_case) * self._victim_image
 
     def of_cell(self, cell: Cell) -> float:
-        """Training the thief and attacking it."""
-        return cell.budget * self._config.thief_recipe.epochs + self._evasion
+        """Training the thief and attacking it, with its curve at the largest budget."""
+        curve = bool(self._config.evasion.epsilons) and cell.budget == self._config.budgets[-1]
+        evasion = self._evasion * (1 + (_THIEF_CURVE_COST if curve else 0.0))
+        return cell.budget * self._config.thief_recipe.epochs + evasion
 
 
 def _write_results(folder: RunFolder, results: Results) -> Results:

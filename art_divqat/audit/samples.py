@@ -19,6 +19,15 @@ def pack(hits: NDArray[np.bool_]) -> str:
     return f"{len(hits)}:{base64.b64encode(np.packbits(hits).tobytes()).decode()}"
 
 
+def curve_sample(metric: str, radius: float) -> str:
+    """The key, among a journal line's samples, of one point of a curve over ε.
+
+    >>> curve_sample("thief_robust_accuracy", 0.05)
+    'thief_robust_accuracy@0.05'
+    """
+    return f"{metric}@{float(radius)!r}"
+
+
 def unpack(text: str) -> NDArray[np.bool_]:
     """What :func:`pack` packed.
 

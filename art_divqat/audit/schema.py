@@ -25,6 +25,19 @@ class Estimate(_Strict):
     high: float | None = None
 
 
+class CurvePoint(_Strict):
+    """A rate at one radius ε, in units of [0, 1] pixels."""
+
+    epsilon: float
+    value: float
+
+
+class CurveEstimate(Estimate):
+    """The mean at one radius ε and its 95 % interval."""
+
+    epsilon: float
+
+
 class Coordinates(_Strict):
     """What a cell or a group of cells was about; `answers` is what the attacker used."""
 
@@ -37,12 +50,17 @@ class Coordinates(_Strict):
 
 
 class CellResult(Coordinates):
-    """One finished cell. A metric that was not measured is absent; one that has no value is null."""
+    """One finished cell. A metric that was not measured is absent; one that has no value is null.
+
+    `curves` holds, at the largest budget, `victim_robust_accuracy` and `thief_robust_accuracy` (the share that nothing
+    within ε fooled) and `transfer_robust_accuracy` over ascending ε.
+    """
 
     seed: int
     queries: int
     metrics: dict[str, float | None]
     details: dict[str, float] = Field(default_factory=dict)
+    curves: dict[str, list[CurvePoint]] = Field(default_factory=dict)
     seconds: float
 
 
@@ -51,12 +69,15 @@ class SummaryRow(Coordinates):
 
     n_seeds: int
     metrics: dict[str, Estimate]
+    curves: dict[str, list[CurveEstimate]] = Field(default_factory=dict)
 
 
 class Comparison(Coordinates):
     """One computed comparison.
 
     - `ratio`, `difference`: `metric` of `victim` over, or minus, that of `baseline` at equal budget, paired by seed.
+    - `curve_difference`: as `difference`, of the curve of `metric` at `epsilon` or, where that is null, of its mean
+      over all radii above 0 of the curve.
     - `defence_effect`: `metric` with the defence minus without any, same victim, attack and answers, paired by seed.
     - `query_fraction`: queries at which `victim` reaches what `baseline` has at the full budget, over the full budget;
       `value` is null if it is not reached; `bound` is `at most` if it was reached at the smallest budget already.
@@ -66,9 +87,10 @@ class Comparison(Coordinates):
     `cannot tell`; null for `best_attacker`.
     """
 
-    kind: Literal["ratio", "difference", "defence_effect", "query_fraction", "best_attacker"]
+    kind: Literal["ratio", "difference", "curve_difference", "defence_effect", "query_fraction", "best_attacker"]
     metric: str
     baseline: str | None = None
+    epsilon: float | None = None
     n_seeds: int
     value: Estimate | None
     verdict: Literal["higher", "lower", "cannot tell"] | None = None

@@ -24,8 +24,10 @@ DETAILS: dict[str, str] = {
     "adaptive_attacker": "1 if the attack does something about the defence, such as undoing it, else 0",
     "evasion_sees_defence": "1 if robust accuracy was measured through the defence, else 0",
     "zero_gradients": "fraction of test images where the loss gradient of the attacked network is exactly zero",
-    "robust_accuracy_more_steps": "the victim's robust accuracy with several times the steps",
+    "robust_accuracy_more_steps": "the victim's robust accuracy with five times the steps",
+    "robust_accuracy_black_box": "the victim's robust accuracy if Square, which sees no gradients, is tried as well",
     "robust_accuracy_large_epsilon": "the victim's robust accuracy at an ε at which nothing can be told apart (0.5)",
+    "accuracy_rise": "by how much the victim's accuracy at a larger ε is above that at a smaller one, at most",
 }
 RANDOM_ATTACKS = ("random", "knockoff", "copycat")
 # labels and top-k throw away what the defence changed; the other recoveries undo it
@@ -82,13 +84,15 @@ def place(row: CellResult | SummaryRow) -> str:
     return f"{row.victim}, {row.defence}, {row.attack}, {row.answers}, {row.budget}"
 
 
-def _listed(places: Iterable[str], most: int = 3) -> str:
+def listed(places: Iterable[str], most: int = 3) -> str:
+    """The first few places, and how many more there are."""
     found = list(places)
     more = f"; and {len(found) - most:,} more" if len(found) > most else ""
     return "; ".join(found[:most]) + more
 
 
-def _where(values: Mapping[str, float], wrong: Callable[[float], bool]) -> dict[str, float]:
+def where(values: Mapping[str, float], wrong: Callable[[float], bool]) -> dict[str, float]:
+    """The places whose value is wrong."""
     return {name: value for name, value in values.items() if wrong(value)}
 
 
@@ -131,14 +135,14 @@ def no_adaptive_attacker(e: Evidence) -> str | None:
 
 def undertrained(e: Evidence) -> str | None:
     """A thief could have been trained better."""
-    falling = _where(e.detail("thief_final_loss_slope"), lambda slope: slope < -e.tolerances.loss_slope)
+    falling = where(e.detail("thief_final_loss_slope"), lambda slope: slope < -e.tolerances.loss_slope)
     if falling:
-        return f"The thief's training loss was still falling when training ended in {_listed(falling)}."
+        return f"The thief's training loss was still falling when training ended in {listed(falling)}."
     accuracy = {place(row): row.metrics["thief_accuracy"].mean for row in e.rows if "thief_accuracy" in row.metrics}
     probes = e.detail("linear_probe_accuracy")
     worse = [name for name in probes if name in accuracy and accuracy[name] < probes[name] - e.tolerances.accuracy]
     if worse:
-        return f"A linear classifier trained on the same answers did better than the thief in {_listed(worse)}."
+        return f"A linear classifier trained on the same answers did better than the thief in {listed(worse)}."
     return None
 
 
@@ -155,12 +159,12 @@ def saturated(e: Evidence) -> str | None:
         # a thief that learns nothing at any budget is flat too, but there is nothing saturated about it
         if len(curve) > 1 and highest > 0.5 and smallest >= e.tolerances.saturation * highest:
             flat.append(name)
-    return f"The smallest budget already gave nearly all of the agreement in {_listed(flat)}." if flat else None
+    return f"The smallest budget already gave nearly all of the agreement in {listed(flat)}." if flat else None
 
 
 def pool_overlap(e: Evidence) -> str | None:
     """The pool holds the victim's training images; said by the cells or by the data."""
-    found = _where(e.detail("pool_overlap"), lambda part: part > 0)
+    found = where(e.detail("pool_overlap"), lambda part: part > 0)
     pool = e.results.data.get("pool")
     if not found and isinstance(pool, Mapping) and isinstance(pool.get("overlap"), int | float) and pool["overlap"] > 0:
         return f"{pool['overlap']:.2%} of the pool's images are in the victim's training data."
@@ -169,20 +173,20 @@ def pool_overlap(e: Evidence) -> str | None:
 
 def off_simplex(e: Evidence) -> str | None:
     """Answers are no probabilities."""
-    found = _where(e.detail("victim_simplex_error"), lambda error: error > e.tolerances.simplex)
-    return f"Answers miss the simplex by up to {max(found.values()):.3g} in {_listed(found)}." if found else None
+    found = where(e.detail("victim_simplex_error"), lambda error: error > e.tolerances.simplex)
+    return f"Answers miss the simplex by up to {max(found.values()):.3g} in {listed(found)}." if found else None
 
 
 def nondeterministic(e: Evidence) -> str | None:
     """One image, two answers."""
-    found = _where(e.detail("victim_nondeterminism"), lambda gap: gap > e.tolerances.determinism)
-    return f"The same image got answers up to {max(found.values()):.3g} apart in {_listed(found)}." if found else None
+    found = where(e.detail("victim_nondeterminism"), lambda gap: gap > e.tolerances.determinism)
+    return f"The same image got answers up to {max(found.values()):.3g} apart in {listed(found)}." if found else None
 
 
 def train_mode(e: Evidence) -> str | None:
     """Dropout or batch statistics were active."""
-    found = _where(e.detail("victim_train_mode"), lambda mode: mode > 0)
-    return f"The victim answered in train mode in {_listed(found)}." if found else None
+    found = where(e.detail("victim_train_mode"), lambda mode: mode > 0)
+    return f"The victim answered in train mode in {listed(found)}." if found else None
 
 
 def labels_flipped(e: Evidence) -> str | None:
@@ -192,8 +196,8 @@ def labels_flipped(e: Evidence) -> str | None:
         if "label_flip_rate" in row.metrics:
             name = f"{row.defence} on {row.victim}"
             rates[name] = max(rates.get(name, 0.0), row.metrics["label_flip_rate"].mean)
-    found = _where(rates, lambda rate: rate > e.tolerances.flips)
-    told = _listed(f"{name} {rate:.1%}" for name, rate in found.items())
+    found = where(rates, lambda rate: rate > e.tolerances.flips)
+    told = listed(f"{name} {rate:.1%}" for name, rate in found.items())
     return f"The defence changed more than {e.tolerances.flips:.1%} of the labels: {told}." if found else None
 
 
@@ -205,7 +209,7 @@ def budget_left(e: Evidence) -> str | None:
         for cell in e.results.cells
         if cell.budget - cell.queries >= max(1.0, cell.details.get("queries_per_image", 1.0))
     )
-    return f"Fewer queries were made than allowed in {_listed(left)}." if left else None
+    return f"Fewer queries were made than allowed in {listed(left)}." if left else None
 
 
 def black_box_wins(e: Evidence) -> str | None:
@@ -216,7 +220,7 @@ def black_box_wins(e: Evidence) -> str | None:
         if transfer is not None and white is not None and transfer.mean < white.mean - e.tolerances.accuracy:
             found.append(place(row))
     told = "Examples crafted on the victim fool the thief more often than examples crafted on the thief itself in"
-    return f"{told} {_listed(found)}." if found else None
+    return f"{told} {listed(found)}." if found else None
 
 
 def suspicious(e: Evidence) -> str | None:
@@ -233,33 +237,14 @@ def suspicious(e: Evidence) -> str | None:
         most = accuracy.mean - e.tolerances.accuracy if hardened else accuracy.mean / 2
         if robust.mean > most:
             found.setdefault(f"{row.victim} with {row.defence}: {robust.mean:.1%} of {accuracy.mean:.1%}")
-    return f"The attack at ε = {epsilon:g} hardly lowers the accuracy of {_listed(found)}." if found else None
+    return f"The attack at ε = {epsilon:g} hardly lowers the accuracy of {listed(found)}." if found else None
 
 
 def zero_gradients(e: Evidence) -> str | None:
     """Gradients vanish."""
-    found = _where(e.detail("zero_gradients"), lambda part: part > e.tolerances.accuracy)
+    found = where(e.detail("zero_gradients"), lambda part: part > e.tolerances.accuracy)
     return (
-        f"The gradient is exactly zero on up to {max(found.values()):.1%} of images in {_listed(found)}."
-        if found
-        else None
-    )
-
-
-def more_steps(e: Evidence) -> str | None:
-    """The attack had not converged."""
-    robust = {p: r.metrics["victim_robust_accuracy"].mean for r in e.rows for p in [place(r)]
-              if "victim_robust_accuracy" in r.metrics}  # fmt: skip
-    more = e.detail("robust_accuracy_more_steps")
-    found = [name for name in more if name in robust and more[name] < robust[name] - e.tolerances.accuracy]
-    return f"More steps lower the robust accuracy further in {_listed(found)}." if found else None
-
-
-def large_epsilon(e: Evidence) -> str | None:
-    """Images survive any change."""
-    found = _where(e.detail("robust_accuracy_large_epsilon"), lambda rate: rate > 0.1)
-    return (
-        f"Up to {max(found.values()):.1%} of images survive an ε that hides everything in {_listed(found)}."
+        f"The gradient is exactly zero on up to {max(found.values()):.1%} of images in {listed(found)}."
         if found
         else None
     )
@@ -268,5 +253,5 @@ def large_epsilon(e: Evidence) -> str | None:
 def defence_unseen(e: Evidence) -> str | None:
     """Robust accuracy is that of the undefended network."""
     defended = {place(row) for row in e.rows if row.defence != "none"}
-    found = [name for name in _where(e.detail("evasion_sees_defence"), lambda seen: seen < 1) if name in defended]
-    return f"Robust accuracy was measured without the defence in {_listed(found)}." if found else None
+    found = [name for name in where(e.detail("evasion_sees_defence"), lambda seen: seen < 1) if name in defended]
+    return f"Robust accuracy was measured without the defence in {listed(found)}." if found else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,8 @@ def load_raw(name: str, *, data_root: Path | None = None, download: bool = False
     """Read a data set by name; the network is used only with `download`.
 
     :param name: a name of :func:`list_datasets`, `npz:PATH` or `folder:PATH`.
-    :param data_root: the folder in torchvision's layout; :func:`default_data_root` if not given.
+    :param data_root: the folder in torchvision's layout; :func:`default_data_root` if not given. A relative `npz:PATH`
+        that is not in the working folder is looked for there too.
     :raises UserError: for an unknown name, a set that is not there, or one whose content cannot be used.
 
     >>> load_raw("digits").x.shape
@@ -143,7 +144,9 @@ def load_raw(name: str, *, data_root: Path | None = None, download: bool = False
     if canonical == "digits":
         return _digits()
     if canonical.startswith("npz:"):
-        return _npz(Path(canonical[4:]).expanduser())
+        path = Path(canonical[4:]).expanduser()
+        below = (data_root or default_data_root()) / path
+        return replace(_npz(below if below.is_file() and not path.exists() else path), name=canonical)
     if canonical.startswith("folder:"):
         from art_divqat.data.folders import read_folder
 
@@ -231,5 +234,5 @@ def _npz(path: Path) -> RawImages:
         raise UserError(f"{path}: y_train has {what}; expected ids 0 to K - 1, K ≥ 2, each with images.")
     class_names = tuple(map(str, names)) if names is not None and len(names) == classes else None
     return RawImages(
-        f"npz:{path}", images, labels, test_images, test_labels, class_names or tuple(map(str, range(classes)))
+        str(path), images, labels, test_images, test_labels, class_names or tuple(map(str, range(classes)))
     )

@@ -24,6 +24,12 @@ _CLAIMS = {
     ("query_fraction", "agreement"): "Less than 0.75 of the queries for the same agreement",
     ("difference", "transfer_robust_accuracy"): "Robustness transfers: the thief on examples crafted on its victim",
     ("difference", "thief_robust_accuracy"): "Robustness transfers: the thief under white-box attack",
+    ("curve_difference", "transfer_robust_accuracy"): (
+        "Robustness transfers, mean over ε: the thief on examples crafted on its victim"
+    ),
+    ("curve_difference", "thief_robust_accuracy"): (
+        "Robustness transfers, mean over ε: the thief under white-box attack"
+    ),
 }
 
 
@@ -47,13 +53,29 @@ def judge_claims(view: View) -> list[Judged]:
     """Every claim for every adversarially trained victim and attacker, undefended, at the full budget."""
     judged: list[Judged] = []
     for (kind, metric), claim in _CLAIMS.items():
-        of_claim = [c for c in view.comparisons(kind, metric) if is_robust(c.victim) and c.defence == "none"]
-        full = {v: max((c.budget for c in of_claim if c.victim == v), default=0) for v in view.victims}
-        judged += [_judge(claim, c) for c in of_claim if c.budget == full.get(c.victim)]
+        found = [c for c in view.comparisons(kind, metric) if is_robust(c.victim) and c.defence == "none"]
+        full = {v: max((c.budget for c in found if c.victim == v), default=0) for v in view.victims}
+        of_claim = [c for c in found if c.budget == full.get(c.victim)]
+        judged += [_judge(claim, c, _points_of_curve(of_claim, c)) for c in of_claim if c.epsilon is None]
     return sorted(judged, key=lambda j: view.victims.index(j.comparison.victim))
 
 
-def _judge(claim: str, comparison: Comparison) -> Judged:
+def _points_of_curve(found: list[Comparison], whole: Comparison) -> str:
+    """Where along its curve a difference is told, and where it includes zero."""
+    same = ("victim", "attack", "answers", "budget")
+    of_curve = [
+        c for c in found if c.epsilon is not None and all(getattr(c, name) == getattr(whole, name) for name in same)
+    ]
+    words = {"higher": "higher", "lower": "lower", "cannot tell": "includes zero"}
+    said = []
+    for verdict, word in words.items():
+        radii = [f"{c.epsilon:.3g}" for c in of_curve if c.verdict == verdict]
+        if radii:
+            said.append(f"{word} at ε = {', '.join(radii)}")
+    return "; ".join(said)
+
+
+def _judge(claim: str, comparison: Comparison, along: str = "") -> Judged:
     value = comparison.value
     if comparison.kind == "query_fraction":
         return Judged(claim, comparison, *_fraction_text(comparison), judge_fraction(comparison))
@@ -69,7 +91,7 @@ def _judge(claim: str, comparison: Comparison) -> Judged:
         interval = "no interval from one seed" if comparison.n_seeds == 1 else "no interval"
     elif verdict == "cannot tell":
         interval += f", includes {neutral}"
-    return Judged(claim, comparison, measured, interval, verdict)
+    return Judged(claim, comparison, measured, f"{interval}; {along}" if along else interval, verdict)
 
 
 def judge_fraction(comparison: Comparison) -> Verdict:

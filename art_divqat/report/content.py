@@ -14,7 +14,6 @@ from art_divqat.report.context import (
 )
 from art_divqat.report.evidence import (
     best_section,
-    claims_section,
     comparison_section,
     cost_section,
     curves_section,
@@ -25,6 +24,7 @@ from art_divqat.report.findings import caveats, finding, findings, leading_compa
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.tables import range_text, value_text
 from art_divqat.report.text import clean, counted, percent, ratio, ratio_range, short_name
+from art_divqat.report.transfer import claims_section
 from art_divqat.report.view import View
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from art_divqat.audit.schema import Comparison, Estimate, SummaryRow
 from art_divqat.report.blocks import Block, Bullets, Cell, Figure, Section, Table, Text, Tone
-from art_divqat.report.claims import PAPER, Judged, judge_claims
+from art_divqat.report.claims import judge_claims
+from art_divqat.report.epsilon import epsilon_figures
 from art_divqat.report.plots import MOST_SERIES, Series, draw_curves, draw_dots
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.tables import METRICS, heading, range_text, value_text
@@ -25,7 +26,6 @@ from art_divqat.report.text import (
 )
 from art_divqat.report.view import View
 
-_VERDICT_TONES: dict[str, Tone] = {"holds": "note", "does not hold": "outline", "cannot tell": "unknown"}
 _CURVES = ("agreement", "thief_accuracy")
 _ROBUSTNESS = (
     "victim_robust_accuracy",
@@ -44,43 +44,6 @@ def measured(metric: str, row: SummaryRow) -> Cell:
     return Cell(value_text(metric, estimate), range_text(metric, estimate))
 
 
-def claims_section(view: View) -> Section | None:
-    """The paper's claims, if an adversarially trained victim stands beside its baseline."""
-    judged = judge_claims(view)
-    if not judged:
-        return None
-    blocks: list[Block] = [
-        Text(
-            f"The published study ({PAPER}) claims that adversarially trained models are easier to steal and that "
-            "robustness transfers to the thief. A claim holds here if the whole 95 % interval is on the claimed side "
-            "of no difference, does not hold if it is on the other side, and cannot be told if it includes that."
-        )
-    ]
-    for victim in dict.fromkeys(j.comparison.victim for j in judged):
-        mine = [j for j in judged if j.comparison.victim == victim]
-        first = mine[0].comparison
-        rows = [
-            (
-                Cell(j.claim),
-                Cell(attacker(j.comparison.attack, j.comparison.answers)),
-                Cell(j.measured, j.interval),
-                Cell(j.verdict, tone=_VERDICT_TONES[j.verdict]),
-            )
-            for j in _by_claim(mine)
-        ]
-        caption = (
-            f"{clean(victim)} against {clean(first.baseline or '')}, {first.budget:,} queries, "
-            f"{counted(first.n_seeds, 'seed')}"
-        )
-        blocks.append(Table(("Claim", "Attacker", "Measured", "Verdict"), rows, caption, frozenset({2})))
-    return Section("claims", "Are robust models easier to steal?", blocks)
-
-
-def _by_claim(judged: list[Judged]) -> list[Judged]:
-    order = list(dict.fromkeys(j.claim for j in judged))
-    return sorted(judged, key=lambda j: order.index(j.claim))
-
-
 def comparison_section(view: View) -> Section | None:
     """Every victim against its baseline, at every budget."""
     found = [c for kind in ("ratio", "difference", "query_fraction") for c in view.comparisons(kind)]
@@ -96,7 +59,7 @@ def comparison_section(view: View) -> Section | None:
     for (victim, baseline, defence, attack, answers, budget), by_column in list(groups.items())[:_MOST_ROWS]:
         names = Cell(clean(str(victim)), f"over {clean(str(baseline))}")
         how = Cell(attacker(str(attack), str(answers)), "" if defence == "none" else f"defence {clean(str(defence))}")
-        values = [_compared(by_column.get(column)) for column in columns]
+        values = [compared_cell(by_column.get(column)) for column in columns]
         rows.append((names, how, Cell(f"{budget:,}"), *values))
     headings = (
         "Victim",
@@ -112,7 +75,8 @@ def comparison_section(view: View) -> Section | None:
     return Section("comparison", "Each victim against its baseline", [table])
 
 
-def _compared(c: Comparison | None) -> Cell:
+def compared_cell(c: Comparison | None) -> Cell:
+    """A ratio or difference with its interval, and whether that includes no difference."""
     if c is None:
         return Cell(NONE)
     if c.value is None:
@@ -257,6 +221,10 @@ def robustness_section(view: View) -> Section | None:
         blocks.append(Figure(draw_dots(dots, "Accuracy under attack"), f"{caption} {said}.", caption, table))
     else:
         blocks.append(table)
+    shown = {name for j in judge_claims(view) for name in (j.comparison.victim, j.comparison.baseline)}
+    for victim in view.victims:
+        if victim not in shown:
+            blocks += epsilon_figures(view, victim, None)
     return Section("robustness", "Does robustness travel?", blocks)
 
 

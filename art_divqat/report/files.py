@@ -17,7 +17,7 @@ from art_divqat.report.machine import render_csv, render_junit, render_sarif
 from art_divqat.report.markdown import render_markdown
 from art_divqat.report.rating import Thresholds
 
-_FREE = ("tool", "environment", "config", "data", "metrics", "details")
+_FREE = ("tool", "environment", "config", "data", "metrics", "details", "curves")
 
 
 def render_json(results: Results) -> str:

@@ -40,8 +40,13 @@ class Series:
     points: tuple[tuple[float, Estimate], ...]
 
 
-def draw_curves(panels: Sequence[tuple[str, Sequence[Series]]], ylabel: str) -> str:
-    """Budget curves with 95 % bands, one panel for each attacker, over one shared scale."""
+def draw_curves(
+    panels: Sequence[tuple[str, Sequence[Series]]],
+    ylabel: str,
+    xlabel: str = "queries",
+    x_text: Callable[[float], str] = "{:,.0f}".format,
+) -> str:
+    """Curves with 95 % bands, over the budget unless `xlabel` says otherwise; a panel an attacker, one shared scale."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -51,10 +56,10 @@ def draw_curves(panels: Sequence[tuple[str, Sequence[Series]]], ylabel: str) -> 
             for one in series:
                 handles[one.name] = _draw_line(axis, one, styles[one.name])
             axis.set_title(shorten(title), fontsize=9, loc="left", color="#26323d")
-            axis.set_xlabel("queries")
+            axis.set_xlabel(xlabel)
             ticks = sorted({x for one in series for x, _ in one.points})
             axis.set_xticks(ticks if len(ticks) <= 5 else [ticks[0], ticks[len(ticks) // 2], ticks[-1]])
-            axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+            axis.xaxis.set_major_formatter(lambda value, _: x_text(value))
             axis.margins(x=0.08)
             axis.grid(axis="y", color="#d9dee3", linewidth=0.6)
         axes[0].set_ylabel(ylabel)

@@ -34,10 +34,11 @@ def sound(**changes: object) -> Results:
             "victim_simplex_error": 1e-7,
             "victim_nondeterminism": 0.0,
             "victim_train_mode": 0.0,
-            "evasion_sees_defence": 1.0,
             "zero_gradients": 0.0,
             "robust_accuracy_more_steps": 0.54,
+            "robust_accuracy_black_box": 0.54,
             "robust_accuracy_large_epsilon": 0.0,
+            "accuracy_rise": 0.0,
         },
         "noise": 0.0,
     }
@@ -125,6 +126,14 @@ CASES: dict[str, tuple[Callable[[], Results], Callable[[], Results]]] = {
         lambda: with_detail("robust_accuracy_large_epsilon", 0.4),
         lambda: with_detail("robust_accuracy_large_epsilon", 0.05),
     ),
+    "accuracy-rises-with-epsilon": (
+        lambda: with_detail("accuracy_rise", 0.1),
+        lambda: with_detail("accuracy_rise", 0.01),
+    ),
+    "evasion-sees-defence": (
+        lambda: with_detail("evasion_sees_defence", 1.0),
+        lambda: sound(defences=("none",), details={"evasion_sees_defence": 1.0}),
+    ),
     "evasion-does-not-see-defence": (
         lambda: with_detail("evasion_sees_defence", 0.0),
         lambda: sound(defences=("none",), details={"evasion_sees_defence": 0.0}),
@@ -154,6 +163,26 @@ def test_each_says_why_what_it_means_and_what_to_do(name: str) -> None:
         assert text[0].isupper() or text[0].isdigit()
         assert text.endswith(".")
         assert "\n" not in text
+
+
+def test_square_that_beats_gradients_on_the_victim_is_a_black_box_that_beats_a_white_box() -> None:
+    def reason(value: float) -> str | None:
+        flags = compute_flags(with_detail("robust_accuracy_black_box", value))
+        return next((f.raised_because for f in flags if f.name == "black-box-beats-white-box"), None)
+
+    assert reason(0.54) is None
+    assert (reason(0.4) or "").startswith("Square, which sees no gradients, takes the victim's robust accuracy lower")
+    assert "robust:epsilon=0.2" in (reason(0.4) or "")
+    assert "standard" not in (reason(0.4) or "")
+
+
+def test_surviving_a_large_epsilon_is_held_against_chance() -> None:
+    def raised(classes: int) -> bool:
+        data = {"dataset": {"name": "d", "test": 360, "classes": classes}, "evasion_images": 200}
+        return "large-epsilon-survived" in names(sound(data=data, details={"robust_accuracy_large_epsilon": 0.15}))
+
+    assert raised(10)
+    assert not raised(5)
 
 
 def test_a_thief_worse_than_a_linear_probe_is_undertrained() -> None:

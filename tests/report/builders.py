@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from art_divqat.audit.schema import CellResult, Comparison, Estimate, Results, SummaryRow
+from art_divqat.audit.schema import CellResult, Comparison, CurveEstimate, Estimate, Results, SummaryRow
 from art_divqat.metrics.intervals import mean_interval
 
 Rates = Mapping[str, float]
@@ -135,7 +135,7 @@ def _compare(summary: list[SummaryRow], baseline: str, seeds: int) -> list[Compa
         if row.victim == baseline:
             continue
         other = others[key(row)]
-        where = row.model_dump(exclude={"metrics", "n_seeds"}) | {"baseline": baseline, "n_seeds": seeds}
+        where = row.model_dump(exclude={"metrics", "n_seeds", "curves"}) | {"baseline": baseline, "n_seeds": seeds}
         for metric in ("thief_accuracy", "agreement"):
             ratio = row.metrics[metric].mean / other.metrics[metric].mean
             found.append(
@@ -154,9 +154,45 @@ def _compare(summary: list[SummaryRow], baseline: str, seeds: int) -> list[Compa
     return found
 
 
+CURVE_RADII = (0.0, 0.1, 0.2, 0.3)
+CURVE_RATES = {
+    "victim_robust_accuracy": {"standard": (0.97, 0.6, 0.1, 0.0), "robust": (0.96, 0.8, 0.5, 0.2)},
+    "thief_robust_accuracy": {"standard": (0.87, 0.3, 0.05, 0.0), "robust": (0.89, 0.4, 0.2, 0.02)},
+    "transfer_robust_accuracy": {"standard": (0.87, 0.7, 0.4, 0.2), "robust": (0.89, 0.8, 0.6, 0.4)},
+}
+
+
+def with_curves(results: Results) -> Results:
+    """The same results with curves over ε at the largest budget, and what they say of robust against standard."""
+    full = max(row.budget for row in results.summary)
+    summary = []
+    for row in results.summary:
+        kind = "robust" if row.victim.startswith("robust") else "standard"
+        curves = {
+            metric: [
+                CurveEstimate(epsilon=x, mean=rate, low=max(rate - 0.05, 0.0), high=min(rate + 0.05, 1.0))
+                for x, rate in zip(CURVE_RADII, rates[kind], strict=True)
+            ]
+            for metric, rates in CURVE_RATES.items()
+        }
+        summary.append(row.model_copy(update={"curves": curves if row.budget == full else {}}))
+    compared = []
+    for row in results.summary:
+        if row.budget < full or not row.victim.startswith("robust"):
+            continue
+        where = row.model_dump(exclude={"metrics", "n_seeds", "curves"})
+        where |= {"baseline": "standard", "n_seeds": row.n_seeds}
+        for metric in ("thief_robust_accuracy", "transfer_robust_accuracy"):
+            gaps = [a - b for a, b in zip(*(CURVE_RATES[metric][k][1:] for k in ("robust", "standard")), strict=True)]
+            for epsilon, gap in [*zip(CURVE_RADII[1:], gaps, strict=True), (None, sum(gaps) / len(gaps))]:
+                value = Estimate(mean=gap, low=gap - 0.06, high=gap + 0.06)
+                compared.append(comparison("curve_difference", metric, value, epsilon=epsilon, **where))
+    return results.model_copy(update={"summary": summary, "comparisons": [*results.comparisons, *compared]})
+
+
 def comparison(kind: Any, metric: str, value: Estimate | None, **where: Any) -> Comparison:
     """A comparison with the verdict that its interval gives."""
-    neutral = 0.0 if kind == "difference" else 1.0
+    neutral = 0.0 if kind in ("difference", "curve_difference") else 1.0
     verdict: Any = "cannot tell"
     if value is not None and value.low is not None and value.low > neutral:
         verdict = "higher"

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submod_attrs={
         "ball": ["check_epsilon", "default_step_size", "linf_bounds", "project"],
         "crafting": ["ATTACKS", "craft", "gradient_norms"],
-        "combining": ["craft_worst_case", "robustness_curve", "worst_case"],
+        "combining": ["craft_worst_case", "robustness_curve", "withstood", "worst_case"],
     },
 )
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from art_divqat.attacks.evasion.ball import project as project
     from art_divqat.attacks.evasion.combining import craft_worst_case as craft_worst_case
     from art_divqat.attacks.evasion.combining import robustness_curve as robustness_curve
+    from art_divqat.attacks.evasion.combining import withstood as withstood
     from art_divqat.attacks.evasion.combining import worst_case as worst_case
     from art_divqat.attacks.evasion.crafting import ATTACKS as ATTACKS
     from art_divqat.attacks.evasion.crafting import craft as craft

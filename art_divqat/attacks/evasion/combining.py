@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -130,6 +130,56 @@ def _scores_of(victim: Any) -> Predict:
             return view(torch.from_numpy(x).to(view.device)).cpu().numpy()
 
     return predict
+
+
+def withstood(
+    target: Any,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    *,
+    epsilons: Sequence[float],
+    predict: Predict,
+    known: Mapping[float, NDArray[np.float32]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> NDArray[np.bool_]:
+    """Which images no attack in a ball of at most each radius fooled; shape (radii, images), radii ascending.
+
+    The ball of a smaller radius lies in that of a larger one, so an image that was fooled stays fooled, and only what
+    is left is attacked at the next radius: the rates never rise, and a network that is not robust costs little more
+    than one attack. What is left out with that: whether the attack at a larger radius would have found it by itself.
+
+    :param epsilons: ascending radii in [0, 1]; 0 asks the images as they are.
+    :param predict: images to scores (N, classes), of the same network.
+    :param known: radius → examples for all images that were crafted before, taken in place of a new attack there.
+    :param settings: further arguments of :func:`craft`.
+    :param progress: called with (radii done, radii).
+    :raises UserError: for radii that do not ascend, and as :func:`craft` does.
+
+    >>> from art_divqat.models import build_model
+    >>> network = build_model("lenet5", (1, 8, 8), 10, seed=0)
+    >>> score = lambda x: np.eye(10)[np.where(x.mean((1, 2, 3)) > 0.02, 1, 3)]
+    >>> withstood(network, np.zeros((2, 1, 8, 8)), np.array([3, 1]), epsilons=[0, 0.1], predict=score).tolist()
+    [[True, False], [False, False]]
+    """
+    radii = [float(epsilon) for epsilon in epsilons]
+    if radii != sorted(set(radii)):
+        raise UserError(f"The radii of a curve must ascend, each once. Got {', '.join(map('{:g}'.format, radii))}.")
+    images = check_images(x)
+    labels = check_labels(y, len(images))
+    left, found = np.ones(len(images), np.bool_), np.empty((len(radii), len(images)), np.bool_)
+    for number, epsilon in enumerate(radii):
+        rows = left.nonzero()[0]
+        if len(rows):
+            given = (known or {}).get(epsilon)
+            crafted = (
+                craft(target, images[rows], labels[rows], epsilon=epsilon, **settings) if given is None else given[rows]
+            )
+            left[rows] = np.asarray(predict(crafted)).argmax(axis=1) == labels[rows]
+        found[number] = left
+        if progress is not None:
+            progress(number + 1, len(radii))
+    return found
 
 
 def robustness_curve(

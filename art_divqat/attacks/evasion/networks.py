@@ -76,6 +76,7 @@ class Target:
             first = next(self.network.parameters(), None) if self.network is not None else None
             device = first.device if first is not None else torch.device("cpu")
         self.device = torch.device(device)
+        self._laid_out = False
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.network is None:
@@ -96,9 +97,33 @@ class Target:
         """One tensor on the device of the attack."""
         return iter([torch.zeros((), device=self.device)])
 
+    def lay_out(self, x: Tensor) -> None:
+        """Channels last from here to the end of :meth:`attacked`, where that suits: on a CPU convolutions run faster.
+
+        Not on other devices, for scripted modules, or for networks that call `view` on what a convolution gives.
+        """
+        network = self.network
+        if network is None or self.device.type != "cpu" or isinstance(network, torch.jit.ScriptModule):
+            return
+        kernels = [p for p in network.parameters() if p.ndim == 4]
+        if not kernels or not all(p.is_contiguous() for p in kernels):
+            return
+        self._laid_out = True
+        network.to(memory_format=torch.channels_last)
+        try:
+            with torch.no_grad():
+                self(x)
+        except RuntimeError:
+            self._restore_layout()
+
+    def _restore_layout(self) -> None:
+        if self._laid_out and self.network is not None:
+            self.network.to(memory_format=torch.contiguous_format)
+        self._laid_out = False
+
     @contextlib.contextmanager
     def attacked(self) -> Iterator[None]:
-        """Evaluation mode and frozen parameters inside; every module's mode and every flag as before afterwards.
+        """Evaluation mode and frozen parameters inside; every mode, flag and layout as before afterwards.
 
         Frozen, because torchattacks' FAB calls `backward()` and would leave gradients in the parameters.
         """
@@ -113,6 +138,7 @@ class Target:
                 parameter.requires_grad_(False)
             yield
         finally:
+            self._restore_layout()
             for module, mode in zip(modules, modes, strict=True):
                 module.training = mode
             for parameter, flag in zip(parameters, flags, strict=True):

@@ -1,0 +1,83 @@
+"""Robust accuracy over ε: for a victim and its baseline, and for the thieves of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from art_divqat.audit.schema import CurveEstimate, SummaryRow
+from art_divqat.report.blocks import Cell, Figure, Table
+from art_divqat.report.plots import Series, draw_curves
+from art_divqat.report.tables import heading, range_text, value_text
+from art_divqat.report.text import attacker, percent, short_name
+from art_divqat.report.view import View
+
+_MOST_PANELS = 3
+_VICTIM, _THIEF, _CROSSING = "victim_robust_accuracy", "thief_robust_accuracy", "transfer_robust_accuracy"
+Panel = tuple[str, list[Series]]
+
+
+def epsilon_figures(view: View, victim: str, baseline: str | None, defence: str = "none") -> list[Figure]:
+    """The curves of a victim and its baseline under attack, of their thieves, and of what crosses; none if unmeasured.
+
+    At the largest budget, for the attackers whose thieves agree most.
+    """
+    victims = [name for name in (baseline, victim) if name]
+    rows = {(r.attack, r.answers, v): r for v in victims for r in view.rows(v, defence) if r.curves}
+    attackers = list(dict.fromkeys((attack, answers) for attack, answers, _ in rows))
+    strongest = sorted(attackers, key=lambda a: -max(_agreement(rows.get((*a, v))) for v in victims))[:_MOST_PANELS]
+    shown = [a for a in attackers if a in strongest]
+    names = {v: short_name(v, view.victims) for v in victims}
+
+    def panels(*lines: tuple[str, str]) -> list[Panel]:
+        found = []
+        for attack, answers in shown:
+            series = [
+                Series(label.format(names[v]), _points(row.curves[metric]))
+                for metric, label in lines
+                for v in victims
+                if (row := rows.get((attack, answers, v))) is not None and metric in row.curves
+            ]
+            if series:
+                found.append((attacker(attack, answers), series))
+        return found
+
+    white_box = panels((_VICTIM, "{} victim"), (_THIEF, "thief of {}"))
+    crossing = panels((_CROSSING, "thief of {}"))
+    figures = []
+    if white_box:
+        what = "Robust accuracy over ε: images on which no attack within ε, smaller ones included, succeeded"
+        figures.append(_figure(white_box, what, "Robust accuracy", _VICTIM))
+    if crossing:
+        what = "Thieves over ε on examples that were crafted on their own victim"
+        figures.append(_figure(crossing, what, heading(_CROSSING), _CROSSING))
+    return figures
+
+
+def _agreement(row: SummaryRow | None) -> float:
+    return 0.0 if row is None or "agreement" not in row.metrics else row.metrics["agreement"].mean
+
+
+def _points(curve: Sequence[CurveEstimate]) -> tuple[tuple[float, CurveEstimate], ...]:
+    return tuple((point.epsilon, point) for point in curve)
+
+
+def _figure(panels: Sequence[Panel], what: str, label: str, metric: str) -> Figure:
+    svg = draw_curves(panels, label, xlabel="ε, in units of [0, 1] pixels", x_text=lambda value: f"{value:.3g}")
+    said = "; ".join(
+        f"{line.name} ({title}): " + ", ".join(f"{percent(e.mean)} at {x:.3g}" for x, e in line.points)
+        for title, series in panels
+        for line in series
+    )
+    return Figure(svg, f"{what}. {said}.", f"{what}; bands are 95 % intervals.", _numbers(panels, label, metric), True)
+
+
+def _numbers(panels: Sequence[Panel], label: str, metric: str) -> Table:
+    radii = sorted({x for _, series in panels for line in series for x, _ in line.points})
+    rows = []
+    for title, series in panels:
+        for line in series:
+            at = dict(line.points)
+            values = [Cell(value_text(metric, at.get(x)), range_text(metric, at.get(x))) for x in radii]
+            rows.append((Cell(line.name), Cell(title), *values))
+    headings = ("Network", "Attacker", *(f"ε = {x:.3g}" for x in radii))
+    return Table(headings, rows, f"{label} over ε", frozenset(range(2, len(headings))))

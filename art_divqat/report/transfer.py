@@ -1,0 +1,100 @@
+"""The robustness-transfer report: standard against robust, the claims of the paper, and the curves over ε."""
+
+from __future__ import annotations
+
+from art_divqat.report.blocks import Block, Cell, Section, Table, Text, Tone
+from art_divqat.report.claims import PAPER, Judged, judge_claims
+from art_divqat.report.epsilon import epsilon_figures
+from art_divqat.report.evidence import compared_cell, measured
+from art_divqat.report.tables import heading
+from art_divqat.report.text import NONE, attacker, clean, counted, short_name
+from art_divqat.report.view import View
+
+_VERDICT_TONES: dict[str, Tone] = {"holds": "note", "does not hold": "outline", "cannot tell": "unknown"}
+_SIDE_BY_SIDE = (
+    "victim_accuracy",
+    "thief_accuracy",
+    "agreement",
+    "extraction_ratio",
+    "victim_robust_accuracy",
+    "thief_robust_accuracy",
+    "transfer_robust_accuracy",
+    "transfer_attack_success",
+)
+
+
+def claims_section(view: View) -> Section | None:
+    """The paper's claims, if an adversarially trained victim stands beside its baseline."""
+    judged = judge_claims(view)
+    if not judged:
+        return None
+    blocks: list[Block] = [
+        Text(
+            f"The published study ({PAPER}) claims that adversarially trained models are easier to steal and that "
+            "robustness transfers to the thief. A claim holds here if the whole 95 % interval is on the claimed side "
+            "of no difference, does not hold if it is on the other side, and cannot be told if it includes that. "
+            "Whether robustness transfers is judged at the ε of the run and by the mean over all ε of the curves; at "
+            "small ε a difference is also one of plain accuracy."
+        )
+    ]
+    for victim in dict.fromkeys(j.comparison.victim for j in judged):
+        mine = [j for j in judged if j.comparison.victim == victim]
+        first = mine[0].comparison
+        rows = [
+            (
+                Cell(j.claim),
+                Cell(attacker(j.comparison.attack, j.comparison.answers)),
+                Cell(j.measured, j.interval),
+                Cell(j.verdict, tone=_VERDICT_TONES[j.verdict]),
+            )
+            for j in _by_claim(mine)
+        ]
+        caption = (
+            f"{clean(victim)} against {clean(first.baseline or '')}, {first.budget:,} queries, "
+            f"{counted(first.n_seeds, 'seed')}"
+        )
+        if first.baseline is not None:
+            blocks.append(_side_by_side(view, first.victim, first.baseline))
+        blocks.append(Table(("Claim", "Attacker", "Measured", "Verdict"), rows, caption, frozenset({2})))
+        blocks += epsilon_figures(view, victim, first.baseline)
+    return Section("claims", "Are robust models easier to steal?", blocks)
+
+
+def _by_claim(judged: list[Judged]) -> list[Judged]:
+    order = list(dict.fromkeys(j.claim for j in judged))
+    return sorted(judged, key=lambda j: order.index(j.claim))
+
+
+def _side_by_side(view: View, victim: str, baseline: str) -> Table:
+    """Everything measured of both at the largest budget, undefended: one row for each attacker and metric."""
+    ours, theirs = ({(row.attack, row.answers): row for row in view.rows(name, "none")} for name in (victim, baseline))
+    found = {
+        (c.attack, c.answers, c.metric): c
+        for kind in ("ratio", "difference")
+        for c in view.comparisons(kind)
+        if (c.victim, c.baseline, c.defence) == (victim, baseline, "none")
+        and c.budget == ours[c.attack, c.answers].budget
+    }
+    rows = []
+    for name in (name for name in ours if name in theirs):
+        for metric in _SIDE_BY_SIDE:
+            if metric in ours[name].metrics and metric in theirs[name].metrics:
+                compared = found.get((*name, metric))
+                rows.append(
+                    (
+                        Cell(heading(metric)),
+                        Cell(attacker(*name)),
+                        measured(metric, theirs[name]),
+                        measured(metric, ours[name]),
+                        Cell(NONE) if compared is None else compared_cell(compared),
+                    )
+                )
+    names = [short_name(name, view.victims) for name in (baseline, victim)]
+    budget = max((row.budget for row in ours.values()), default=0)
+    return Table(
+        ("Measured", "Attacker", *names, "Compared"),
+        rows,
+        f"{names[0].capitalize()} against {names[1]}, {budget:,} queries",
+        frozenset({2, 3, 4}),
+        "Compared: a ratio for the thief's accuracy and agreement, a difference for what is measured under attack.",
+    )
