@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
+from art_divqat.attacks.extraction.fee import hidden_units
 from art_divqat.attacks.extraction.registry import AttackContext, run_attack
 from art_divqat.audit.bench import Bench, Progress, Victim, phase
 from art_divqat.audit.external.adapter import ExternalClassifier
@@ -52,6 +53,7 @@ def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict
         seed=derive_seed("attack", cell.seed),
         parameters=attack.as_dict,
         known_defence=known_to_the_attacker(cell.defence, served, cell.seed),
+        known_hidden_units=hidden_units(victim.classifier),
     )
     outcome = run_attack(attack.name, context)
     metrics, samples = _measure(bench, victim, outcome.thief, clean, served, cell, progress)
