@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
+from art_divqat.attacks.extraction.fee import hidden_units
 from art_divqat.attacks.extraction.registry import ATTACKS, AttackContext, run_attack
 from art_divqat.attacks.recovery.registry import undoes_a_defence
 from art_divqat.audit import robustness
@@ -53,6 +54,7 @@ def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict
         seed=derive_seed("attack", cell.seed),
         parameters=attack.as_dict,
         known_defence=known_to_the_attacker(cell.defence, served, cell.seed),
+        known_hidden_units=hidden_units(victim.classifier),
     )
     outcome = run_attack(attack.name, context)
     metrics, samples, robust = _measure(bench, victim, outcome.thief, clean, served, cell, progress)

@@ -21,8 +21,9 @@ def check_attack(run: RunAttack, build_context: Callable[[int, int], AttackConte
 
     The budget is never exceeded, and the ledger agrees with what the victim's log has seen; pool and labels are
     unchanged; the same seed gives the same thief; the global random states of Python, numpy and torch are left alone;
-    the thief is an ART classifier of the victim's classes that gives finite answers, and shares no weight with the
-    victim. An attack may refuse its context with one `UserError` sentence, and must then have asked nothing.
+    the thief is an ART classifier of the victim's classes that gives finite answers, and neither shares memory with the
+    victim's weights nor holds a copy of one of them. An attack may refuse its
+    context with one `UserError` sentence, and must then have asked nothing.
 
     :param run: `lambda context: run_attack("knockoff", context)`, or anything with that contract.
     :param build_context: makes a fresh context, its meter included, from (budget, seed).
@@ -111,14 +112,29 @@ def _check_thief(thief: Any, context: AttackContext) -> None:
     answers = thief.predict(_probe(context))
     _require(answers.shape == (8, thief.nb_classes), f"returned a thief that answers with shape {answers.shape}")
     _require(bool(np.isfinite(answers).all()), "returned a thief whose answers are not finite")
-    shared = _storages(thief) & _storages(context.victim._victim)
+    ours, theirs = _weights(thief), _weights(context.victim._victim)
+    shared = {_address(weight) for weight in ours} & {_address(weight) for weight in theirs}
     _require(not shared, "returned a thief that shares weights with the victim")
+    for weight in ours:
+        # a layer of ones or zeros, as many start, is nobody's secret
+        copied = weight.unique().numel() > 1 and any(_equal(weight, other) for other in theirs)
+        _require(not copied, "returned a thief that holds a copy of the victim's weights")
 
 
-def _storages(classifier: Any) -> set[int]:
-    """The addresses of a network's weights; none for a victim without a network, or of a converted int8 one."""
+def _weights(classifier: Any) -> list[Any]:
+    """A network's parameters and buffers; none for a victim without a network, or of a converted int8 one."""
     network: Any = getattr(classifier, "model", None)
     if not hasattr(network, "parameters"):
-        return set()
+        return []
     tensors = [*network.parameters(), *network.buffers()]
-    return {tensor.data_ptr() for tensor in tensors if tensor.numel() > 0 and not tensor.is_quantized}
+    return [tensor.detach() for tensor in tensors if tensor.numel() > 0 and not tensor.is_quantized]
+
+
+def _address(weight: Any) -> int:
+    return int(weight.untyped_storage().data_ptr())
+
+
+def _equal(weight: Any, other: Any) -> bool:
+    import torch
+
+    return weight.shape == other.shape and bool(torch.equal(weight.cpu(), other.cpu()))

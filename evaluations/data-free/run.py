@@ -1,6 +1,7 @@
 """Data-free extraction of a digits victim: agreement over queries, for DFME and MAZE, on the CPU.
 
 Usage: python evaluations/data-free/run.py [--attacks dfme maze] [--budget 300000] [--seeds 3] [--data digits|mnist]
+    [--model small-cnn|lenet5] [--width 64]
 """
 
 from __future__ import annotations
@@ -42,9 +43,11 @@ def data(name: str, root: str) -> tuple[Any, Any, Any, Any]:
 
 
 def write(arguments: argparse.Namespace, victim_accuracy: float, runs: list[dict[str, Any]]) -> None:
-    """Write after every run, so that an interrupted study keeps what it has."""
+    """Write after every point of a curve, so that an interrupted study keeps what it has."""
     result = {
         "data": arguments.data,
+        "model": arguments.model,
+        "width": arguments.width,
         "budget": arguments.budget,
         "victim_accuracy": victim_accuracy,
         "environment": {
@@ -66,6 +69,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", default="digits", choices=["digits", "mnist"])
     parser.add_argument("--root", default="data", help="torchvision's folder, for mnist")
+    parser.add_argument("--model", default="small-cnn", help="of the victim and of the thief")
+    parser.add_argument("--width", type=int, default=64, help="filters of the generator's widest layer")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -73,20 +78,24 @@ def main() -> None:
     shape = x.shape[1:]
     recipe = TrainingRecipe(epochs=20 if arguments.data == "digits" else 4)
     victim = RecipeClassifier(
-        build_model("small-cnn", shape, 10, seed=99), shape, 10, recipe, postprocessing_defences=[Softmax()]
+        build_model(arguments.model, shape, 10, seed=99), shape, 10, recipe, postprocessing_defences=[Softmax()]
     )
     victim.fit(x, y)
     served = victim.predict(test_x).argmax(1)
-    runs = []
+    runs: list[dict[str, Any]] = []
     for name in arguments.attacks:
         for seed in range(arguments.seeds):
             curve: list[dict[str, float]] = []
-            start, spent_measuring = time.perf_counter(), 0.0
+            runs.append({"attack": name, "seed": seed, "curve": curve})
+            start, began, spent_measuring = time.perf_counter(), time.process_time(), 0.0
 
-            def monitor(queries: int, thief: Any, curve: Any = curve, start: float = start) -> None:
+            def monitor(
+                queries: int, thief: Any, curve: Any = curve, start: float = start, began: float = began
+            ) -> None:
                 nonlocal spent_measuring
                 elapsed = time.perf_counter() - start - spent_measuring
                 guess = thief.predict(test_x).argmax(1)
+                processor = time.process_time() - began
                 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
                 curve.append(
                     {
@@ -94,20 +103,22 @@ def main() -> None:
                         "agreement": float((guess == served).mean()),
                         "thief_accuracy": float((guess == test_y).mean()),
                         "seconds": round(elapsed, 2),
+                        "processor_seconds": round(processor, 2),
                         "peak_memory_mib": round(memory, 1),
                     }
                 )
+                write(arguments, float((served == test_y).mean()), runs)
                 spent_measuring = time.perf_counter() - start - elapsed
 
-            thief = RecipeClassifier(build_model("small-cnn", shape, 10, seed=seed), shape, 10, recipe, seed=seed)
+            thief = RecipeClassifier(build_model(arguments.model, shape, 10, seed=seed), shape, 10, recipe, seed=seed)
             meter = MeteredClassifier(victim, QueryLedger(arguments.budget))
             every = max(1, arguments.budget // 20)
-            attack = ATTACKS[name](meter, arguments.budget, seed=seed, monitor=monitor, monitor_every=every)
+            attack = ATTACKS[name](
+                meter, arguments.budget, width=arguments.width, seed=seed, monitor=monitor, monitor_every=every
+            )
             attack.extract(thieved_classifier=thief)
             monitor(meter.ledger.charged, thief)
-            runs.append({"attack": name, "seed": seed, "curve": curve})
             reached = next((point for point in curve if point["agreement"] >= 0.8), None)
-            write(arguments, float((served == test_y).mean()), runs)
             print(name, seed, "agreement .8:", reached, "at the end:", curve[-1], flush=True)
 
 

@@ -76,10 +76,11 @@ def test_refuses_other_networks_with_a_sentence() -> None:
     assert case.victim.ledger.asked == 0
 
 
-def test_runs_by_name_on_a_two_layer_network() -> None:
-    case = context("mlp2")
+@pytest.mark.parametrize("budget", [1, 2, 50])
+def test_runs_by_name_on_a_two_layer_network(budget: int) -> None:
+    case = context("mlp2", budget)
     outcome = run_attack("fee", case)
-    assert 0 < case.victim.ledger.charged <= 50
+    assert 0 < case.victim.ledger.charged <= budget
     assert 0 <= outcome.details["fidelity"] <= 1
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from art.attacks.extraction import CopycatCNN as ArtCopycatCNN
 from art.attacks.extraction import KnockoffNets as ArtKnockoffNets
 from art.estimators.classification import BlackBoxClassifier, PyTorchClassifier, SklearnClassifier
@@ -314,3 +315,47 @@ def test_art_copies_the_rows_of_a_class_for_every_query_and_ours_copies_no_pool(
         largest[name] = max(copied)
     assert largest["art"] > 25  # a tenth of the pool, for one image
     assert largest["ours"] <= 20
+
+
+def test_art_trains_on_logits_without_a_word_and_ours_refuses_them() -> None:
+    options = {"nb_stolen": 200, "nb_epochs": 5, "use_probability": True}
+    learner = thief(5)
+    run_art(
+        ArtKnockoffNets(recorded("logits")[0], **options, batch_size_fit=32, batch_size_query=200), 0, learner, None
+    )
+    assert agreement(learner) < 0.3  # one class, or nearly; from probabilities ours is far above it
+    for attack in (KnockoffNets, CopycatCNN):
+        with pytest.raises(UserError, match="not probabilities: put Softmax first"):
+            attack(recorded("logits")[0], **options).extract(POOL, thieved_classifier=thief(5))
+
+
+def test_art_cannot_train_batch_norm_on_a_last_batch_of_one_and_ours_can() -> None:
+    options = {"nb_stolen": 9, "nb_epochs": 1, "batch_size_fit": 4, "batch_size_query": 9}
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    art = PyTorchClassifier(
+        network, nn.CrossEntropyLoss(), SHAPE, 10, TrainingRecipe().build_optimizer(network), device_type="cpu"
+    )
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        run_art(ArtKnockoffNets(recorded()[0], **options), 0, art, None)
+    ours = RecipeClassifier(network, SHAPE, 10, TrainingRecipe(epochs=1))
+    KnockoffNets(recorded()[0], **options).extract(POOL, thieved_classifier=ours)
+    assert len(ours.training_losses) == 1
+
+
+def test_art_clones_some_victims_with_their_weights_and_ours_are_never_cloned() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(64, 10))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1) @ self.weight
+
+    network = Bare()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    owner = PyTorchClassifier(network, nn.CrossEntropyLoss(), SHAPE, 10, optimizer, device_type="cpu")
+    network.weight.data.fill_(7)
+    assert (owner.clone_for_refitting().model.weight == 7).all()  # "for refitting", and trained already
+    for ours in (RecipeClassifier(network, SHAPE, 10, TrainingRecipe()), metered()):
+        with pytest.raises(UserError, match="build_model"):
+            ours.clone_for_refitting()

@@ -59,6 +59,15 @@ def run(tmp_path_factory: pytest.TempPathFactory, store: Path) -> tuple[Path, Re
     return folder, evaluate(tiny(), folder, store=store)
 
 
+def test_a_two_layer_victim_meets_its_own_attack_and_others_refuse_it(tmp_path: Path, store: Path) -> None:
+    options = {"victims": ["standard"], "attacks": ["fee"], "budgets": [60], "seeds": 1, "evasion": {"images": 0}}
+    (cell,) = evaluate(tiny(model="mlp2", **options), tmp_path / "mlp2", store=store).cells
+    assert 0 < cell.queries <= 60
+    assert 0 <= cell.details["fidelity"] <= 1
+    with pytest.raises(UserError, match="works only on two-layer ReLU networks"):
+        evaluate(tiny(**options), tmp_path / "other", store=store)
+
+
 def test_every_cell_is_measured_with_the_names_of_the_design(run: tuple[Path, Results]) -> None:
     _, results = run
     assert len(results.cells) == results.planned == 8

@@ -16,6 +16,7 @@ from art_divqat._validation import check_float, check_int
 from art_divqat.attacks.extraction.generator import Generator, forward_differences, image_of
 from art_divqat.attacks.extraction.plumbing import Asker, SafeExtraction, check_thief
 from art_divqat.errors import UserError
+from art_divqat.estimators.recipe import fastest_layout
 
 Monitor = Callable[[int, Any], None]
 
@@ -151,12 +152,16 @@ class DataFreeExtraction(SafeExtraction):
                     self._student_step(min(self.batch_size, self.nb_stolen - self._spent))
             except _StoppedError:
                 pass
+            finally:
+                self._student.to(memory_format=torch.contiguous_format)
         self._student.eval()
         self._note(self._spent, self._asker, iterations=float(self._iterations))
         return thief
 
     def _start(self, thief: Any) -> None:
         self._student: nn.Module = thief.model
+        layout = fastest_layout(self._student, torch.zeros(2, *thief.input_shape, device=self._device))
+        self._student.to(memory_format=layout)
         self._generator = Generator(thief.input_shape, self.latent, self.width).to(self._device).train()
         self._student_optimizer = torch.optim.SGD(
             self._student.parameters(), lr=self.student_rate, momentum=0.9, weight_decay=5e-4

@@ -42,7 +42,11 @@ class Generator(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.layers(self.dense(z).view(-1, *self.start))
+        start = self.dense(z).view(-1, *self.start)
+        if start.device.type == "cpu":
+            # torch upsamples ten times faster so, and convolves faster too
+            start = start.contiguous(memory_format=torch.channels_last)
+        return self.layers(start)
 
 
 def image_of(before_sigmoid: Tensor) -> Tensor:

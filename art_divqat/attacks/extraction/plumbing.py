@@ -19,6 +19,7 @@ from torch import nn
 
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, UnusableAnswersError
+from art_divqat.estimators.metered import check_answers
 from art_divqat.estimators.recipe import fastest_layout, training_step
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,13 @@ class Asker:
         """The answers to one call, of shape (kept, classes); fewer than images, and `stopped`, if some are not finite.
 
         :raises QueryBudgetExceededError: when the budget does not hold them all.
+        :raises UserError: for answers that are not rows of probabilities.
         """
         try:
-            return np.asarray(self.victim.predict(images, batch_size=self.batch_size), dtype=np.float32)
+            answers = np.asarray(self.victim.predict(images, batch_size=self.batch_size), dtype=np.float32)
+            if not hasattr(self.victim, "ledger"):  # a meter has looked already
+                check_answers(answers, len(images), self.victim.nb_classes)
+            return answers
         except UnusableAnswersError as error:
             self.stopped = True
             logger.warning("%s The attack stops here and keeps what it has paid for.", error)

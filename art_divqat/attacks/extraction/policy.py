@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 REWARDS = ("cert", "div", "loss", "all")
 
@@ -26,8 +27,9 @@ class Rewards:
         self.kind = kind
         self.seen = 0
         self.mean_answer = np.zeros(nb_classes)
-        self.mean = np.zeros(3)
-        self.variance = np.zeros(3)
+        # plain floats: on three numbers numpy's calls would cost five times the sums
+        self.mean = [0.0, 0.0, 0.0]
+        self.variance = [0.0, 0.0, 0.0]
 
     @property
     def needs_thief(self) -> bool:
@@ -48,16 +50,19 @@ class Rewards:
         diversity = float(np.maximum(0, answer - self.mean_answer).sum())
         if self.kind == "div":
             return diversity
-        return self._standardised(np.array([_certainty(answer), diversity, _loss(answer, thief_logits)]))
+        return self._standardised((_certainty(answer), diversity, _loss(answer, thief_logits)))
 
-    def _standardised(self, rewards: NDArray[np.float64]) -> float:
-        self.mean += (rewards - self.mean) / self.seen
-        self.variance += ((rewards - self.mean) ** 2 - self.variance) / self.seen
-        if self.seen == 1:
-            return float(np.clip(rewards, 0, 1).mean())
-        # 1e-18: rewards equal but for rounding carry no information, and the division would blow them up to ±1
-        varies = self.variance > 1e-18
-        return float(np.where(varies, (rewards - self.mean) / np.sqrt(np.where(varies, self.variance, 1)), 0).mean())
+    def _standardised(self, rewards: tuple[float, float, float]) -> float:
+        total = 0.0
+        for i, reward in enumerate(rewards):
+            self.mean[i] += (reward - self.mean[i]) / self.seen
+            self.variance[i] += ((reward - self.mean[i]) ** 2 - self.variance[i]) / self.seen
+            if self.seen == 1:
+                total += min(max(reward, 0.0), 1.0)
+            # 1e-18: rewards equal but for rounding carry no information, and the division would blow them up to ±1
+            elif self.variance[i] > 1e-18:
+                total += (reward - self.mean[i]) / math.sqrt(self.variance[i])
+        return total / 3
 
 
 def _certainty(answer: NDArray[np.float64]) -> float:
@@ -68,7 +73,8 @@ def _certainty(answer: NDArray[np.float64]) -> float:
 def _loss(answer: NDArray[np.float64], thief_logits: NDArray[np.float64] | None) -> float:
     if thief_logits is None:
         raise TypeError("the `loss` reward needs the thief's logits")
-    return float(-(answer * log_softmax(thief_logits)).sum())
+    shifted = thief_logits - thief_logits.max()
+    return float(np.log(np.exp(shifted).sum()) * answer.sum() - answer @ shifted)
 
 
 class GradientBandit:

@@ -36,6 +36,8 @@ class AttackContext:
     :param parameters: what the attack's name was given, such as `{"reward": "all", "recovery": "labels"}`.
     :param known_defence: the defence as the attacker can rebuild it: clean rows in, served rows out; None if there is
         none, or none that depends on the answer alone. The recoveries `dae`, `bayes` and `invert` use it.
+    :param known_hidden_units: width of the hidden layer of a victim that is linear, ReLU, linear; None for any other.
+        Only `fee` uses it: its published attacker knows the architecture.
     """
 
     victim: MeteredClassifier
@@ -47,6 +49,7 @@ class AttackContext:
     pool_labels: NDArray[np.int64] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     known_defence: Defence | None = None
+    known_hidden_units: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,11 @@ def _data_free(name: str) -> Callable[[AttackContext], AttackOutcome]:
 def _fee(context: AttackContext) -> AttackOutcome:
     from art_divqat.attacks.extraction.fee import FunctionallyEquivalentExtraction, hidden_units
 
-    neurons = context.parameters["neurons"] or hidden_units(_behind(context.victim))
+    neurons = context.parameters["neurons"] or context.known_hidden_units or hidden_units(_behind(context.victim))
     if neurons is None:
         raise UserError(
-            "Attack 'fee' works only on two-layer ReLU networks, and this victim is none: train the model mlp2, or "
-            "choose another attack."
+            "Attack 'fee' works only on two-layer ReLU networks, and this victim is not known to be one: train "
+            "the model mlp2, say its hidden width with neurons=…, or choose another attack."
         )
     thief = context.build_thief()
     attack = FunctionallyEquivalentExtraction(
