@@ -178,7 +178,8 @@ def test_defended_classifier_defends_predict_and_delegates_the_rest() -> None:
     assert isinstance(defended, PyTorchClassifier)
     before = clean.predict(x)
     np.testing.assert_array_equal(defended.predict(x), mad.perturb(x, before))
-    np.testing.assert_array_equal(defended.predict(x, batch_size=3), mad.perturb(x, before))
+    # the clean answers of other batch sizes may differ in the last digit: BLAS adds in another order
+    np.testing.assert_array_equal(defended.predict(x, batch_size=3), mad.perturb(x, clean.predict(x, batch_size=3)))
     np.testing.assert_array_equal(clean.predict(x), before)
     labels = np.eye(C, dtype=np.float32)[np.arange(20) % C]
     np.testing.assert_array_equal(defended.loss_gradient(x, labels), clean.loss_gradient(x, labels))

@@ -195,8 +195,8 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
         out = y.copy()
         if n_open:
             rows = np.flatnonzero(is_open)
-            at = at[rows] + (np.arange(n_open) - rows) * y.shape[1]
-            out[rows] = self._open(y.take(rows, axis=0), at, steps[rows])
+            moved = at[rows] + (np.arange(n_open) - rows) * y.shape[1] if self.preserve_label else None
+            out[rows] = self._open(y.take(rows, axis=0), moved, steps[rows])
         return out
 
     def _open(self, y: Rows, at: npt.NDArray[np.intp] | None, steps: npt.NDArray[np.float64] | None = None) -> Rows:
