@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import art.defences.postprocessor as art_postprocessors
 import numpy as np
 import pytest
@@ -46,6 +48,35 @@ ARTS = {
 @pytest.mark.parametrize("name", OURS)
 def test_ours(name: str, check: str) -> None:
     POSTPROCESSOR_CHECKS[check](OURS[name]())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("c", [1, 2, 100, 1000])
+@pytest.mark.parametrize("name", OURS)
+def test_memory_stays_within_three_times_the_input(name: str, c: int, dtype: type) -> None:
+    generator = np.random.default_rng(0)
+    if name == "ModelGuard" and c > 2:
+        pytest.skip("a minute each; its blocks are cut where those of the others are")
+    n = 2_000_000 // c
+    rows = generator.uniform(0, 1, (n, c)).astype(dtype)
+    if c > 1:
+        rows /= rows.sum(axis=1, keepdims=True)
+    post = OURS[name]()
+    tracemalloc.start()
+    try:
+        post(rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= 3 * rows.nbytes, f"{peak / rows.nbytes:.2f} times the input"
+
+
+def test_a_large_batch_is_served_as_its_parts_are() -> None:
+    rows = np.random.default_rng(0).dirichlet(np.ones(10), 9_000).astype(np.float32)
+    for name, make in OURS.items():
+        parts = make()
+        expected = np.concatenate([parts(rows[i : i + 1_800]) for i in range(0, 9_000, 1_800)])
+        np.testing.assert_array_equal(make()(rows), expected, err_msg=name)
 
 
 def _art_cases() -> list[object]:

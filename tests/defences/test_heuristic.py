@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -151,13 +150,50 @@ def test_row_sums_a_little_above_one_are_no_logits() -> None:
     assert np.isfinite(HeuristicPerturbation(1.5, 0.2)(y)).all()
 
 
-def test_memory_stays_within_three_times_the_input() -> None:
-    y = dirichlet(20_000, 100, np.float32)
-    tracemalloc.start()
-    HeuristicPerturbation(0.5, 0.2, preserve_label=True)(y)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak <= 3 * y.nbytes
+@given(
+    rows=rows_with_ties(), variant=st.sampled_from(VARIANTS), preserve=st.booleans(), near=st.booleans(), **PARAMETERS
+)
+@settings(max_examples=500, deadline=None)
+def test_an_answer_is_the_same_alone_and_in_any_batch_bit_for_bit(
+    rows: Any, variant: str, preserve: bool, near: bool, beta: float, gamma: float
+) -> None:
+    if near:  # the threshold at the first row's top, where α is neither 0 nor 1
+        beta = float(rows[0].max())
+    post = HeuristicPerturbation(beta, gamma, variant=variant, preserve_label=preserve)
+    alone = np.concatenate([post(rows[i : i + 1]) for i in range(len(rows))])
+    for batch in (rows, np.tile(rows, (9, 1))):
+        np.testing.assert_array_equal(post(batch)[: len(rows)], alone)
+
+
+@pytest.mark.parametrize("c", [2, 3, 7, 64, 100, 1000])
+def test_an_ordinary_answer_is_the_same_alone_bit_for_bit(c: int) -> None:
+    """As above, for answers without zeros and ties, which a single row takes the short way."""
+    for dtype in (np.float32, np.float64):
+        rows = dirichlet(64, c, dtype, concentration=2.0)
+        for beta, gamma in ((0.5, 0.1), (0.9, 0.2), (1.0, 0.2), (1.2, 0.1), (2.0, 1.0), (3.0, 5.0), (1.5, 1e-6)):
+            for variant in VARIANTS:
+                for preserve in (False, True):
+                    post = HeuristicPerturbation(beta, gamma, variant=variant, preserve_label=preserve)
+                    alone = np.concatenate([post(rows[i : i + 1]) for i in range(len(rows))])
+                    np.testing.assert_array_equal(post(rows), alone)
+
+
+def test_parameters_changed_later_count_at_once() -> None:
+    y = dirichlet(1, 10, np.float32, concentration=2.0)
+    post = HeuristicPerturbation(1.2, 0.2)
+    first = post(y)
+    post.set_params(beta=1.5, gamma=0.1)
+    np.testing.assert_array_equal(post(y), HeuristicPerturbation(1.5, 0.1)(y))
+    assert not np.array_equal(post(y), first)
+
+
+@pytest.mark.parametrize("gamma", [1e-12, 1e-6, 1e-3, 0.01])
+@pytest.mark.parametrize("beta", [1.2, 2.0, 7.0])
+def test_the_smallest_gamma_keeps_its_noise(beta: float, gamma: float) -> None:
+    for dtype, tolerance in ((np.float32, 1e-6), (np.float64, 1e-14)):
+        y = np.array([[1e-9, 1 - 1e-9, 0], [1e-9, 0.5, 0.5 - 1e-9], [0.2, 0.5, 0.3]], dtype=dtype)
+        served = HeuristicPerturbation(beta, gamma)(y)
+        np.testing.assert_allclose(served, formula(y, beta, gamma, "exact"), rtol=0, atol=tolerance)
 
 
 # --- logits ---------------------------------------------------------------------------------------------------------

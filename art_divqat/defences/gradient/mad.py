@@ -77,6 +77,6 @@ class MAD(InputDefence):
         share = np.minimum(1, self.epsilon / np.maximum(distance, np.finfo(y.dtype).tiny))
         served: Rows = y + share * (corners - y)
         if self.preserve_label:
-            raise_top(served, tops)
+            raise_top(served, tops + np.arange(0, served.size, served.shape[1]))
             served /= row_sums(served)
         return served

@@ -12,10 +12,12 @@ from art.defences.postprocessor.postprocessor import Postprocessor
 from art_divqat._rng import numpy_generator
 from art_divqat._validation import check_bool, check_choice, check_int
 from art_divqat.defences.postprocessor._rows import (
+    BLOCK_NUMBERS,
     Rows,
     check_finite,
     check_simplex,
     checked_array,
+    row_blocks,
     softmax_rows,
     two_columns,
 )
@@ -58,26 +60,39 @@ class ProbabilityPostprocessor(Postprocessor, abc.ABC):
         :param preds: answers of shape (N, C), or (N, 1) with the probability of class 1.
         :raises UserError: for a wrong rank or type, non-finite entries, or rows that are not probabilities.
         """
-        rows = self.probabilities(preds)
+        return self._serve(self._checked(preds))
+
+    def _serve(self, rows: Rows) -> Rows:
+        """Checked answers, served in blocks that stay in the cache: the memory of a block is all that a step takes."""
         if rows.shape[0] == 0:
             return rows.copy()
-        if rows.shape[1] == 1:
-            return self._perturb_column(rows)
-        return self._perturb(rows)
+        perturb = self._perturb_column if rows.shape[1] == 1 else self._perturb
+        if rows.size <= BLOCK_NUMBERS:
+            return perturb(self._as_probabilities(rows))
+        out = np.empty_like(rows)
+        for block in row_blocks(*rows.shape):
+            out[block] = perturb(self._as_probabilities(rows[block]))
+        return out
 
     def probabilities(self, preds: Any) -> Rows:
         """The checked answers as probabilities: `preds` itself, or its softmax where the input is logits."""
+        return self._as_probabilities(self._checked(preds))
+
+    def _checked(self, preds: Any) -> Rows:
         owner = type(self).__name__
         rows = checked_array(owner, preds)
         if self.input_type == "logits":
             check_finite(owner, rows)
-            return softmax_rows(rows)
-        check_simplex(owner, rows, _REMEDIES[self.input_type])
+        else:
+            check_simplex(owner, rows, _REMEDIES[self.input_type])
         return rows
+
+    def _as_probabilities(self, rows: Rows) -> Rows:
+        return softmax_rows(rows) if self.input_type == "logits" else rows
 
     @abc.abstractmethod
     def _perturb(self, rows: Rows) -> Rows:
-        """New rows for checked probabilities (N ≥ 1, C ≥ 2); must not write to `rows`."""
+        """New rows for a block of checked probabilities (N ≥ 1, C ≥ 2, C-ordered); must not write to `rows`."""
 
     def _perturb_column(self, column: Rows) -> Rows:
         """The same for a binary column; a subclass overrides it where unchanged answers must stay bit for bit."""

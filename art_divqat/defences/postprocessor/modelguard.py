@@ -8,7 +8,7 @@ import numpy as np
 
 from art_divqat._validation import check_float
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
-from art_divqat.defences.postprocessor._rows import Rows, raise_top, row_blocks
+from art_divqat.defences.postprocessor._rows import Rows, raise_top
 
 
 class ModelGuard(ProbabilityPostprocessor):
@@ -46,17 +46,15 @@ class ModelGuard(ProbabilityPostprocessor):
         self.epsilon = check_float(self, "epsilon", self.epsilon, 0, 2)
 
     def _perturb(self, rows: Rows) -> Rows:
-        out = np.empty_like(rows)
         if self.epsilon == 0:
-            out[...] = rows
-            return out
-        for block in row_blocks(*rows.shape):
-            y = rows[block].astype(np.float64)
-            y /= y.sum(axis=1, keepdims=True)
-            order = np.argsort(-y, axis=1, kind="stable")
-            served = _sorted_optimum(np.take_along_axis(y, order, axis=1), self.epsilon / 2).astype(rows.dtype)
-            raise_top(served, np.zeros(len(served), dtype=np.intp))
-            np.put_along_axis(out[block], order, served, axis=1)
+            return rows.copy()
+        y = rows.astype(np.float64)
+        y /= y.sum(axis=1, keepdims=True)
+        order = np.argsort(-y, axis=1, kind="stable")
+        served = _sorted_optimum(np.take_along_axis(y, order, axis=1), self.epsilon / 2).astype(rows.dtype)
+        raise_top(served, np.arange(0, served.size, served.shape[1]))
+        out = np.empty_like(rows)
+        np.put_along_axis(out, order, served, axis=1)
         return out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from art_divqat._validation import check_float
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
-from art_divqat.defences.postprocessor._rows import Rows, row_blocks, row_sums, scaled_logit_tanh
+from art_divqat.defences.postprocessor._rows import Rows, less_reverse_sigmoid, noise_numbers, row_sums
 
 
 class ReverseSigmoid(ProbabilityPostprocessor):
@@ -48,12 +48,9 @@ class ReverseSigmoid(ProbabilityPostprocessor):
         self.gamma = check_float(self, "gamma", self.gamma, 0, 1000, closed="right")
 
     def _perturb(self, rows: Rows) -> Rows:
-        out = np.empty_like(rows)
-        for block in row_blocks(*rows.shape):
-            y, t = np.minimum(rows[block], 1), out[block]
-            scaled_logit_tanh(y, self.gamma, t)
-            t *= self.beta / 2
-            np.subtract(y, t, out=t)
-            np.maximum(t, 0, out=t)
-            t /= row_sums(t)
-        return out
+        numbers = noise_numbers(self.beta, self.gamma, rows.dtype.char)
+        with np.errstate(all="ignore"):  # the limits at 0 and 1
+            served = less_reverse_sigmoid(np.minimum(rows, numbers.one), numbers)
+        np.maximum(served, 0, out=served)
+        served /= row_sums(served)
+        return served
