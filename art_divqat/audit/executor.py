@@ -133,7 +133,7 @@ def perform(task: Task, progress: Any) -> Any:
 
     from art_divqat.audit.bench import Bench
     from art_divqat.audit.cell import run_cell
-    from art_divqat.audit.robustness import victim_robustness
+    from art_divqat.audit.robustness import check_evasion, victim_robustness
     from art_divqat.defences.registry import check_defence, parse_defence
     from art_divqat.models.registry import check_model
 
@@ -156,6 +156,7 @@ def perform(task: Task, progress: Any) -> Any:
             return run_cell(task.cell, bench, progress)
         for defence in task.config.defences:
             check_defence(parse_defence(defence))
+        check_evasion(bench)
         check_model(task.config.model, bench.dataset.input_shape)
         check_model(task.config.thief_model, bench.dataset.input_shape)
         if config.external is not None and not config.external.is_remote:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
-from art_divqat.attacks.evasion import craft, gradient_norms, withstood, worst_case
+from art_divqat.attacks.evasion import check_autoattack, craft, gradient_norms, withstood, worst_case
 from art_divqat.audit.external.settings import EXTERNAL
 from art_divqat.audit.journal import content_hash
 from art_divqat.audit.plan import Cell
@@ -121,6 +121,16 @@ def measure(
             ]
             measured.samples |= {curve_sample(name, r): pack(row) for r, row in zip(radii, right, strict=True)}
     return measured
+
+
+def check_evasion(bench: Bench) -> None:
+    """Refuse, before anything is trained, an attack that the data has too few classes for.
+
+    :raises UserError: for AutoAttack on fewer than four classes.
+    """
+    if bench.config.evasion.autoattack and len(bench.evasion_rows):
+        remedy = "leave evasion.autoattack out, for PGD; every victim meets Square too"
+        check_autoattack(bench.dataset.nb_classes, remedy)
 
 
 def evasion_images(bench: Bench) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
