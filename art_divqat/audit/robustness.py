@@ -89,9 +89,9 @@ def measure(
     if len(victim.adversarial):
         hits["victim_robust_accuracy"] = victim.classifier.predict(victim.adversarial).argmax(axis=1) == y
         hits["transfer_robust_accuracy"] = thief.predict(victim.adversarial).argmax(axis=1) == y
+    metrics: dict[str, float | None] = {name: float(right.mean()) for name, right in hits.items()}
     measured = Measured(
-        {name: float(right.mean()) for name, right in hits.items()} | {"transfer_attack_success": success},
-        {name: pack(right) for name, right in hits.items()},
+        {**metrics, "transfer_attack_success": success}, {name: pack(right) for name, right in hits.items()}
     )
     known = victim_robustness(bench, cell.victim, cell.seed, progress)
     if known is not None:
