@@ -148,8 +148,8 @@ def perform(task: Task, progress: Any) -> Any:
     try:
         if task.victim is not None:
             bench.victim(*task.victim, progress, retrain=task.retrain)
-            if task.kind == "victim":
-                # here, once, so that cells side by side find it in the store
+            if task.kind == "victim" and task.victim[0] in config.victims:
+                # here, once, so that cells side by side find it in the store; not for one that is only quantized from
                 victim_robustness(bench, *task.victim, progress, retrain=task.retrain)
             return bench.measured_victim(*task.victim) if task.kind == "trained" else None
         if task.cell is not None:
