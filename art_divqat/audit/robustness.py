@@ -2,8 +2,8 @@
 
 Once for each victim, kept in the store, in units of one white-box measurement (`steps` passes over the evasion images):
 one for the figure at ε, one for each further radius of the curve, and less than three for the signs of
-:func:`_signs`. For each thief: one for the figure; at the largest budget alone also its curve, about one or two more,
-because images that were fooled are left out.
+:func:`_signs`. For each thief: one for the figure; at the largest budget alone also its curve, where each radius costs
+the share of the images that still stand there, because those that were fooled are left out.
 """
 
 from __future__ import annotations
