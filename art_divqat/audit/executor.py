@@ -133,7 +133,7 @@ def perform(task: Task, progress: Any) -> Any:
 
     from art_divqat.audit.bench import Bench
     from art_divqat.audit.cell import run_cell
-    from art_divqat.audit.robustness import victim_robustness
+    from art_divqat.audit.robustness import check_evasion, victim_robustness
     from art_divqat.defences.registry import check_defence, parse_defence
     from art_divqat.models.registry import check_model
 
@@ -148,14 +148,15 @@ def perform(task: Task, progress: Any) -> Any:
     try:
         if task.victim is not None:
             bench.victim(*task.victim, progress, retrain=task.retrain)
-            if task.kind == "victim":
-                # here, once, so that cells side by side find it in the store
+            if task.kind == "victim" and task.victim[0] in config.victims:
+                # here, once, so that cells side by side find it in the store; not for one that is only quantized from
                 victim_robustness(bench, *task.victim, progress, retrain=task.retrain)
             return bench.measured_victim(*task.victim) if task.kind == "trained" else None
         if task.cell is not None:
             return run_cell(task.cell, bench, progress)
         for defence in task.config.defences:
             check_defence(parse_defence(defence))
+        check_evasion(bench)
         check_model(task.config.model, bench.dataset.input_shape)
         check_model(task.config.thief_model, bench.dataset.input_shape)
         if config.external is not None and not config.external.is_remote:

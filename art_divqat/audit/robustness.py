@@ -2,8 +2,8 @@
 
 Once for each victim, kept in the store, in units of one white-box measurement (`steps` passes over the evasion images):
 one for the figure at ε, one for each further radius of the curve, and less than three for the signs of
-:func:`_signs`. For each thief: one for the figure; at the largest budget alone also its curve, about one or two more,
-because images that were fooled are left out.
+:func:`_signs`. For each thief: one for the figure; at the largest budget alone also its curve, where each radius costs
+the share of the images that still stand there, because those that were fooled are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
-from art_divqat.attacks.evasion import craft, gradient_norms, withstood, worst_case
+from art_divqat.attacks.evasion import check_autoattack, craft, gradient_norms, withstood, worst_case
 from art_divqat.audit.external.settings import EXTERNAL
 from art_divqat.audit.journal import content_hash
 from art_divqat.audit.plan import Cell
@@ -120,6 +120,16 @@ def measure(
             ]
             measured.samples |= {curve_sample(name, r): pack(row) for r, row in zip(radii, right, strict=True)}
     return measured
+
+
+def check_evasion(bench: Bench) -> None:
+    """Refuse, before anything is trained, an attack that the data has too few classes for.
+
+    :raises UserError: for AutoAttack on fewer than four classes.
+    """
+    if bench.config.evasion.autoattack and len(bench.evasion_rows):
+        remedy = "leave evasion.autoattack out, for PGD; every victim meets Square too"
+        check_autoattack(bench.dataset.nb_classes, remedy)
 
 
 def evasion_images(bench: Bench) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -30,8 +30,8 @@ _EVASION_COST = 1.0
 _QUANTIZED_COST = 2.0
 _WORST_CASE_COST = 8.0
 # in white-box measurements: what audit/robustness.py adds to a victim, and the curve of a thief
-_SIGNS_COST = 2.0
-_THIEF_CURVE_COST = 1.5
+_SIGNS_COST = 2.5
+_THIEF_RADIUS_COST = 0.6
 
 
 def evaluate(
@@ -190,8 +190,9 @@ class Costs:
 
     def of_cell(self, cell: Cell) -> float:
         """Training the thief and attacking it, with its curve at the largest budget."""
-        curve = bool(self._config.evasion.epsilons) and cell.budget == self._config.budgets[-1]
-        evasion = self._evasion * (1 + (_THIEF_CURVE_COST if curve else 0.0))
+        radii = set(self._config.evasion.epsilons or ()) - {0.0, self._config.epsilon}
+        curve = len(radii) * _THIEF_RADIUS_COST if cell.budget == self._config.budgets[-1] else 0.0
+        evasion = self._evasion * (1 + curve)
         return cell.budget * self._config.thief_recipe.epochs + evasion
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import derive_seed
-from art_divqat._validation import check_float, check_int
+from art_divqat._validation import check_int
+from art_divqat.attacks.evasion.ball import check_epsilon
 from art_divqat.audit.external.settings import EXTERNAL, is_external, same_external
 from art_divqat.defences.trainer.robust_registry import ROBUST_TRAINERS, robust_trainer
 from art_divqat.errors import UserError, unknown_name
@@ -227,7 +228,7 @@ def canonical_victim(text: str, *, epsilon: float, query_pool: str) -> str:
         check_int(spec.name, count, spec.as_dict[count], 1)
     if "epsilon" in entry.parameters:
         radius = spec.as_dict.get("epsilon", epsilon)
-        said["epsilon"] = check_float(spec.name, "epsilon", radius, 0, 1, closed="right")
+        said["epsilon"] = check_epsilon(spec.name, radius, zero=False)
     if "auxiliary" in entry.parameters:
         said["auxiliary"] = _canonical_auxiliary(str(spec.as_dict.get("auxiliary", AUXILIARY_MIXTURE)), query_pool)
     return str(spec.with_parameters(said))

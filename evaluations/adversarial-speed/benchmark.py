@@ -119,12 +119,14 @@ def starts(x: np.ndarray) -> range:
     return range(0, len(x), BATCH)
 
 
-def inner_step(dtype: str, channels_last: bool) -> float:
-    """Median milliseconds of one inner step (gradient of the loss on the input) on one batch."""
-    network = build_model("small-cnn", (1, 8, 8), 10, seed=0).eval()
-    x, y = torch.rand(BATCH, 1, 8, 8), torch.randint(0, 10, (BATCH,))
+def inner_step(dtype: str, channels_last: bool, side: int, compiled: bool = False) -> float:
+    """Median milliseconds of one inner step (gradient of the loss on the input) on one batch, compilation left out."""
+    network: nn.Module = build_model("small-cnn", (1, side, side), 10, seed=0).eval()
+    x, y = torch.rand(BATCH, 1, side, side), torch.randint(0, 10, (BATCH,))
     if channels_last:
         network, x = network.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    if compiled:
+        network = torch.compile(network)
 
     def step() -> None:
         point = x.clone().requires_grad_(True)
@@ -132,6 +134,7 @@ def inner_step(dtype: str, channels_last: bool) -> float:
             logits = network(point)
         torch.autograd.grad(nn.functional.cross_entropy(logits.float(), y, reduction="sum"), point)
 
+    step()
     return 1e3 * statistics.median(timed(step)[0] for _ in range(40))
 
 
@@ -140,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--compile", action="store_true", help="time torch.compile as well; needs a C++ compiler")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -162,10 +166,15 @@ def main() -> None:
         for kind in evasion:
             evasion[kind].append(evade(kind, victim, data))
     precision = {
-        f"{dtype}{', channels last' if last else ''}": inner_step(dtype, last)
+        f"{side}×{side}, {dtype}{', channels last' if last else ''}": inner_step(dtype, last, side)
+        for side in (8, 28)
         for dtype in ("float32", "bfloat16")
         for last in (False, True)
     }
+    if arguments.compile:
+        for side in (8, 28):
+            key = f"{side}×{side}, float32, channels last, torch.compile"
+            precision[key] = inner_step("float32", True, side, compiled=True)
     speedups = {
         kind: [a["seconds"] / n["seconds"] for a, n in zip(training["art"], training[kind], strict=True)]
         for kind in kinds[:2]

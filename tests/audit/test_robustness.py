@@ -215,3 +215,20 @@ def test_presets_choose_radii() -> None:
     assert quick == (0.0, 0.05, 0.1, 0.2, 0.4)
     assert paper is not None
     assert {0.0, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 8 / 255} == set(paper)
+
+
+def test_autoattack_on_three_classes_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    y = np.arange(120) % 3
+    x = np.broadcast_to((y / 4)[:, None, None, None], (120, 1, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "three.npz", x_train=x, y_train=y, x_test=x[:30], y_test=y[:30])
+    options = {**OPTIONS, "dataset": f"npz:{tmp_path / 'three.npz'}", "evasion": {"images": 9, "autoattack": True}}
+    with pytest.raises(UserError) as error:
+        evaluate(make_config({**options, "limit": None}), tmp_path / "run", store=tmp_path / "store")
+    assert "APGD-CE, FAB-T and Square apply; leave evasion.autoattack out" in str(error.value)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_victims_radius_in_grey_levels_is_refused_with_the_unit() -> None:
+    with pytest.raises(UserError, match=r"images are in \[0, 1\]; for 8 of 255 grey levels write 8 / 255"):
+        resolve(make_config({"victims": ["robust:epsilon=8"]}))

@@ -12,7 +12,7 @@ from digits_victim import SHAPE, digits, thief
 from torch import nn
 
 from art_divqat.errors import UserError
-from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+from art_divqat.estimators import RecipeClassifier, TrainingRecipe, recipe
 from art_divqat.models import build_model
 
 
@@ -151,3 +151,30 @@ def test_predict_leaves_the_global_state_alone_and_agrees_with_art() -> None:
     ours = classifier.predict(images[:50], batch_size=20)
     assert torch.equal(before, torch.random.get_rng_state())
     np.testing.assert_allclose(ours, PyTorchClassifier.predict(classifier, images[:50]), atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_step_after_fit_is_the_same_whatever_layout_fit_trained_in(
+    optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fused AdamW on the CPU goes through memory in order: weights and averages in two layouts would be mixed up."""
+    images = np.random.default_rng(0).random((8, 3, 8, 8), np.float32)
+    labels = np.arange(8) % 3
+
+    def after_one_more_step() -> list[torch.Tensor]:
+        network = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(3)
+        )
+        network(torch.zeros(1, 3, 8, 8))
+        torch.manual_seed(0)
+        for p in network.parameters():
+            torch.nn.init.normal_(p, std=0.1)
+        classifier = RecipeClassifier(network, (3, 8, 8), 3, TrainingRecipe(epochs=1, optimizer=optimizer))
+        classifier.fit(images, labels)
+        recipe.training_step(network, classifier.optimizer, torch.from_numpy(images), torch.from_numpy(labels))
+        return weights(classifier)
+
+    expected = after_one_more_step()
+    monkeypatch.setattr(recipe, "fastest_layout", lambda *given: torch.contiguous_format)
+    for ours, plain in zip(expected, after_one_more_step(), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4)

@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "ball": ["check_epsilon", "default_step_size", "linf_bounds", "project"],
-        "crafting": ["ATTACKS", "craft", "gradient_norms"],
+        "crafting": ["ATTACKS", "check_autoattack", "craft", "gradient_norms"],
         "combining": ["craft_worst_case", "robustness_curve", "withstood", "worst_case"],
     },
 )
@@ -25,5 +25,6 @@ if TYPE_CHECKING:
     from art_divqat.attacks.evasion.combining import withstood as withstood
     from art_divqat.attacks.evasion.combining import worst_case as worst_case
     from art_divqat.attacks.evasion.crafting import ATTACKS as ATTACKS
+    from art_divqat.attacks.evasion.crafting import check_autoattack as check_autoattack
     from art_divqat.attacks.evasion.crafting import craft as craft
     from art_divqat.attacks.evasion.crafting import gradient_norms as gradient_norms

@@ -146,8 +146,8 @@ def withstood(
     """Which images no attack in a ball of at most each radius fooled; shape (radii, images), radii ascending.
 
     The ball of a smaller radius lies in that of a larger one, so an image that was fooled stays fooled, and only what
-    is left is attacked at the next radius: the rates never rise, and a network that is not robust costs little more
-    than one attack. What is left out with that: whether the attack at a larger radius would have found it by itself.
+    is left is attacked at the next radius: the rates never rise, and each radius costs the share that still stands.
+    What is left out with that: whether the attack at a larger radius would have found it by itself.
 
     :param epsilons: ascending radii in [0, 1]; 0 asks the images as they are.
     :param predict: images to scores (N, classes), of the same network.

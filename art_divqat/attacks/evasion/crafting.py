@@ -195,13 +195,24 @@ def _check_target(view: Target, x: NDArray[np.float32], attack: str) -> int:
             f"{attack} needs gradients, and this network has none with respect to its input (int8 kernels have none)."
             f"{parts} Use attack='square', craft on a differentiable twin or parent, or craft_worst_case for all three."
         )
-    if attack == "autoattack" and classes < 4:
-        raise UserError(
-            f"AutoAttack needs at least 4 classes: the targeted DLR loss of its part APGD-T divides by the difference "
-            f"to the fourth highest logit, and there are {classes}. Its parts APGD-CE, FAB-T and Square apply; here, "
-            "use attack='pgd' with restarts and attack='square', and take the worst of both."
+    if attack == "autoattack":
+        check_autoattack(
+            classes, "here, use attack='pgd' with restarts and attack='square', and take the worst of both"
         )
     return classes
+
+
+def check_autoattack(classes: int, remedy: str) -> None:
+    """Refuse AutoAttack on too few classes, and say which of its parts apply.
+
+    :raises UserError: for fewer than four classes.
+    """
+    if classes < 4:
+        raise UserError(
+            f"AutoAttack needs at least 4 classes: the targeted DLR loss of its part APGD-T divides by the difference "
+            f"to the fourth highest logit, and there are {classes}. Its parts APGD-CE, FAB-T and Square apply; "
+            f"{remedy}."
+        )
 
 
 def check_images(x: NDArray[Any]) -> NDArray[np.float32]:
