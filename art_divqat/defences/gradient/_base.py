@@ -58,7 +58,7 @@ class InputDefence(abc.ABC):
             for i in range(0, len(x), self.batch_size)
             for at in [slice(i, i + self.batch_size)]
         ]
-        served: Rows = np.concatenate(parts)
+        served: Rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return np.ascontiguousarray(served[:, 1:]) if rows.shape[1] == 1 else served
 
     @abc.abstractmethod

@@ -24,7 +24,12 @@ class GRAD2(InputDefence):
     - `ones`: z is all ones over *all* parameters. s is then one forward-mode derivative of log softmax along z, for a
       whole batch in one pass. (Over the last layer alone it would vanish: the columns of G sum to zero there.)
     - `clean`: z = −Gᵀy, against the clean gradient, over the last linear layer, where s_j = −⟨e_j − p, y − p⟩ times
-      the squared norm of that layer's input, which orders classes as p_j − y_j does.
+      the squared norm of that layer's input, which orders classes as p_j − y_j does. (For each query by itself: our
+      reading.)
+
+    ε is a bound and no quota: all mass goes to one class j, so ‖ỹ − y‖₁ = min(ε, 2(1 − y_j)), as in the authors'
+    released code. With `ones` and a trained surrogate j is often the class already on top, and a confident answer then
+    has no room.
 
     Mazeika, Li and Forsyth, "How to Steer Your Adversary", ICML 2022.
 
