@@ -247,7 +247,9 @@ def _fractions_of(
         shapes = {sets.hits[place].shape for place in (*curve, target)}
         if len(shapes) > 1:
             found.append(
-                Comparison(kind="query_fraction", metric=metric, value=None, bound=None, verdict="cannot tell", **common)
+                Comparison(
+                    kind="query_fraction", metric=metric, value=None, bound=None, verdict="cannot tell", **common
+                )
             )
             continue
         rates = [np.count_nonzero(sets.hits[place]) / sets.hits[place].size for place in (*curve, target)]
