@@ -13,7 +13,14 @@ from art_divqat.audit.samples import curve_sample, unpack
 from art_divqat.audit.schema import Comparison, Estimate
 from art_divqat.audit.victims import baseline_of
 from art_divqat.metrics.curves import all_queries_to_reach, queries_to_reach
-from art_divqat.metrics.intervals import Interval, Statistic, bootstrap_means, mean_interval, paired_bootstraps
+from art_divqat.metrics.intervals import (
+    Interval,
+    Statistic,
+    bootstrap_means,
+    mean_interval,
+    paired_bootstraps,
+    resampled_means,
+)
 
 Verdict = Literal["higher", "lower", "cannot tell"]
 Key = tuple[str, str, str, str, str, int]
@@ -55,28 +62,31 @@ class _Paired:
     common: dict[str, Any]
 
 
+class _Sets:
+    """The hits of groups of lines, each unpacked once."""
+
+    def __init__(self, sample: str) -> None:
+        self.hits: list[NDArray[np.bool_]] = []
+        self._sample = sample
+        self._places: dict[tuple[int, ...], int] = {}
+
+    def place(self, lines: Sequence[dict[str, Any]]) -> int:
+        """Where the hits of these lines are."""
+        name = tuple(map(id, lines))
+        if name not in self._places:
+            self._places[name] = len(self.hits)
+            self.hits.append(_hits(lines, self._sample))
+        return self._places[name]
+
+
 def _resampled(found: Sequence[Comparison | _Paired]) -> list[Comparison]:
     """The same comparisons, in the same order, with every interval drawn; one metric at a time, to spare memory."""
     intervals: dict[int, Interval] = {}
     for metric, sample in _PAIRED.items():
         asked = [(n, each) for n, each in enumerate(found) if isinstance(each, _Paired) and each.metric == metric]
-        sets: list[NDArray[np.bool_]] = []
-        places: dict[tuple[int, ...], int] = {}
-
-        def place(
-            lines: Sequence[dict[str, Any]],
-            sample: str = sample,
-            sets: list[NDArray[np.bool_]] = sets,
-            places: dict[tuple[int, ...], int] = places,
-        ) -> int:
-            name = tuple(map(id, lines))
-            if name not in places:
-                places[name] = len(sets)
-                sets.append(_hits(lines, sample))
-            return places[name]
-
-        pairs = [(place(each.first), place(each.second), each.statistic) for _, each in asked]
-        intervals.update(zip((n for n, _ in asked), paired_bootstraps(sets, pairs), strict=True))
+        sets = _Sets(sample)
+        pairs = [(sets.place(each.first), sets.place(each.second), each.statistic) for _, each in asked]
+        intervals.update(zip((n for n, _ in asked), paired_bootstraps(sets.hits, pairs), strict=True))
     return [
         _compared(each.kind, each.metric, intervals[n], each.neutral, each.common)
         if isinstance(each, _Paired)
@@ -203,7 +213,7 @@ def _query_fractions(groups: dict[Key, list[dict[str, Any]]], victims: Sequence[
     curves: dict[tuple[str, ...], dict[int, list[dict[str, Any]]]] = {}
     for key, group in groups.items():
         curves.setdefault(key[:5], {})[key[5]] = group
-    found = []
+    asked: list[tuple[dict[int, list[dict[str, Any]]], list[dict[str, Any]], dict[str, Any]]] = []
     for curve, by_budget in curves.items():
         baseline = baseline_of(curve[1], victims)
         other = curves.get((curve[0], baseline or "", *curve[2:]))
@@ -215,26 +225,46 @@ def _query_fractions(groups: dict[Key, list[dict[str, Any]]], victims: Sequence[
             "baseline": baseline,
             "n_seeds": len(other[full]),
         }
-        for metric, sample in list(_PAIRED.items())[:2]:
-            found.append(_query_fraction(metric, sample, by_budget, other[full], common))
+        asked.append((by_budget, other[full], common))
+    columns = [_fractions_of(metric, sample, asked) for metric, sample in list(_PAIRED.items())[:2]]
+    return [compared for of_curve in zip(*columns, strict=True) for compared in of_curve]
+
+
+def _fractions_of(
+    metric: str,
+    sample: str,
+    asked: Sequence[tuple[dict[int, list[dict[str, Any]]], list[dict[str, Any]], dict[str, Any]]],
+) -> list[Comparison]:
+    """The query fractions of one metric, every set of hits resampled once for all curves that it is in."""
+    sets = _Sets(sample)
+    places = [
+        ([sets.place(by_budget[budget]) for budget in sorted(by_budget)], sets.place(target))
+        for by_budget, target, _ in asked
+    ]
+    drawn = resampled_means(sets.hits, resamples=_CURVE_RESAMPLES)
+    found = []
+    for (by_budget, _, common), (curve, target) in zip(asked, places, strict=True):
+        shapes = {sets.hits[place].shape for place in (*curve, target)}
+        if len(shapes) > 1:
+            found.append(
+                Comparison(
+                    kind="query_fraction", metric=metric, value=None, bound=None, verdict="cannot tell", **common
+                )
+            )
+            continue
+        rates = [np.count_nonzero(sets.hits[place]) / sets.hits[place].size for place in (*curve, target)]
+        found.append(_query_fraction(metric, sorted(by_budget), rates, drawn[[*curve, target]].T, common))
     return found
 
 
 def _query_fraction(
-    metric: str,
-    sample: str,
-    by_budget: dict[int, list[dict[str, Any]]],
-    baseline_at_full: list[dict[str, Any]],
-    common: dict[str, Any],
+    metric: str, budgets: list[int], rates: list[float], means: NDArray[np.float64], common: dict[str, Any]
 ) -> Comparison:
-    budgets = sorted(by_budget)
+    """:param rates: at every budget, then of the baseline at the full one; `means` are their resamples, one a row."""
     full = budgets[-1]
-    curve = np.stack([_hits(by_budget[budget], sample) for budget in budgets])
-    target = _hits(baseline_at_full, sample)
-    if curve.shape[1:] != target.shape:
-        return Comparison(kind="query_fraction", metric=metric, value=None, bound=None, verdict="cannot tell", **common)
-    reached = queries_to_reach(float(target.mean()), budgets, curve.mean(axis=(1, 2)).tolist())
-    drawn = _resampled_fractions(curve, target, budgets)
+    reached = queries_to_reach(rates[-1], budgets, rates[:-1])
+    # infinite where a resample does not reach it
+    drawn = all_queries_to_reach(means[:, -1], budgets, means[:, :-1]) / full
     low, high = (float(q) for q in np.quantile(drawn, [0.025, 0.975], method="nearest"))
     if reached is None:
         return Comparison(
@@ -254,14 +284,6 @@ def _query_fraction(
         verdict=verdict_of(interval, 1.0),
         **common,
     )
-
-
-def _resampled_fractions(
-    curve: NDArray[np.bool_], target: NDArray[np.bool_], budgets: list[int]
-) -> NDArray[np.float64]:
-    """The fraction of the full budget in every bootstrap resample of seeds and images; infinite where not reached."""
-    means = bootstrap_means(np.concatenate([curve, target[None]]), resamples=_CURVE_RESAMPLES, seed=0)
-    return all_queries_to_reach(means[:, -1], budgets, means[:, :-1]) / budgets[-1]
 
 
 def _best_attackers(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison]:

@@ -27,6 +27,7 @@ _RATES_OVER_TEST = (
     "label_flip_rate",
 )
 _RATES_OVER_EVASION = ("victim_robust_accuracy", "thief_robust_accuracy", "transfer_robust_accuracy")
+_RATES = frozenset((*_RATES_OVER_TEST, *_RATES_OVER_EVASION))
 _UNIT = (*_RATES_OVER_TEST, *_RATES_OVER_EVASION, "transfer_attack_success")
 _POSITIVE = ("extraction_ratio", "kl_divergence", "latency_us")
 
@@ -93,6 +94,21 @@ def config_of(header: dict[str, Any], folder: Path) -> ResolvedConfig:
         return ResolvedConfig.model_validate(header["config"])
     except (KeyError, ValueError) as error:
         raise _strange(folder, error) from None
+
+
+def data_of(header: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What the header of a journal says about the data, with all that a run asks of it.
+
+    :raises UserError: if any of it is missing or of another kind.
+    """
+    try:
+        data = header["data"]
+        numbers = (data["dataset"]["train"], data["dataset"]["test"], data["pool"]["images"], data["evasion_images"])
+        if not all(type(number) is int and number >= 0 for number in numbers) or data["pool"]["labelled"] not in (0, 1):
+            raise ValueError(f"data of another kind: {data}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _strange(folder, error) from None
+    return dict(data)
 
 
 def _strange(folder: Path, error: Exception) -> UserError:
@@ -166,7 +182,7 @@ def _bounds(name: str) -> tuple[float, float] | None:
 
 def _over_images(name: str, values: list[float], data: dict[str, Any]) -> Interval | None:
     """The interval that one seed has over its images, or None."""
-    if len(values) > 1 or name not in (*_RATES_OVER_TEST, *_RATES_OVER_EVASION):
+    if len(values) > 1 or name not in _RATES:
         return None
     images = data["dataset"]["test"] if name in _RATES_OVER_TEST else data["evasion_images"]
     return wilson_interval(values[0], images) if images else None

@@ -16,7 +16,7 @@ from art_divqat.audit.folder import RunFolder
 from art_divqat.audit.plan import Cell, plan_cells
 from art_divqat.audit.presets import resolve
 from art_divqat.audit.progress import Silent, Watcher
-from art_divqat.audit.results import build_results, config_of
+from art_divqat.audit.results import build_results, config_of, data_of
 from art_divqat.audit.schema import Results
 from art_divqat.audit.store import default_store, write_whole
 from art_divqat.audit.victims import VICTIMS, parent_of
@@ -64,7 +64,7 @@ def evaluate(
     if folder.journal.exists():
         header, _ = folder.journal.read()
         _check_same(header, resolved, output)
-        data = header["data"]
+        data = data_of(header, output)
     else:
         watcher.working("0", "reading the data", 0, 0)
         ((_, data),) = run_tasks([Task("describe", resolved, store)], jobs, watcher)

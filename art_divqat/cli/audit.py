@@ -7,17 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from art_divqat.cli import options
 from art_divqat.cli.evaluate import configuration, items, run, whole_numbers
 from art_divqat.errors import UserError
-
-_Many = list[str] | None
 
 
 def audit(
     target: Annotated[
         str, typer.Argument(metavar="MODEL", help="A file, a folder of a saved classifier, or an http(s) address.")
     ],
-    data: Annotated[str | None, typer.Option(help="Data set: a name, npz:PATH or folder:PATH.")] = None,
+    data: options.Data = None,
     model: Annotated[str | None, typer.Option(help="Architecture that a state dict belongs to.")] = None,
     factory: Annotated[str | None, typer.Option(help="package.module:function that builds its network; code.")] = None,
     trust_code: Annotated[
@@ -33,27 +32,25 @@ def audit(
     rate: Annotated[float | None, typer.Option(help="At most so many images a second to an endpoint.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds that a request may take.")] = None,
     retries: Annotated[int | None, typer.Option(help="How often a request is repeated after a fault.")] = None,
-    attack: Annotated[_Many, typer.Option(help="Extraction attack, such as knockoff; repeatable.")] = None,
-    defence: Annotated[_Many, typer.Option(help="Defence to try before the model; repeatable.")] = None,
-    answers: Annotated[_Many, typer.Option(help="What the thief learns from: soft, hard; repeatable.")] = None,
-    budget: Annotated[_Many, typer.Option(help="Queries, ascending: N,N,…")] = None,
+    attack: options.Attacks = None,
+    defence: Annotated[options.Many, typer.Option(help="Defence to try before the model; repeatable.")] = None,
+    answers: options.Answers = None,
+    budget: options.Budget = None,
     query_pool: Annotated[str | None, typer.Option(help="What the attacker queries with.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="How many repetitions with different seeds.")] = None,
-    thief_model: Annotated[str | None, typer.Option(help="Architecture of the thieves.")] = None,
-    epsilon: Annotated[float | None, typer.Option(help="L∞ radius of robustness, in units of [0, 1] pixels.")] = None,
-    preset: Annotated[str | None, typer.Option(help="quick, standard or paper.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Use at most so many training and so many test images.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder with data sets in torchvision's layout.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")] = None,
+    seeds: options.Seeds = None,
+    thief_model: options.ThiefModel = None,
+    epsilon: options.Epsilon = None,
+    preset: options.Preset = None,
+    limit: options.Limit = None,
+    data_root: options.DataRoot = None,
+    device: options.Device = None,
     jobs: Annotated[int | None, typer.Option(help="Cells side by side; an endpoint is asked by one.")] = None,
     output: Annotated[Path | None, typer.Option(help="Run folder: new, empty, or of the same audit.")] = None,
-    fail_on: Annotated[
-        _Many, typer.Option(help="End with exit code 1 where this holds, such as 'agreement>0.9'; repeatable.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML, TOML or JSON file with any of these options.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and leave.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print results.json to stdout and nothing else.")] = False,
+    fail_on: options.FailOn = None,
+    config: options.Config = None,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    json_output: options.JsonOutput = False,
 ) -> None:
     """Steal a model of one's own, measure the copies, and write a report.
 

@@ -9,60 +9,60 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from art_divqat.cli import options
 from art_divqat.errors import InterruptedRunError, UserError
 
 if TYPE_CHECKING:
     from art_divqat.audit.config import EvaluateConfig
 
-_Many = list[str] | None
 EXIT_GATE = 1
 # a comma ends an item unless what follows is another parameter of it, as in robust:epsilon=0.1,epochs=5
 _BETWEEN_ITEMS = re.compile(r",(?!\s*[A-Za-z_]\w*\s*=)")
 
 
 def evaluate(
-    dataset: Annotated[str | None, typer.Option(help="Data set: a name, npz:PATH or folder:PATH.")] = None,
-    victim: Annotated[_Many, typer.Option(help="Victim, such as standard or robust:epsilon=0.2; repeatable.")] = None,
-    attack: Annotated[_Many, typer.Option(help="Extraction attack, such as knockoff; repeatable.")] = None,
-    defence: Annotated[
-        _Many, typer.Option(help="Defence NAME[:parameter=value,…], chained with +; repeatable.")
+    dataset: options.Data = None,
+    victim: Annotated[
+        options.Many, typer.Option(help="Victim, such as standard or robust:epsilon=0.2; repeatable.")
     ] = None,
-    answers: Annotated[_Many, typer.Option(help="What the thief learns from: soft, hard; repeatable.")] = None,
-    budget: Annotated[_Many, typer.Option(help="Queries, ascending: N,N,…")] = None,
+    attack: options.Attacks = None,
+    defence: Annotated[
+        options.Many, typer.Option(help="Defence NAME[:parameter=value,…], chained with +; repeatable.")
+    ] = None,
+    answers: options.Answers = None,
+    budget: options.Budget = None,
     query_pool: Annotated[
         str | None, typer.Option(help="What the attacker queries with: in-distribution, photos, noise or a data set.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="How many repetitions with different seeds.")] = None,
+    seeds: options.Seeds = None,
     model: Annotated[str | None, typer.Option(help="Architecture of the victims.")] = None,
-    thief_model: Annotated[str | None, typer.Option(help="Architecture of the thieves.")] = None,
-    epsilon: Annotated[float | None, typer.Option(help="L∞ radius of robustness, in units of [0, 1] pixels.")] = None,
-    preset: Annotated[str | None, typer.Option(help="quick, standard or paper.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Use at most so many training and so many test images.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder with data sets in torchvision's layout.")] = None,
+    thief_model: options.ThiefModel = None,
+    epsilon: options.Epsilon = None,
+    preset: options.Preset = None,
+    limit: options.Limit = None,
+    data_root: options.DataRoot = None,
     download: Annotated[
         bool | None, typer.Option("--download", help="Download a data set that is not there.", show_default=False)
     ] = None,
     repeat_queries: Annotated[
         str | None, typer.Option(help="paid: every image asked is charged; free: an image is charged once.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")] = None,
+    device: options.Device = None,
     jobs: Annotated[int | None, typer.Option(help="Cells side by side; the results do not depend on it.")] = None,
     threads: Annotated[int | None, typer.Option(help="torch threads a cell; the last digits depend on it.")] = None,
     output: Annotated[Path | None, typer.Option(help="Run folder: new, empty, or of the same configuration.")] = None,
-    fail_on: Annotated[
-        _Many, typer.Option(help="End with exit code 1 where this holds, such as 'agreement>0.9'; repeatable.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML, TOML or JSON file with any of these options.")] = None,
+    fail_on: options.FailOn = None,
+    config: options.Config = None,
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Do not add the victim that each is compared with.")
     ] = False,
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Allow a TorchScript or torch.export victim (file:PATH) to run.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and leave.")] = False,
+    dry_run: options.DryRun = False,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train victims anew even if they are kept.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print results.json to stdout and nothing else.")] = False,
+    quiet: options.Quiet = False,
+    json_output: options.JsonOutput = False,
 ) -> None:
     """Steal victims, measure the copies, and write a report.
 

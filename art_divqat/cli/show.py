@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -67,11 +69,20 @@ def report(
     output: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
 ) -> None:
     """Make a report from a run's journal alone; needs no model and no torch."""
+    # hundreds of thousands of objects and no cycles: the collector would walk them again and again, and free nothing
+    gc.disable()
+    try:
+        _report(folder, output_format, fail_on or (), output)
+    finally:
+        gc.enable()
+
+
+def _report(folder: Path, output_format: str, fail_on: Sequence[str], output: Path | None) -> None:
     from art_divqat.audit.results import read_results
     from art_divqat.audit.store import write_whole
     from art_divqat.report import render
 
-    results = read_results(folder, fail_on or ())
+    results = read_results(folder, fail_on)
     text = render(results, output_format)
     if output is None:
         sys.stdout.write(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +55,8 @@ def mean_interval(values: Sequence[float], bounds: tuple[float, float] | None = 
     >>> mean_interval([0.4, 0.5, 0.6])
     Interval(mean=0.5, low=0.2515862..., high=0.7484137...)
     """
+    if len(values) == 1:
+        return Interval(float(values[0]), None, None)
     return mean_intervals([values], bounds)[0]
 
 
@@ -116,6 +119,27 @@ def paired_bootstraps(
     >>> paired_bootstraps([half, half], [(0, 1, np.divide)]) == [paired_bootstrap(half, half, np.divide)]
     True
     """
+    drawn = resampled_means(sets, resamples=resamples, seed=seed)
+    means = np.array([np.count_nonzero(hits) / hits.size for hits in sets])
+    found: list[Interval] = []
+    for statistic, run in groupby(pairs, key=lambda pair: pair[2]):
+        places = np.array([(a, b) for a, b, _ in run])
+        for start in range(0, len(places), _BLOCK):
+            first, second = places[start : start + _BLOCK].T
+            found += _percentiles(drawn, means, first, second, statistic)
+    return found
+
+
+def resampled_means(
+    sets: Sequence[NDArray[np.bool_]], *, resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
+    """:func:`bootstrap_means` of sets of any shapes, (sets, resamples); sets of one shape share their resamples.
+
+    :param sets: each (seeds, images).
+
+    >>> resampled_means([np.ones((2, 3), bool), np.ones((1, 5), bool)], resamples=2).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for place, hits in enumerate(sets):
         by_shape.setdefault(hits.shape, []).append(place)
@@ -124,33 +148,32 @@ def paired_bootstraps(
         for start in range(0, len(places), _BLOCK):
             block = places[start : start + _BLOCK]
             drawn[block] = bootstrap_means(np.stack([sets[i] for i in block]), resamples=resamples, seed=seed).T
-    found: list[Interval] = []
-    for start in range(0, len(pairs), _BLOCK):
-        found += _percentiles(sets, drawn, pairs[start : start + _BLOCK])
-    return found
+    return drawn
 
 
 def _percentiles(
-    sets: Sequence[NDArray[np.bool_]], drawn: NDArray[np.float64], pairs: Sequence[tuple[int, int, Statistic]]
+    drawn: NDArray[np.float64],
+    means: NDArray[np.float64],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    statistic: Statistic,
 ) -> list[Interval]:
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.stack([statistic(drawn[a], drawn[b]) for a, b, statistic in pairs])
-        means = [
-            float(statistic(np.array([sets[a].mean()]), np.array([sets[b].mean()]))[0]) for a, b, statistic in pairs
-        ]
+        values = statistic(drawn[first], drawn[second])
+        centres = statistic(means[first], means[second]).tolist()
     tail = (1 - CONFIDENCE) / 2
     finite = np.isfinite(values)
     whole = finite.all(axis=1)
-    bounds = np.full((len(pairs), 2), np.nan)
+    bounds = np.full((len(values), 2), np.nan)
     if whole.any():
-        bounds[whole] = np.quantile(values[whole], [tail, 1 - tail], axis=1).T
+        bounds[whole] = np.quantile(values[whole], [tail, 1 - tail], axis=1, overwrite_input=True).T
     for row in np.flatnonzero(~whole):
         left = values[row][finite[row]]
         if len(left) >= values.shape[1] // 2:
             bounds[row] = np.quantile(left, [tail, 1 - tail])
     return [
-        Interval(mean, None, None) if np.isnan(low) else Interval(mean, float(low), float(high))
-        for mean, (low, high) in zip(means, bounds, strict=True)
+        Interval(mean, None, None) if np.isnan(low) else Interval(mean, low, high)
+        for mean, (low, high) in zip(centres, bounds.tolist(), strict=True)
     ]
 
 
@@ -165,9 +188,13 @@ def bootstrap_means(hits: NDArray[np.bool_], *, resamples: int, seed: int) -> ND
     sets, seeds, images = hits.shape
     of_seeds, of_images = _weights(seeds, images, resamples, seed)
     # Counts of counts: whole numbers below 2²⁴, exact in float32 in whatever order they are added.
-    per_seed = of_images @ hits.reshape(sets * seeds, images).T.astype(np.float32)
-    weighted = of_seeds[:, None, :] * per_seed.reshape(resamples, sets, seeds).astype(np.float64)
-    return weighted.sum(axis=2) / (seeds * images)
+    per_seed = hits.reshape(sets * seeds, images).astype(np.float32) @ of_images.T
+    if seeds == 1:
+        return per_seed.T.astype(np.float64) / images
+    total = np.zeros((sets, resamples))
+    for seed_number, counts in enumerate(per_seed.reshape(sets, seeds, resamples).swapaxes(0, 1)):
+        total += of_seeds[:, seed_number] * counts
+    return total.T / (seeds * images)
 
 
 @functools.lru_cache(maxsize=4)

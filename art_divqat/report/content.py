@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from art_divqat.audit.schema import Results, SummaryRow
 from art_divqat.report.blocks import Report, Tile
+from art_divqat.report.budgets import curves_section
 from art_divqat.report.context import (
     flags_section,
     gate_section,
@@ -16,7 +17,6 @@ from art_divqat.report.evidence import (
     best_section,
     comparison_section,
     cost_section,
-    curves_section,
     groups_section,
     robustness_section,
 )

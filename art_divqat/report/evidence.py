@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from art_divqat.audit.schema import Comparison, Estimate, SummaryRow
 from art_divqat.report.blocks import Block, Bullets, Cell, Figure, Section, Table, Text, Tone
 from art_divqat.report.claims import judge_claims
 from art_divqat.report.epsilon import epsilon_figures
-from art_divqat.report.plots import MOST_SERIES, Series, draw_curves, draw_dots
+from art_divqat.report.plots import draw_dots
 from art_divqat.report.rating import Thresholds
+from art_divqat.report.shown import strongest_rows
 from art_divqat.report.tables import METRICS, heading, range_text, value_text
 from art_divqat.report.text import (
     NONE,
@@ -22,11 +21,9 @@ from art_divqat.report.text import (
     points_range,
     ratio,
     ratio_range,
-    short_name,
 )
 from art_divqat.report.view import View
 
-_CURVES = ("agreement", "thief_accuracy")
 _ROBUSTNESS = (
     "victim_robust_accuracy",
     "thief_robust_accuracy",
@@ -34,7 +31,7 @@ _ROBUSTNESS = (
     "transfer_attack_success",
 )
 _COSTS = ("victim_accuracy", "defended_accuracy", "label_flip_rate", "l1_distortion", "kl_divergence", "latency_us")
-_MOST_PANELS = 3
+_MOST_DOTS = 12
 _MOST_ROWS = 1_000
 
 
@@ -93,93 +90,6 @@ def compared_cell(c: Comparison | None) -> Cell:
     return Cell(value, interval)
 
 
-def curves_section(view: View) -> Section | None:
-    """Agreement and thief accuracy over the budget, or as dots where there is one budget."""
-    blocks: list[Block] = []
-    for metric in _CURVES:
-        if any(metric in row.metrics for row in view.results.summary):
-            blocks.append(_curves(view, metric))
-    if not blocks:
-        return None
-    return Section("curves", "What more queries buy", blocks)
-
-
-def _curves(view: View, metric: str) -> Figure:
-    lines: dict[tuple[str, str], dict[tuple[str, str], list[SummaryRow]]] = {}
-    for row in view.results.summary:
-        if metric in row.metrics:
-            of_attacker = lines.setdefault((row.attack, row.answers), {})
-            of_attacker.setdefault((row.victim, row.defence), []).append(row)
-    top = {panel: max(r.metrics[metric].mean for rows in by.values() for r in rows) for panel, by in lines.items()}
-    panels = sorted(sorted(lines, key=lambda p: -top[p])[:_MOST_PANELS], key=list(lines).index)
-    ends: dict[tuple[str, str], float] = {}
-    for panel in panels:
-        for pair, rows in lines[panel].items():
-            ends[pair] = max(ends.get(pair, 0.0), max(r.metrics[metric].mean for r in rows))
-    pairs = sorted(sorted(ends, key=lambda p: -ends[p])[:MOST_SERIES], key=view.pairs.index)
-    names = {pair: _pair_name(view, *pair) for pair in pairs}
-    drawn = [
-        (
-            attacker(*panel),
-            [
-                Series(
-                    names[pair],
-                    tuple((r.budget, r.metrics[metric]) for r in sorted(lines[panel][pair], key=lambda r: r.budget)),
-                )
-                for pair in pairs
-                if pair in lines[panel]
-            ],
-        )
-        for panel in panels
-    ]
-    budgets = sorted({x for _, series in drawn for one in series for x, _ in one.points})
-    label = f"{heading(metric)} on test images"
-    if len(budgets) > 1:
-        svg = draw_curves(drawn, label)
-        what = f"{heading(metric)} of the thief over the number of queries; bands are 95 % intervals."
-        if any(row.n_seeds > 1 for row in view.results.summary):
-            what += " They show how seeds differ; a comparison by equal seeds is sharper than its bands."
-    else:
-        dots = [
-            (name, [(t, s.points[0][1]) for t, series in drawn for s in series if s.name == name])
-            for name in names.values()
-        ]
-        svg = draw_dots(dots, label)
-        what = f"{heading(metric)} of the thief at {budgets[0]:,.0f} queries; whiskers are 95 % intervals."
-    left_out = len(lines) > len(panels) or len(ends) > len(pairs)
-    if left_out:
-        what += f" Shown are the {len(panels)} strongest attackers and at most {MOST_SERIES} lines."
-    return Figure(svg, _alt(drawn, metric), what, _curve_numbers(drawn, budgets, metric), fold=True)
-
-
-def _pair_name(view: View, victim: str, defence: str) -> str:
-    name = short_name(victim, view.victims)
-    return name if defence == "none" else f"{name} + {short_name(defence, view.defences)}"
-
-
-def _alt(drawn: Sequence[tuple[str, Sequence[Series]]], metric: str) -> str:
-    said = []
-    for title, series in drawn:
-        for one in series:
-            (first, low), (last, high) = one.points[0], one.points[-1]
-            ends = f"{percent(high.mean)} at {last:,.0f} queries"
-            if first != last:
-                ends = f"{percent(low.mean)} at {first:,.0f} to {ends}"
-            said.append(f"{one.name} ({title}): {ends}")
-    return f"{heading(metric)}. " + "; ".join(said) + "."
-
-
-def _curve_numbers(drawn: Sequence[tuple[str, Sequence[Series]]], budgets: Sequence[float], metric: str) -> Table:
-    rows = []
-    for title, series in drawn:
-        for one in series:
-            at = dict(one.points)
-            values = [Cell(value_text(metric, at.get(b)), range_text(metric, at.get(b))) for b in budgets]
-            rows.append((Cell(one.name), Cell(title), *values))
-    headings = ("Victim", "Attacker", *(f"{b:,.0f}" for b in budgets))
-    return Table(headings, rows, f"{heading(metric)} by number of queries", frozenset(range(2, len(headings))))
-
-
 def robustness_section(view: View) -> Section | None:
     """Robust accuracy of victims and thieves, and what crosses from one to the other."""
     rows = [r for pair in view.pairs for r in view.rows(*pair) if any(m in r.metrics for m in _ROBUSTNESS)]
@@ -190,7 +100,7 @@ def robustness_section(view: View) -> Section | None:
         ("Victim", "Attacker", "Queries", *(heading(m) for m in columns)),
         [
             (
-                Cell(_pair_name(view, r.victim, r.defence)),
+                Cell(view.pair_name(r.victim, r.defence)),
                 Cell(attacker(r.attack, r.answers)),
                 Cell(f"{r.budget:,}"),
                 *(measured(m, r) for m in columns),
@@ -209,15 +119,18 @@ def robustness_section(view: View) -> Section | None:
     ]
     rates = columns[:3]
     dots: list[tuple[str, list[tuple[str, Estimate]]]] = []
-    for row in rows[:12]:
-        name = f"{_pair_name(view, row.victim, row.defence)}, {row.answers}"
+    plotted = strongest_rows(view, rows, _MOST_DOTS)
+    for row in plotted:
+        name = f"{view.pair_name(row.victim, row.defence)}, {row.answers}"
         if len({r.attack for r in rows}) > 1:
-            name = f"{_pair_name(view, row.victim, row.defence)}, {row.attack} {row.answers}"
+            name = f"{view.pair_name(row.victim, row.defence)}, {row.attack} {row.answers}"
         if found := [(heading(m), row.metrics[m]) for m in rates if m in row.metrics]:
             dots.append((name, found))
     if dots:
         said = "; ".join(f"{n}: " + ", ".join(f"{k.lower()} {percent(e.mean)}" for k, e in d) for n, d in dots)
         caption = "Accuracy under attack at the largest budget; whiskers are 95 % intervals."
+        if len(plotted) < len(rows):
+            caption += f" Shown are {len(plotted)} of {len(rows):,}, the best attackers; the table has the others."
         blocks.append(Figure(draw_dots(dots, "Accuracy under attack"), f"{caption} {said}.", caption, table))
     else:
         blocks.append(table)

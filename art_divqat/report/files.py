@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from art_divqat.audit.schema import Results
 from art_divqat.errors import UserError, unknown_name
 from art_divqat.report.html import render_html
+from art_divqat.report.json_text import indented_json
 from art_divqat.report.machine import render_csv, render_junit, render_sarif
 from art_divqat.report.markdown import render_markdown
 from art_divqat.report.rating import Thresholds
-
-_FREE = ("tool", "environment", "config", "data", "metrics", "details", "curves")
 
 
 def render_json(results: Results) -> str:
@@ -25,20 +21,9 @@ def render_json(results: Results) -> str:
 
     Numbers that are not finite become null, so that every JSON reader can read it.
     """
-    text = json.dumps(_canonical(results.model_dump(mode="json")), indent=2, ensure_ascii=False, allow_nan=False)
+    text = indented_json(results)
     # a lone surrogate is no UTF-8; as \udc80 it is valid JSON and keeps its value
     return text.encode("utf-8", "backslashreplace").decode() + "\n"
-
-
-def _canonical(value: Any, free: bool = False) -> Any:
-    if isinstance(value, dict):
-        keys = sorted(value) if free else list(value)
-        return {key: _canonical(value[key], free or key in _FREE) for key in keys}
-    if isinstance(value, list | tuple):
-        return [_canonical(item, free) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 FORMATS: dict[str, Callable[[Results, Thresholds | None], str]] = {

@@ -8,6 +8,7 @@ from typing import Literal
 
 from art_divqat.audit.schema import CellResult, Comparison, Results, SummaryRow
 from art_divqat.metrics.intervals import Interval, mean_interval
+from art_divqat.report.text import short_name
 
 Change = Literal["higher", "lower", "cannot tell"]
 
@@ -51,6 +52,11 @@ class View:
     def pairs(self) -> list[tuple[str, str]]:
         """Every victim with every defence that it was tried with."""
         return [(v, d) for v in self.victims for d in self.defences if (v, d) in self._by_pair]
+
+    def pair_name(self, victim: str, defence: str) -> str:
+        """A victim and its defence, as short as the run allows."""
+        name = short_name(victim, self.victims)
+        return name if defence == "none" else f"{name} + {short_name(defence, self.defences)}"
 
     def rows(self, victim: str, defence: str, budget: int | None = None) -> list[SummaryRow]:
         """The rows of a victim under a defence at one budget; its largest one if none is given."""

@@ -1,0 +1,94 @@
+"""What the thieves got: over the number of queries, or side by side where there is one number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from art_divqat.audit.schema import SummaryRow
+from art_divqat.report.blocks import Block, Cell, Figure, Section, Table
+from art_divqat.report.plots import MOST_SERIES, Series, draw_curves, draw_dots
+from art_divqat.report.shown import Attacker, Pair, left_out, most_telling
+from art_divqat.report.tables import heading, range_text, value_text
+from art_divqat.report.text import attacker, percent
+from art_divqat.report.view import View
+
+_CURVES = ("agreement", "thief_accuracy")
+_MOST_PANELS = 3
+
+
+def curves_section(view: View) -> Section | None:
+    """Agreement and thief accuracy over the budget, or as dots where there is one budget."""
+    blocks: list[Block] = []
+    for metric in _CURVES:
+        if any(metric in row.metrics for row in view.results.summary):
+            blocks.append(_curves(view, metric))
+    if not blocks:
+        return None
+    budgets = {row.budget for row in view.results.summary}
+    title = "What more queries buy" if len(budgets) > 1 else f"What {max(budgets):,} queries buy"
+    return Section("curves", title, blocks)
+
+
+def _curves(view: View, metric: str) -> Figure:
+    lines: dict[Attacker, dict[Pair, list[SummaryRow]]] = {}
+    for row in view.results.summary:
+        if metric in row.metrics:
+            of_attacker = lines.setdefault((row.attack, row.answers), {})
+            of_attacker.setdefault((row.victim, row.defence), []).append(row)
+    panels, pairs = most_telling(view, lines, metric, _MOST_PANELS, MOST_SERIES)
+    names = {pair: view.pair_name(*pair) for pair in pairs}
+    drawn = [
+        (
+            attacker(*panel),
+            [
+                Series(
+                    names[pair],
+                    tuple((r.budget, r.metrics[metric]) for r in sorted(lines[panel][pair], key=lambda r: r.budget)),
+                )
+                for pair in pairs
+                if pair in lines[panel]
+            ],
+        )
+        for panel in panels
+    ]
+    budgets = sorted({x for _, series in drawn for one in series for x, _ in one.points})
+    label = f"{heading(metric)} on test images"
+    if len(budgets) > 1:
+        svg = draw_curves(drawn, label)
+        what = f"{heading(metric)} of the thief over the number of queries; bands are 95 % intervals."
+        if any(row.n_seeds > 1 for row in view.results.summary):
+            what += " They show how seeds differ; a comparison by equal seeds is sharper than its bands."
+    else:
+        dots = [
+            (name, [(t, s.points[0][1]) for t, series in drawn for s in series if s.name == name])
+            for name in names.values()
+        ]
+        svg = draw_dots(dots, label)
+        what = f"{heading(metric)} of the thief at {budgets[0]:,.0f} queries; whiskers are 95 % intervals."
+    what += left_out("attacker", [attacker(*panel) for panel in lines if panel not in panels])
+    every = dict.fromkeys(pair for by_pair in lines.values() for pair in by_pair)
+    what += left_out("line", [view.pair_name(*pair) for pair in every if pair not in names])
+    return Figure(svg, _alt(drawn, metric), what, _curve_numbers(drawn, budgets, metric), fold=True)
+
+
+def _alt(drawn: Sequence[tuple[str, Sequence[Series]]], metric: str) -> str:
+    said = []
+    for title, series in drawn:
+        for one in series:
+            (first, low), (last, high) = one.points[0], one.points[-1]
+            ends = f"{percent(high.mean)} at {last:,.0f} queries"
+            if first != last:
+                ends = f"{percent(low.mean)} at {first:,.0f} to {ends}"
+            said.append(f"{one.name} ({title}): {ends}")
+    return f"{heading(metric)}. " + "; ".join(said) + "."
+
+
+def _curve_numbers(drawn: Sequence[tuple[str, Sequence[Series]]], budgets: Sequence[float], metric: str) -> Table:
+    rows = []
+    for title, series in drawn:
+        for one in series:
+            at = dict(one.points)
+            values = [Cell(value_text(metric, at.get(b)), range_text(metric, at.get(b))) for b in budgets]
+            rows.append((Cell(one.name), Cell(title), *values))
+    headings = ("Victim", "Attacker", *(f"{b:,.0f}" for b in budgets))
+    return Table(headings, rows, f"{heading(metric)} by number of queries", frozenset(range(2, len(headings))))
