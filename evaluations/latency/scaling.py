@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from run import HERE, machine, postprocessors
+from threadpoolctl import threadpool_limits
 
 from art_divqat.defences.postprocessor import Softmax
 
@@ -113,7 +114,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=HERE)
     options = parser.parse_args()
-    report = {"machine": machine(), "results": measure(options.scale, options.repeats)}
+    with threadpool_limits(1):
+        report = {"machine": machine(), "results": measure(options.scale, options.repeats)}
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "scaling.json").write_text(json.dumps(report, indent=1) + "\n")
     (options.output / "scaling.md").write_text(page(report))
