@@ -119,7 +119,8 @@ def test_robust_differences_are_bootstrapped_in_pairs_where_the_journal_has_the_
         for seed, row in enumerate(hits):
             where = {"dataset": "d", "victim": victim, "defence": "none", "attack": "knockoff", "answers": "soft"}
             packed = {name: pack(row) for name in ("thief_correct", "agrees", "agrees_clean")}
-            metrics = {"thief_accuracy": 0.5, "agreement": 0.5, "thief_robust_accuracy": float(row.mean())}
+            rates = dict.fromkeys(("thief_accuracy", "agreement", "agreement_clean"), 0.5)
+            metrics = rates | {"thief_robust_accuracy": float(row.mean())}
             packed["thief_robust_accuracy"] = pack(row)
             lines.append({"cell": {**where, "budget": 9, "seed": seed}, "metrics": metrics, "samples": packed})
 

@@ -96,7 +96,7 @@ def test_every_cell_is_measured_with_the_names_of_the_design(run: tuple[Path, Re
 def test_robust_is_compared_with_standard(run: tuple[Path, Results]) -> None:
     _, results = run
     kinds = {comparison.kind for comparison in results.comparisons}
-    assert kinds == {"ratio", "difference", "query_fraction", "best_attacker"}
+    assert kinds == {"ratio", "difference", "curve_difference", "query_fraction", "best_attacker"}
     for comparison in results.comparisons:
         if comparison.kind == "ratio" and comparison.metric == "agreement":
             cells = {

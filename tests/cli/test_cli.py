@@ -133,6 +133,8 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, config: Path, jobs: str) 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # a shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     journal = tmp_path / "run" / "journal.jsonl"
     deadline = time.monotonic() + 240
