@@ -14,6 +14,7 @@ from art_divqat.audit.schema import Comparison, Estimate
 from art_divqat.audit.victims import baseline_of
 from art_divqat.metrics.curves import all_queries_to_reach, queries_to_reach
 from art_divqat.metrics.intervals import (
+    RESAMPLES,
     Interval,
     Statistic,
     bootstrap_means,
@@ -29,7 +30,6 @@ _PAIRED = {"thief_accuracy": "thief_correct", "agreement": "agrees", "agreement_
 _DIFFERENCES = ("thief_robust_accuracy", "transfer_robust_accuracy", "transfer_attack_success")
 _CURVES = ("thief_robust_accuracy", "transfer_robust_accuracy")
 _CURVE_RESAMPLES = 1_000
-_RESAMPLES = 2_000
 
 
 def compare_cells(lines: Sequence[dict[str, Any]], victims: Sequence[str]) -> list[Comparison]:
@@ -140,7 +140,7 @@ def _paired_difference(
     if not all(name in line.get("samples", {}) for line in (*ours, *theirs) for name in samples):
         return None
     hits = np.stack([_hits(side, name) for side in (ours, theirs) for name in samples])
-    means = bootstrap_means(hits, resamples=_RESAMPLES, seed=0).reshape(_RESAMPLES, 2, len(samples)).mean(axis=2)
+    means = bootstrap_means(hits, resamples=RESAMPLES, seed=0).reshape(RESAMPLES, 2, len(samples)).mean(axis=2)
     low, high = (float(q) for q in np.quantile(means[:, 0] - means[:, 1], [0.025, 0.975]))
     rates = hits.reshape(2, -1).mean(axis=1)
     return Interval(float(rates[0] - rates[1]), low, high)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
 from art_divqat.attacks.evasion import check_autoattack, craft, gradient_norms, withstood, worst_case
+from art_divqat.audit.bench import SQUARE_QUERIES, phase
 from art_divqat.audit.external.settings import EXTERNAL
 from art_divqat.audit.journal import content_hash
 from art_divqat.audit.plan import Cell
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 LARGE_EPSILON = 0.5
 MORE_STEPS = 5
-SQUARE_QUERIES = 200
 # of the evasion images that withstood, how many are attacked again in other ways
 _SUBSET = 0.2
 
@@ -79,8 +79,6 @@ def measure(
 
     :param served_answers: of the defended victim to the clean evasion images.
     """
-    from art_divqat.audit.bench import phase
-
     x, y = evasion_images(bench)
     told = phase(progress, "attacking the thief")
     on_thief = bench.perturb(thief, derive_seed("evasion", cell.seed), told)
@@ -144,8 +142,6 @@ def victim_robustness(
 
     None if no robustness is measured, or the victim is a black box.
     """
-    from art_divqat.audit.bench import phase
-
     victim = bench.victim(name, seed, progress)
     if len(victim.adversarial) == 0:
         return None

@@ -175,11 +175,12 @@ class Costs:
         self._victim_image = victim_image
         self._train = data["dataset"]["train"]
         self._evasion = data["evasion_images"] * config.evasion.steps * _EVASION_COST
+        # the accuracy and the single figure are there already
+        self._radii = len(set(config.evasion.epsilons or ()) - {0.0, config.epsilon})
 
     def of_victim(self, victim: tuple[str, int]) -> float:
         """Training, dearer if adversarial, the evasion images, and the robustness curve with its checks."""
-        radii = set(self._config.evasion.epsilons or ()) - {0.0, self._config.epsilon}
-        evasion = self._evasion * (1 + len(radii) + _SIGNS_COST)
+        evasion = self._evasion * (1 + self._radii + _SIGNS_COST)
         if is_external(victim[0]):
             return evasion * self._victim_image
         factor = _ADVERSARIAL_COST if victim[0].startswith("robust") else 1.0
@@ -190,8 +191,7 @@ class Costs:
 
     def of_cell(self, cell: Cell) -> float:
         """Training the thief and attacking it, with its curve at the largest budget."""
-        radii = set(self._config.evasion.epsilons or ()) - {0.0, self._config.epsilon}
-        curve = len(radii) * _THIEF_RADIUS_COST if cell.budget == self._config.budgets[-1] else 0.0
+        curve = self._radii * _THIEF_RADIUS_COST if cell.budget == self._config.budgets[-1] else 0.0
         evasion = self._evasion * (1 + curve)
         return cell.budget * self._config.thief_recipe.epochs + evasion
 

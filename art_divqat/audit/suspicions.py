@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 
+from art_divqat.attacks.recovery.registry import THROWN_AWAY
 from art_divqat.audit.schema import CellResult, Results, SummaryRow
 
 DETAILS: dict[str, str] = {
@@ -30,8 +31,7 @@ DETAILS: dict[str, str] = {
     "accuracy_rise": "by how much the victim's accuracy at a larger ε is above that at a smaller one, at most",
 }
 RANDOM_ATTACKS = ("random", "knockoff", "copycat")
-# labels and top-k throw away what the defence changed; the other recoveries undo it
-_UNDOES = re.compile(r"[:,]recovery=(?!labels\b|top-k\b)")
+_UNDOES = re.compile(rf"[:,]recovery=(?!(?:{'|'.join(THROWN_AWAY)})\b)")
 _ADAPTIVE_POLICIES = ("policy=adaptive", "strategy=adaptive")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from art_divqat.audit.schema import SummaryRow
-from art_divqat.report.blocks import Block, Cell, Figure, Section, Table
+from art_divqat.report.blocks import Block, Figure, Section
 from art_divqat.report.plots import MOST_SERIES, Series, draw_curves, draw_dots
+from art_divqat.report.series import series_table
 from art_divqat.report.shown import Attacker, Pair, left_out, most_telling
-from art_divqat.report.tables import heading, range_text, value_text
+from art_divqat.report.tables import heading
 from art_divqat.report.text import attacker, percent
 from art_divqat.report.view import View
 
@@ -68,7 +69,8 @@ def _curves(view: View, metric: str) -> Figure:
     what += left_out("attacker", [attacker(*panel) for panel in lines if panel not in panels])
     every = dict.fromkeys(pair for by_pair in lines.values() for pair in by_pair)
     what += left_out("line", [view.pair_name(*pair) for pair in every if pair not in names])
-    return Figure(svg, _alt(drawn, metric), what, _curve_numbers(drawn, budgets, metric), fold=True)
+    numbers = series_table(drawn, metric, "Victim", "{:,.0f}".format, f"{heading(metric)} by number of queries")
+    return Figure(svg, _alt(drawn, metric), what, numbers, fold=True)
 
 
 def _alt(drawn: Sequence[tuple[str, Sequence[Series]]], metric: str) -> str:
@@ -81,14 +83,3 @@ def _alt(drawn: Sequence[tuple[str, Sequence[Series]]], metric: str) -> str:
                 ends = f"{percent(low.mean)} at {first:,.0f} to {ends}"
             said.append(f"{one.name} ({title}): {ends}")
     return f"{heading(metric)}. " + "; ".join(said) + "."
-
-
-def _curve_numbers(drawn: Sequence[tuple[str, Sequence[Series]]], budgets: Sequence[float], metric: str) -> Table:
-    rows = []
-    for title, series in drawn:
-        for one in series:
-            at = dict(one.points)
-            values = [Cell(value_text(metric, at.get(b)), range_text(metric, at.get(b))) for b in budgets]
-            rows.append((Cell(one.name), Cell(title), *values))
-    headings = ("Victim", "Attacker", *(f"{b:,.0f}" for b in budgets))
-    return Table(headings, rows, f"{heading(metric)} by number of queries", frozenset(range(2, len(headings))))

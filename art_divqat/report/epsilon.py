@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from art_divqat.audit.schema import CurveEstimate, SummaryRow
-from art_divqat.report.blocks import Cell, Figure, Table
+from art_divqat.audit.schema import CurveEstimate
+from art_divqat.report.blocks import Figure
 from art_divqat.report.plots import Series, draw_curves
-from art_divqat.report.tables import heading, range_text, value_text
+from art_divqat.report.series import series_table
+from art_divqat.report.tables import heading
 from art_divqat.report.text import attacker, percent, short_name
 from art_divqat.report.view import View
 
@@ -24,7 +25,7 @@ def epsilon_figures(view: View, victim: str, baseline: str | None, defence: str 
     victims = [name for name in (baseline, victim) if name]
     rows = {(r.attack, r.answers, v): r for v in victims for r in view.rows(v, defence) if r.curves}
     attackers = list(dict.fromkeys((attack, answers) for attack, answers, _ in rows))
-    strongest = sorted(attackers, key=lambda a: -max(_agreement(rows.get((*a, v))) for v in victims))[:_MOST_PANELS]
+    strongest = sorted(attackers, key=lambda a: -max(view.agreement(rows.get((*a, v))) for v in victims))[:_MOST_PANELS]
     shown = [a for a in attackers if a in strongest]
     names = {v: short_name(v, view.victims) for v in victims}
 
@@ -53,10 +54,6 @@ def epsilon_figures(view: View, victim: str, baseline: str | None, defence: str 
     return figures
 
 
-def _agreement(row: SummaryRow | None) -> float:
-    return 0.0 if row is None or "agreement" not in row.metrics else row.metrics["agreement"].mean
-
-
 def _points(curve: Sequence[CurveEstimate]) -> tuple[tuple[float, CurveEstimate], ...]:
     return tuple((point.epsilon, point) for point in curve)
 
@@ -68,16 +65,5 @@ def _figure(panels: Sequence[Panel], what: str, label: str, metric: str) -> Figu
         for title, series in panels
         for line in series
     )
-    return Figure(svg, f"{what}. {said}.", f"{what}; bands are 95 % intervals.", _numbers(panels, label, metric), True)
-
-
-def _numbers(panels: Sequence[Panel], label: str, metric: str) -> Table:
-    radii = sorted({x for _, series in panels for line in series for x, _ in line.points})
-    rows = []
-    for title, series in panels:
-        for line in series:
-            at = dict(line.points)
-            values = [Cell(value_text(metric, at.get(x)), range_text(metric, at.get(x))) for x in radii]
-            rows.append((Cell(line.name), Cell(title), *values))
-    headings = ("Network", "Attacker", *(f"ε = {x:.3g}" for x in radii))
-    return Table(headings, rows, f"{label} over ε", frozenset(range(2, len(headings))))
+    numbers = series_table(panels, metric, "Network", "ε = {:.3g}".format, f"{label} over ε")
+    return Figure(svg, f"{what}. {said}.", f"{what}; bands are 95 % intervals.", numbers, fold=True)

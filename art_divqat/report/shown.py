@@ -63,10 +63,10 @@ def strongest_rows(view: View, rows: Sequence[SummaryRow], most: int) -> list[Su
     best: dict[Pair, SummaryRow] = {}
     for row in rows:
         pair = (row.victim, row.defence)
-        if pair not in best or _agreement(row) > _agreement(best[pair]):
+        if pair not in best or view.agreement(row) > view.agreement(best[pair]):
             best[pair] = row
     first, _ = headline(view)
-    chosen = sorted(best, key=lambda p: (_rank(p, first), p[1] != "none", -_agreement(best[p]), p))[:most]
+    chosen = sorted(best, key=lambda p: (_rank(p, first), p[1] != "none", -view.agreement(best[p]), p))[:most]
     return [best[pair] for pair in view.pairs if pair in chosen]
 
 
@@ -85,7 +85,3 @@ def left_out(what: str, names: Sequence[str]) -> str:
 
 def _rank(name: tuple[str, str], first: Sequence[tuple[str, str]]) -> int:
     return first.index(name) if name in first else len(first)
-
-
-def _agreement(row: SummaryRow) -> float:
-    return row.metrics["agreement"].mean if "agreement" in row.metrics else 0.0

@@ -58,6 +58,11 @@ class View:
         name = short_name(victim, self.victims)
         return name if defence == "none" else f"{name} + {short_name(defence, self.defences)}"
 
+    @staticmethod
+    def agreement(row: SummaryRow | None) -> float:
+        """How often the thief agrees; 0 where that was not measured."""
+        return 0.0 if row is None or "agreement" not in row.metrics else row.metrics["agreement"].mean
+
     def rows(self, victim: str, defence: str, budget: int | None = None) -> list[SummaryRow]:
         """The rows of a victim under a defence at one budget; its largest one if none is given."""
         rows = self._by_pair.get((victim, defence), [])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat.errors import UserError
+from art_divqat.estimators.layout import fastest_layout
 
 LogitFunction = Callable[[Tensor], Tensor]
 
@@ -109,11 +110,7 @@ class Target:
         if not kernels or not all(p.is_contiguous() for p in kernels):
             return
         self._laid_out = True
-        network.to(memory_format=torch.channels_last)
-        try:
-            with torch.no_grad():
-                self(x)
-        except RuntimeError:
+        if fastest_layout(network, x, self) == torch.contiguous_format:
             self._restore_layout()
 
     def _restore_layout(self) -> None:

@@ -16,7 +16,7 @@ from art_divqat._validation import check_float, check_int
 from art_divqat.attacks.extraction.generator import Generator, forward_differences, image_of
 from art_divqat.attacks.extraction.plumbing import Asker, SafeExtraction, check_thief
 from art_divqat.errors import UserError
-from art_divqat.estimators.recipe import fastest_layout
+from art_divqat.estimators.layout import fastest_layout
 
 Monitor = Callable[[int, Any], None]
 

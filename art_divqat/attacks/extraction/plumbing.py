@@ -19,8 +19,9 @@ from torch import nn
 
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, UnusableAnswersError
+from art_divqat.estimators.layout import fastest_layout
 from art_divqat.estimators.metered import check_answers
-from art_divqat.estimators.recipe import fastest_layout, training_step
+from art_divqat.estimators.recipe import training_step
 
 logger = logging.getLogger(__name__)
 

@@ -152,13 +152,17 @@ def list_recoveries() -> dict[str, str]:
     return {name: entry.summary for name, entry in sorted(RECOVERIES.items())}
 
 
+# these throw away what a defence changed; the other recoveries undo it
+THROWN_AWAY = ("labels", "top-k")
+
+
 def undoes_a_defence(recovery: object) -> bool:
     """Whether a recovery does something about a defence, and does not merely throw away what the defence changed.
 
     >>> undoes_a_defence("invert"), undoes_a_defence("labels"), undoes_a_defence(None)
     (True, False, False)
     """
-    return recovery is not None and recovery not in ("labels", "top-k")
+    return recovery is not None and recovery not in THROWN_AWAY
 
 
 def recovery_entry(name: str) -> RecoveryEntry:

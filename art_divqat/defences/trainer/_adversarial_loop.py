@@ -6,6 +6,7 @@ never leave the device, the classifier's own optimiser and schedule, model selec
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +24,8 @@ from art_divqat.attacks.evasion.ball import check_epsilon, check_steps
 from art_divqat.attacks.evasion.crafting import check_images, check_labels
 from art_divqat.attacks.evasion.networks import LogitFunction, differentiable_preprocessing
 from art_divqat.errors import UserError
-from art_divqat.estimators.recipe import batches, fastest_layout, lay_out
+from art_divqat.estimators.layout import fastest_layout, lay_out
+from art_divqat.estimators.recipe import batches
 
 ProgressCallback = Callable[[int, int], None]
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -227,7 +229,8 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         recipe = getattr(self._classifier, "recipe", None) if scheduler is None else None
         done, total, best, kept = 0, count * epochs, -1.0, None
         self._generator.manual_seed(derive_seed("robust-starts", self.seed))
-        with isolated_random_state("robust-fit", self.seed):
+        with isolated_random_state("robust-fit", self.seed), contextlib.ExitStack() as after:
+            after.callback(lay_out, self._network, self._optimizer, torch.contiguous_format)
             for _ in range(epochs):
                 summed, seen = torch.zeros((), device=self._device), 0
                 for images, labels in epoch():
@@ -259,7 +262,6 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
                     self.history[-1] |= {"validation_accuracy": clean, "validation_robust_accuracy": robust}
                     if robust > best:
                         best, kept = robust, {k: v.detach().clone() for k, v in self._network.state_dict().items()}
-        lay_out(self._network, self._optimizer, torch.contiguous_format)
         self._shadow = None
         if kept is not None:
             self._network.load_state_dict(kept)
