@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from art_divqat.audit.samples import curve_sample, unpack
-from art_divqat.audit.schema import Comparison, Estimate
+from art_divqat.audit.samples import curve_sample, unpack_all
+from art_divqat.audit.schema import Comparison
 from art_divqat.audit.victims import baseline_of
 from art_divqat.metrics.curves import all_queries_to_reach, queries_to_reach
 from art_divqat.metrics.intervals import (
@@ -18,18 +19,20 @@ from art_divqat.metrics.intervals import (
     Interval,
     Statistic,
     bootstrap_means,
+    compared_means,
     mean_interval,
-    paired_bootstraps,
     resampled_means,
 )
 
 Verdict = Literal["higher", "lower", "cannot tell"]
+# the fields of a Comparison before it is one
+_Record = dict[str, Any]
 Key = tuple[str, str, str, str, str, int]
 _GROUP = ("dataset", "victim", "defence", "attack", "answers", "budget")
 _PAIRED = {"thief_accuracy": "thief_correct", "agreement": "agrees", "agreement_clean": "agrees_clean"}
 _DIFFERENCES = ("thief_robust_accuracy", "transfer_robust_accuracy", "transfer_attack_success")
 _CURVES = ("thief_robust_accuracy", "transfer_robust_accuracy")
-_CURVE_RESAMPLES = 1_000
+_COMPARISONS = TypeAdapter(list[Comparison])
 
 
 def compare_cells(lines: Sequence[dict[str, Any]], victims: Sequence[str]) -> list[Comparison]:
@@ -37,62 +40,66 @@ def compare_cells(lines: Sequence[dict[str, Any]], victims: Sequence[str]) -> li
     groups: dict[Key, list[dict[str, Any]]] = {}
     for line in lines:
         groups.setdefault(_key(line), []).append(line)
-    paired: list[Comparison | _Paired] = []
+    found: list[_Record | _Drawn] = []
     for key, group in groups.items():
         baseline = baseline_of(key[1], victims)
         if baseline is not None and (other := groups.get((key[0], baseline, *key[2:]))) is not None:
-            paired += _against_baseline(key, group, baseline, other)
-    paired += _defence_effects(groups)
-    found = _resampled(paired)
+            found += _against_baseline(key, group, baseline, other)
+    found += _defence_effects(groups)
     found += _query_fractions(groups, victims)
-    found += _best_attackers(groups)
-    return found
+    # all in one call: a model made by itself costs several times as much
+    return _COMPARISONS.validate_python(_resampled(found) + _best_attackers(groups))
 
 
 @dataclass(frozen=True)
-class _Paired:
-    """A comparison whose interval is a bootstrap, before it is drawn: all are drawn together."""
+class _Drawn:
+    """A comparison whose interval is a bootstrap, before it is drawn: all are drawn together.
 
-    kind: Literal["ratio", "defence_effect"]
+    :param sets: lines, group by group; the resampled rates of each group are what the interval is made of.
+    :param statistic: of the two rates of a pair; None for a query fraction, whose sets are the rates over the budgets
+        and, last, the one to reach.
+    """
+
+    kind: Literal["ratio", "defence_effect", "query_fraction"]
     metric: str
-    first: Sequence[dict[str, Any]]
-    second: Sequence[dict[str, Any]]
-    statistic: Statistic
-    neutral: float
+    sets: Sequence[Sequence[dict[str, Any]]]
     common: dict[str, Any]
+    statistic: Statistic | None = None
+    neutral: float = 1.0
 
 
 class _Sets:
     """The hits of groups of lines, each unpacked once."""
 
-    def __init__(self, sample: str) -> None:
+    def __init__(self, sample: str, lines: Iterable[dict[str, Any]]) -> None:
         self.hits: list[NDArray[np.bool_]] = []
-        self._sample = sample
         self._places: dict[tuple[int, ...], int] = {}
+        every = {id(line): line["samples"][sample] for line in lines}
+        self._rows = dict(zip(every, unpack_all(list(every.values())), strict=True))
 
     def place(self, lines: Sequence[dict[str, Any]]) -> int:
         """Where the hits of these lines are."""
         name = tuple(map(id, lines))
         if name not in self._places:
             self._places[name] = len(self.hits)
-            self.hits.append(_hits(lines, self._sample))
+            self.hits.append(np.stack([self._rows[line] for line in name]) if name[1:] else self._rows[name[0]][None])
         return self._places[name]
 
 
-def _resampled(found: Sequence[Comparison | _Paired]) -> list[Comparison]:
+def _resampled(found: Sequence[_Record | _Drawn]) -> list[_Record]:
     """The same comparisons, in the same order, with every interval drawn; one metric at a time, to spare memory."""
-    intervals: dict[int, Interval] = {}
+    done: dict[int, _Record] = {}
     for metric, sample in _PAIRED.items():
-        asked = [(n, each) for n, each in enumerate(found) if isinstance(each, _Paired) and each.metric == metric]
-        sets = _Sets(sample)
-        pairs = [(sets.place(each.first), sets.place(each.second), each.statistic) for _, each in asked]
-        intervals.update(zip((n for n, _ in asked), paired_bootstraps(sets.hits, pairs), strict=True))
-    return [
-        _compared(each.kind, each.metric, intervals[n], each.neutral, each.common)
-        if isinstance(each, _Paired)
-        else each
-        for n, each in enumerate(found)
-    ]
+        asked = [(n, each) for n, each in enumerate(found) if isinstance(each, _Drawn) and each.metric == metric]
+        sets = _Sets(sample, (line for _, each in asked for group in each.sets for line in group))
+        places = {n: [sets.place(group) for group in each.sets] for n, each in asked}
+        drawn = resampled_means(sets.hits)
+        paired = [(n, each, each.statistic) for n, each in asked if each.statistic is not None]
+        pairs = [(places[n][0], places[n][1], statistic) for n, _, statistic in paired]
+        for (n, each, _), interval in zip(paired, compared_means(sets.hits, drawn, pairs), strict=True):
+            done[n] = _compared(each.kind, metric, interval, each.neutral, each.common)
+        done.update((n, _query_fraction(each, sets, places[n], drawn)) for n, each in asked if each.statistic is None)
+    return [done[n] if isinstance(each, _Drawn) else each for n, each in enumerate(found)]
 
 
 def _key(line: dict[str, Any]) -> Key:
@@ -106,21 +113,21 @@ def _pair(group: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[tupl
 
 
 def _hits(lines: Sequence[dict[str, Any]], sample: str) -> NDArray[np.bool_]:
-    return np.stack([unpack(line["samples"][sample]) for line in lines])
+    return np.stack(unpack_all([line["samples"][sample] for line in lines]))
 
 
 def _against_baseline(
     key: Key, group: list[dict[str, Any]], baseline: str, other: list[dict[str, Any]]
-) -> list[Comparison | _Paired]:
+) -> list[_Record | _Drawn]:
     pairs = _pair(group, other)
     if not pairs:
         return []
     ours, theirs = [first for first, _ in pairs], [second for _, second in pairs]
     common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "baseline": baseline, "n_seeds": len(pairs)}
-    found: list[Comparison | _Paired] = []
+    found: list[_Record | _Drawn] = []
     for metric in _PAIRED:
         if any(line["metrics"][metric] > 0 for line in theirs):
-            found.append(_Paired("ratio", metric, ours, theirs, np.divide, 1.0, common))
+            found.append(_Drawn("ratio", metric, (ours, theirs), common, np.divide, 1.0))
     for metric in _DIFFERENCES:
         values = [(a["metrics"].get(metric), b["metrics"].get(metric)) for a, b in pairs]
         numbers = [a - b for a, b in values if a is not None and b is not None]
@@ -148,7 +155,7 @@ def _paired_difference(
 
 def _curve_differences(
     ours: list[dict[str, Any]], theirs: list[dict[str, Any]], common: dict[str, Any]
-) -> list[Comparison]:
+) -> list[_Record]:
     """At every radius above 0 that all curves have, and over these radii together."""
     found = []
     for metric in _CURVES:
@@ -157,14 +164,13 @@ def _curve_differences(
         for epsilon, over in [*((r, [r]) for r in radii), *([(None, radii)] if radii else [])]:
             interval = _paired_difference(ours, theirs, [curve_sample(metric, radius) for radius in over])
             if interval is not None:
-                compared = _compared("curve_difference", metric, interval, 0.0, common)
-                found.append(compared.model_copy(update={"epsilon": epsilon}))
+                found.append(_compared("curve_difference", metric, interval, 0.0, {**common, "epsilon": epsilon}))
     return found
 
 
-def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison | _Paired]:
+def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[_Record | _Drawn]:
     """What each defence takes from the thief: thief accuracy and agreement with it minus without, paired by seed."""
-    found: list[Comparison | _Paired] = []
+    found: list[_Record | _Drawn] = []
     for key, group in groups.items():
         bare = groups.get((*key[:2], "none", *key[3:]))
         if key[2] == "none" or bare is None:
@@ -175,25 +181,18 @@ def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison
             continue
         first, second = [line for line, _ in pairs], [line for _, line in pairs]
         for metric in ("thief_accuracy", "agreement_clean"):
-            found.append(_Paired("defence_effect", metric, first, second, np.subtract, 0.0, common))
+            found.append(_Drawn("defence_effect", metric, (first, second), common, np.subtract, 0.0))
     return found
 
 
-def _compared(
-    kind: Literal["ratio", "difference", "curve_difference", "defence_effect"],
-    metric: str,
-    interval: Interval,
-    neutral: float,
-    common: dict[str, Any],
-) -> Comparison:
-    return Comparison(
-        kind=kind, metric=metric, value=as_estimate(interval), verdict=verdict_of(interval, neutral), **common
-    )
+def _compared(kind: str, metric: str, interval: Interval, neutral: float, common: dict[str, Any]) -> _Record:
+    verdict = verdict_of(interval, neutral)
+    return {"kind": kind, "metric": metric, "value": as_estimate(interval), "verdict": verdict, **common}
 
 
-def as_estimate(interval: Interval) -> Estimate:
-    """An interval in the form that results are written in."""
-    return Estimate(mean=interval.mean, low=interval.low, high=interval.high)
+def as_estimate(interval: Interval) -> dict[str, float | None]:
+    """An interval with the names that results are written in."""
+    return {"mean": interval[0], "low": interval[1], "high": interval[2]}
 
 
 def verdict_of(interval: Interval, neutral: float) -> Verdict:
@@ -209,84 +208,47 @@ def verdict_of(interval: Interval, neutral: float) -> Verdict:
     return "cannot tell"
 
 
-def _query_fractions(groups: dict[Key, list[dict[str, Any]]], victims: Sequence[str]) -> list[Comparison]:
+def _query_fractions(groups: dict[Key, list[dict[str, Any]]], victims: Sequence[str]) -> list[_Drawn]:
     curves: dict[tuple[str, ...], dict[int, list[dict[str, Any]]]] = {}
     for key, group in groups.items():
         curves.setdefault(key[:5], {})[key[5]] = group
-    asked: list[tuple[dict[int, list[dict[str, Any]]], list[dict[str, Any]], dict[str, Any]]] = []
+    found = []
     for curve, by_budget in curves.items():
         baseline = baseline_of(curve[1], victims)
         other = curves.get((curve[0], baseline or "", *curve[2:]))
         if baseline is None or other is None or sorted(other) != sorted(by_budget) or len(by_budget) < 2:
             continue
-        full = max(by_budget)
+        budgets = sorted(by_budget)
+        target = other[budgets[-1]]
         common: dict[str, Any] = {
-            **dict(zip(_GROUP, (*curve, full), strict=True)),
+            **dict(zip(_GROUP, (*curve, budgets[-1]), strict=True)),
             "baseline": baseline,
-            "n_seeds": len(other[full]),
+            "n_seeds": len(target),
         }
-        asked.append((by_budget, other[full], common))
-    columns = [_fractions_of(metric, sample, asked) for metric, sample in list(_PAIRED.items())[:2]]
-    return [compared for of_curve in zip(*columns, strict=True) for compared in of_curve]
-
-
-def _fractions_of(
-    metric: str,
-    sample: str,
-    asked: Sequence[tuple[dict[int, list[dict[str, Any]]], list[dict[str, Any]], dict[str, Any]]],
-) -> list[Comparison]:
-    """The query fractions of one metric, every set of hits resampled once for all curves that it is in."""
-    sets = _Sets(sample)
-    places = [
-        ([sets.place(by_budget[budget]) for budget in sorted(by_budget)], sets.place(target))
-        for by_budget, target, _ in asked
-    ]
-    drawn = resampled_means(sets.hits, resamples=_CURVE_RESAMPLES)
-    found = []
-    for (by_budget, _, common), (curve, target) in zip(asked, places, strict=True):
-        shapes = {sets.hits[place].shape for place in (*curve, target)}
-        if len(shapes) > 1:
-            found.append(
-                Comparison(
-                    kind="query_fraction", metric=metric, value=None, bound=None, verdict="cannot tell", **common
-                )
-            )
-            continue
-        rates = [np.count_nonzero(sets.hits[place]) / sets.hits[place].size for place in (*curve, target)]
-        found.append(_query_fraction(metric, sorted(by_budget), rates, drawn[[*curve, target]].T, common))
+        sets = [*(by_budget[budget] for budget in budgets), target]
+        found += [_Drawn("query_fraction", metric, sets, common) for metric in list(_PAIRED)[:2]]
     return found
 
 
-def _query_fraction(
-    metric: str, budgets: list[int], rates: list[float], means: NDArray[np.float64], common: dict[str, Any]
-) -> Comparison:
-    """:param rates: at every budget, then of the baseline at the full one; `means` are their resamples, one a row."""
-    full = budgets[-1]
+def _query_fraction(asked: _Drawn, sets: _Sets, places: list[int], drawn: NDArray[np.float64]) -> _Record:
+    common = {"kind": asked.kind, "metric": asked.metric, **asked.common}
+    if len({sets.hits[place].shape for place in places}) > 1:
+        return {**common, "value": None, "verdict": "cannot tell"}
+    budgets = [lines[0]["cell"]["budget"] for lines in asked.sets[:-1]]
+    rates = [np.count_nonzero(sets.hits[place]) / sets.hits[place].size for place in places]
     reached = queries_to_reach(rates[-1], budgets, rates[:-1])
     # infinite where a resample does not reach it
-    drawn = all_queries_to_reach(means[:, -1], budgets, means[:, :-1]) / full
-    low, high = (float(q) for q in np.quantile(drawn, [0.025, 0.975], method="nearest"))
+    fractions = all_queries_to_reach(drawn[places[-1]], budgets, drawn[places[:-1]].T) / budgets[-1]
+    low, high = (float(q) for q in np.quantile(fractions, [0.025, 0.975], method="nearest"))
     if reached is None:
-        return Comparison(
-            kind="query_fraction",
-            metric=metric,
-            value=None,
-            bound="not reached",
-            verdict="higher" if low > 1 else "cannot tell",
-            **common,
-        )
-    interval = Interval(reached / full, low, high if np.isfinite(high) else None)
-    return Comparison(
-        kind="query_fraction",
-        metric=metric,
-        value=as_estimate(interval),
-        bound="at most" if reached == budgets[0] else "exact",
-        verdict=verdict_of(interval, 1.0),
-        **common,
-    )
+        verdict = "higher" if low > 1 else "cannot tell"
+        return {**common, "value": None, "bound": "not reached", "verdict": verdict}
+    interval = Interval(reached / budgets[-1], low, high if np.isfinite(high) else None)
+    bound = "at most" if reached == budgets[0] else "exact"
+    return {**common, "value": as_estimate(interval), "bound": bound, "verdict": verdict_of(interval, 1.0)}
 
 
-def _best_attackers(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison]:
+def _best_attackers(groups: dict[Key, list[dict[str, Any]]]) -> list[_Record]:
     best: dict[tuple[str, str, str, int, str], tuple[float, Key]] = {}
     for key, group in groups.items():
         for metric in ("thief_accuracy", "agreement"):
@@ -295,12 +257,12 @@ def _best_attackers(groups: dict[Key, list[dict[str, Any]]]) -> list[Comparison]
             if place not in best or mean > best[place][0]:
                 best[place] = (mean, key)
     return [
-        Comparison(
-            kind="best_attacker",
-            metric=metric,
-            value=as_estimate(mean_interval([float(line["metrics"][metric]) for line in groups[key]])),
-            n_seeds=len(groups[key]),
+        {
+            "kind": "best_attacker",
+            "metric": metric,
+            "value": as_estimate(mean_interval([float(line["metrics"][metric]) for line in groups[key]])),
+            "n_seeds": len(groups[key]),
             **dict(zip(_GROUP, key, strict=True)),
-        )
+        }
         for (*_, metric), (_, key) in best.items()
     ]

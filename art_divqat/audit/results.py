@@ -7,15 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from art_divqat.audit.comparisons import as_estimate, compare_cells
 from art_divqat.audit.config import ResolvedConfig
 from art_divqat.audit.flags import compute_flags
 from art_divqat.audit.gate import evaluate_gate
 from art_divqat.audit.journal import Journal, canonical_json
 from art_divqat.audit.plan import Cell, plan_cells
-from art_divqat.audit.schema import CellResult, CurveEstimate, Estimate, Results, SummaryRow
+from art_divqat.audit.schema import CellResult, Results, SummaryRow
 from art_divqat.errors import UserError
-from art_divqat.metrics.intervals import Interval, mean_interval, mean_intervals, wilson_interval
+from art_divqat.metrics.intervals import Interval, mean_intervals, wilson_intervals
 
 # metrics that are rates over the test images, so that one seed alone has an interval too
 _RATES_OVER_TEST = (
@@ -29,6 +31,10 @@ _RATES_OVER_TEST = (
 _RATES_OVER_EVASION = ("victim_robust_accuracy", "thief_robust_accuracy", "transfer_robust_accuracy")
 _RATES = frozenset((*_RATES_OVER_TEST, *_RATES_OVER_EVASION))
 _UNIT = (*_RATES_OVER_TEST, *_RATES_OVER_EVASION, "transfer_attack_success")
+# all in one call: a model made by itself costs several times as much
+_CELLS = TypeAdapter(list[CellResult])
+_ROWS = TypeAdapter(list[SummaryRow])
+_Fields = dict[str, float | None]
 _POSITIVE = ("extraction_ratio", "kl_divergence", "latency_us")
 
 
@@ -51,17 +57,19 @@ def build_results(
         config=header["config"],
         data=header["data"],
         planned=len(plan),
-        cells=[
-            CellResult(
-                **line["cell"],
-                queries=line["queries"],
-                metrics=line["metrics"],
-                details=line.get("details", {}),
-                curves=line.get("curves", {}),
-                seconds=line["seconds"],
-            )
-            for line in finished
-        ],
+        cells=_CELLS.validate_python(
+            [
+                {
+                    **line["cell"],
+                    "queries": line["queries"],
+                    "metrics": line["metrics"],
+                    "details": line.get("details", {}),
+                    "curves": line.get("curves", {}),
+                    "seconds": line["seconds"],
+                }
+                for line in finished
+            ]
+        ),
         summary=summarise(finished, header["data"]),
         comparisons=compare_cells(finished, header["config"]["victims"]),
     )
@@ -137,25 +145,24 @@ def summarise(lines: Sequence[dict[str, Any]], data: dict[str, Any]) -> list[Sum
             values = [line["metrics"].get(name) for line in group]
             if None not in values:
                 samples[name, len(group)].append((number, [float(value) for value in values]))
-    found: list[dict[str, Estimate]] = [{} for _ in groups]
+    found: list[dict[str, _Fields]] = [{} for _ in groups]
     for (name, _), given in sorted(samples.items()):
-        intervals = mean_intervals([values for _, values in given], _bounds(name))
-        for (number, values), interval in zip(given, intervals, strict=True):
-            found[number][name] = as_estimate(_over_images(name, values, data) or interval)
-    return [
-        SummaryRow(
-            **{key: value for key, value in group[0]["cell"].items() if key != "seed"},
-            n_seeds=len(group),
-            metrics=metrics,
-            curves=_curves([line.get("curves", {}) for line in group], data),
-        )
-        for group, metrics in zip(groups, found, strict=True)
-    ]
+        for (number, _), interval in zip(given, _intervals(name, [each for _, each in given], data), strict=True):
+            found[number][name] = as_estimate(interval)
+    return _ROWS.validate_python(
+        [
+            {
+                **{key: value for key, value in group[0]["cell"].items() if key != "seed"},
+                "n_seeds": len(group),
+                "metrics": metrics,
+                "curves": _curves([line.get("curves", {}) for line in group], data),
+            }
+            for group, metrics in zip(groups, found, strict=True)
+        ]
+    )
 
 
-def _curves(
-    of_seeds: Sequence[dict[str, list[dict[str, float]]]], data: dict[str, Any]
-) -> dict[str, list[CurveEstimate]]:
+def _curves(of_seeds: Sequence[dict[str, list[dict[str, float]]]], data: dict[str, Any]) -> dict[str, list[_Fields]]:
     """Every curve that all seeds have over the same radii, each point with the interval of its metric."""
     found = {}
     for name, first in sorted(of_seeds[0].items()):
@@ -164,25 +171,21 @@ def _curves(
             continue
         values = [[curves[name][i]["value"] for curves in of_seeds] for i in range(len(radii))]
         found[name] = [
-            CurveEstimate(epsilon=radius, **_estimate(name, rates, data).model_dump())
-            for radius, rates in zip(radii, values, strict=True)
+            {"epsilon": radius, **as_estimate(interval)}
+            for radius, interval in zip(radii, _intervals(name, values, data), strict=True)
         ]
     return found
 
 
-def _estimate(name: str, values: list[float], data: dict[str, Any]) -> Estimate:
-    return as_estimate(_over_images(name, values, data) or mean_interval(values, _bounds(name)))
+def _intervals(name: str, samples: Sequence[Sequence[float]], data: dict[str, Any]) -> list[Interval]:
+    """The interval of a metric in each sample; all are of one size, a value a seed."""
+    images = data["dataset"]["test"] if name in _RATES_OVER_TEST else data["evasion_images"]
+    if samples and len(samples[0]) == 1 and name in _RATES and images:
+        return wilson_intervals([values[0] for values in samples], images)
+    return mean_intervals(samples, _bounds(name)) if samples else []
 
 
 def _bounds(name: str) -> tuple[float, float] | None:
     if name in _POSITIVE:
         return 0.0, float("inf")
     return (0.0, 1.0) if name in _UNIT else (0.0, 2.0) if name == "l1_distortion" else None
-
-
-def _over_images(name: str, values: list[float], data: dict[str, Any]) -> Interval | None:
-    """The interval that one seed has over its images, or None."""
-    if len(values) > 1 or name not in _RATES:
-        return None
-    images = data["dataset"]["test"] if name in _RATES_OVER_TEST else data["evasion_images"]
-    return wilson_interval(values[0], images) if images else None

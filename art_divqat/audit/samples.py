@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +35,27 @@ def unpack(text: str) -> NDArray[np.bool_]:
 
     :raises UserError: for any other text.
     """
+    return unpack_all([text])[0]
+
+
+def unpack_all(texts: Sequence[str]) -> list[NDArray[np.bool_]]:
+    """What :func:`pack` packed, many texts at once.
+
+    :raises UserError: for any other text.
+
+    >>> unpack_all([pack(np.array([True, False])), pack(np.array([True]))])
+    [array([ True, False]), array([ True])]
+    """
+    found: list[NDArray[np.bool_]] = []
     try:
-        count, _, bits = text.partition(":")
-        unpacked = np.unpackbits(np.frombuffer(base64.b64decode(bits, validate=True), np.uint8), count=int(count))
-    except (ValueError, TypeError) as error:
+        split = [text.partition(":") for text in texts]
+        for count, run in groupby(split, key=lambda parts: int(parts[0])):
+            size = -(-count // 8)
+            bits = [base64.b64decode(text, validate=True) for _, _, text in run]
+            if count < 0 or any(len(each) != size for each in bits):
+                raise ValueError(f"not the bits of {count} images")
+            rows = np.frombuffer(b"".join(bits), np.uint8).reshape(len(bits), size)
+            found += list(np.unpackbits(rows, axis=1, count=count).view(np.bool_))
+    except (AttributeError, ValueError, TypeError) as error:
         raise UserError(f"The journal holds samples that cannot be read: {error}.") from None
-    return unpacked.astype(bool)
+    return found

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
-from art_divqat._validation import check_float
+from art_divqat._validation import parameter_error
 
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
@@ -31,22 +32,37 @@ class Interval(NamedTuple):
 def wilson_interval(rate: float, images: int, confidence: float = CONFIDENCE) -> Interval:
     """The Wilson score interval of a rate measured on so many images.
 
+    :raises UserError: for a rate outside [0, 1].
+
     >>> wilson_interval(0.5, 100)
     Interval(mean=0.5, low=0.4038315..., high=0.5961684...)
     """
-    check_float("wilson_interval", "rate", rate, 0, 1)
-    return Interval(rate, *_wilson_bounds(round(rate * images), images, confidence))
+    return wilson_intervals([rate], images, confidence)[0]
 
 
-@functools.lru_cache(maxsize=4096)
-def _wilson_bounds(hits: int, images: int, confidence: float) -> tuple[float, float]:
-    interval = stats.binomtest(hits, images).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+def wilson_intervals(rates: Sequence[float], images: int, confidence: float = CONFIDENCE) -> list[Interval]:
+    """:func:`wilson_interval` of many rates, all on the same number of images.
+
+    >>> [interval.low for interval in wilson_intervals([0.0, 1.0], 100)]
+    [0.0, 0.963006...]
+    """
+    given = np.asarray(rates, dtype=np.float64)
+    # scipy.stats has it behind a binomial test, whose p value costs a hundred times more than the interval
+    hits = np.rint(given * images)
+    if not ((given >= 0) & (given <= 1)).all():
+        wrong = given[~((given >= 0) & (given <= 1))][0]
+        raise parameter_error("wilson_interval", "rate", "a float in [0, 1]", float(wrong))
+    z = float(special.ndtri((1 + confidence) / 2))
+    centre = hits + z**2 / 2
+    half = z * np.sqrt(hits * (images - hits) / images + z**2 / 4)
+    low = np.where(hits == 0, 0.0, (centre - half) / (images + z**2))
+    high = np.where(hits == images, 1.0, (centre + half) / (images + z**2))
+    return [Interval(*each) for each in zip(given.tolist(), low.tolist(), high.tolist(), strict=True)]
 
 
 @functools.lru_cache(maxsize=1024)
 def _student(freedom: int) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def mean_interval(values: Sequence[float], bounds: tuple[float, float] | None = (0.0, 1.0)) -> Interval:
@@ -119,7 +135,13 @@ def paired_bootstraps(
     >>> paired_bootstraps([half, half], [(0, 1, np.divide)]) == [paired_bootstrap(half, half, np.divide)]
     True
     """
-    drawn = resampled_means(sets, resamples=resamples, seed=seed)
+    return compared_means(sets, resampled_means(sets, resamples=resamples, seed=seed), pairs)
+
+
+def compared_means(
+    sets: Sequence[NDArray[np.bool_]], drawn: NDArray[np.float64], pairs: Sequence[tuple[int, int, Statistic]]
+) -> list[Interval]:
+    """The intervals of pairs of sets whose resampled means are there already, as :func:`resampled_means` gives them."""
     means = np.array([np.count_nonzero(hits) / hits.size for hits in sets])
     found: list[Interval] = []
     for statistic, run in groupby(pairs, key=lambda pair: pair[2]):
@@ -161,20 +183,32 @@ def _percentiles(
     with np.errstate(divide="ignore", invalid="ignore"):
         values = statistic(drawn[first], drawn[second])
         centres = statistic(means[first], means[second]).tolist()
-    tail = (1 - CONFIDENCE) / 2
     finite = np.isfinite(values)
     whole = finite.all(axis=1)
     bounds = np.full((len(values), 2), np.nan)
     if whole.any():
-        bounds[whole] = np.quantile(values[whole], [tail, 1 - tail], axis=1, overwrite_input=True).T
+        bounds[whole] = _central(values[whole])
     for row in np.flatnonzero(~whole):
         left = values[row][finite[row]]
         if len(left) >= values.shape[1] // 2:
-            bounds[row] = np.quantile(left, [tail, 1 - tail])
+            bounds[row] = _central(left[None])[0]
     return [
         Interval(mean, None, None) if np.isnan(low) else Interval(mean, low, high)
         for mean, (low, high) in zip(centres, bounds.tolist(), strict=True)
     ]
+
+
+def _central(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The two quantiles that hold CONFIDENCE of each row between them, (rows, 2), as numpy's `linear` ones."""
+    values.sort(axis=1)  # half the time of the partition in np.quantile
+    tail, last = (1 - CONFIDENCE) / 2, values.shape[1] - 1
+    found = np.empty((len(values), 2))
+    for side, share in enumerate((tail, 1 - tail)):
+        below = math.floor(share * last)
+        part = share * last - below
+        low, high = values[:, below], values[:, min(below + 1, last)]
+        found[:, side] = low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)
+    return found
 
 
 def bootstrap_means(hits: NDArray[np.bool_], *, resamples: int, seed: int) -> NDArray[np.float64]:

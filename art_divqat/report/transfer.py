@@ -71,9 +71,8 @@ def _side_by_side(view: View, victim: str, baseline: str) -> Table:
     found = {
         (c.attack, c.answers, c.metric): c
         for kind in ("ratio", "difference")
-        for c in view.comparisons(kind)
-        if (c.victim, c.baseline, c.defence) == (victim, baseline, "none")
-        and c.budget == ours[c.attack, c.answers].budget
+        for c in view.comparisons(kind, victim=victim)
+        if (c.baseline, c.defence) == (baseline, "none") and c.budget == ours[c.attack, c.answers].budget
     }
     rows = []
     for name in (name for name in ours if name in theirs):

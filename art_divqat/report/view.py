@@ -44,6 +44,11 @@ class View:
         for cell in results.cells:
             self._cells.setdefault(self._group(cell), []).append(cell)
 
+        self._comparisons: dict[tuple[str, str | None, str | None], list[Comparison]] = {}
+        for c in results.comparisons:
+            for key in ((c.kind, None, None), (c.kind, c.metric, None), (c.kind, None, c.victim)):
+                self._comparisons.setdefault(key, []).append(c)
+
     @staticmethod
     def _group(row: CellResult | SummaryRow) -> tuple[str, ...]:
         return (row.dataset, row.victim, row.defence, row.attack, row.answers, str(row.budget))
@@ -81,9 +86,9 @@ class View:
         rows = [row for pair in self.pairs if (row := self.best(*pair, metric)) is not None]
         return max(rows, key=lambda row: row.metrics[metric].mean, default=None)
 
-    def comparisons(self, kind: str, metric: str | None = None) -> list[Comparison]:
-        """The computed comparisons of one kind."""
-        return [c for c in self.results.comparisons if c.kind == kind and metric in (None, c.metric)]
+    def comparisons(self, kind: str, metric: str | None = None, victim: str | None = None) -> list[Comparison]:
+        """The computed comparisons of one kind; of one metric, or of one victim, if that is given."""
+        return self._comparisons.get((kind, metric, victim), [])
 
     def defence_effect(self, victim: str, defence: str, metric: str, answers: str | None = None) -> Pair | None:
         """What a defence does to its best attacker, at the largest budget that was run with it and without.

@@ -24,6 +24,7 @@ from art_divqat.metrics import (
     transfer_attack_success,
     wilson_interval,
 )
+from art_divqat.metrics.intervals import resampled_means
 
 
 @st.composite
@@ -82,6 +83,8 @@ def test_wilson_against_its_formula(hits: int, images: int) -> None:
     centre = (p + z**2 / (2 * images)) / (1 + z**2 / images)
     half = z / (1 + z**2 / images) * np.sqrt(p * (1 - p) / images + z**2 / (4 * images**2))
     interval = wilson_interval(p, images)
+    reference = stats.binomtest(hits, images).proportion_ci(method="wilson")
+    assert (interval.low, interval.high) == pytest.approx((reference.low, reference.high), abs=1e-12)
     assert interval.low == pytest.approx(max(0, centre - half), abs=1e-9)
     assert interval.high == pytest.approx(min(1, centre + half), abs=1e-9)
 
@@ -108,6 +111,26 @@ def test_paired_bootstrap_covers_a_known_difference() -> None:
         assert interval.high is not None
         covered += interval.low <= 1.25 <= interval.high
     assert covered >= 52
+
+
+@given(st.integers(1, 4), st.integers(1, 30), st.integers(2, 301), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=50)
+def test_paired_bootstrap_is_numpys_percentiles_of_the_resampled_means(
+    seeds: int, images: int, resamples: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = rng.random((2, seeds, images)) < 0.6
+    drawn = resampled_means([first, second], resamples=resamples, seed=seed)
+    interval = paired_bootstrap(first, second, np.subtract, resamples=resamples, seed=seed)
+    expected = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
+    assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=1e-12)
+    assert interval.mean == pytest.approx(first.mean() - second.mean())
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
+def test_wilson_refuses_what_is_no_rate(rate: float) -> None:
+    with pytest.raises(UserError, match="'rate' parameter"):
+        wilson_interval(rate, 10)
 
 
 def test_paired_bootstrap_without_a_denominator() -> None:
