@@ -184,30 +184,45 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
     def _gated(self, y: Rows) -> Rows:
         # β as the answers hold it and the rest in float64, so that ν magnifies no rounding but theirs
         beta = self._numbers(y).size.item()
-        if self.nu * (_LARGEST - beta) <= GATE_OPEN:
-            return self._open(y, row_tops(y)[0] if self.preserve_label else None)
+        all_open = self.nu * (_LARGEST - beta) <= GATE_OPEN
+        if all_open and not self.preserve_label:
+            return self._open(y, y.item(y.argmax()))
         at, tops = row_tops(y)
+        largest = tops.item(tops.argmax())
+        if all_open:
+            return self._open(y, largest, at)
         steps = self.nu * (tops[:, 0].astype(np.float64) - beta)
         is_open = steps <= GATE_CLOSED
         n_open = int(np.count_nonzero(is_open))
         if n_open == len(y):
-            return self._open(y, at, steps)
+            return self._open(y, largest, at, steps)
         out = y.copy()
         if n_open:
             rows = np.flatnonzero(is_open)
             moved = at[rows] + (np.arange(n_open) - rows) * y.shape[1] if self.preserve_label else None
-            out[rows] = self._open(y.take(rows, axis=0), moved, steps[rows])
+            out[rows] = self._open(y.take(rows, axis=0), largest, moved, steps[rows])
         return out
 
-    def _open(self, y: Rows, at: npt.NDArray[np.intp] | None, steps: npt.NDArray[np.float64] | None = None) -> Rows:
-        """The answers to rows whose gate is not closed; `at` is where their tops stand, `steps` is ν(m − β)."""
+    def _open(
+        self,
+        y: Rows,
+        largest: float,
+        at: npt.NDArray[np.intp] | None = None,
+        steps: npt.NDArray[np.float64] | None = None,
+    ) -> Rows:
+        """The answers to rows whose gate is not closed.
+
+        :param largest: no entry is larger.
+        :param at: where the tops of the rows stand.
+        :param steps: ν(m − β).
+        """
         numbers = self._numbers(y)
         if steps is not None and steps.item(steps.argmax()) > GATE_OPEN:
             # numpy may take another loop for one number than for two
             alpha = 1 / (1 + np.exp(steps if len(steps) > 1 else steps.repeat(2))[: len(steps), np.newaxis])
             size = (self.beta * alpha).astype(y.dtype)
             numbers = numbers._replace(size=size, half=size / 2)
-        if y.item(y.argmax()) > 1:  # rows may sum to 1.001; the odds of such an entry would be negative
+        if largest > 1:  # rows may sum to 1.001; the odds of such an entry would be negative
             y = np.minimum(y, numbers.one)
         t = less_reverse_sigmoid(y, numbers)
         if self._may_be_negative():
