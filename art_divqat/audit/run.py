@@ -105,8 +105,8 @@ def _check_same(header: dict[str, Any], config: ResolvedConfig, path: Path) -> N
     if differing:
         key = differing[0]
         raise UserError(
-            f"The folder {path} holds a run with another {key} ({theirs.get(key)!r} there, {ours.get(key)!r} asked): "
-            "give --output another folder, or repeat that run with --config."
+            f"The folder {path} holds a run of other settings ({key} {theirs.get(key)!r} there, {ours.get(key)!r} "
+            "asked): give --output another folder, or repeat that run with --config."
         )
 
 

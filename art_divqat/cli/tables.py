@@ -1,60 +1,51 @@
-"""What `evaluate` prints: one table, the finding in a sentence, and where the report is."""
+"""What `evaluate` prints: a table of victims, one of thieves, the finding in a sentence, and where the report is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from art_divqat.audit.schema import Estimate, Results, SummaryRow
 
-_COLUMNS = {
+# Headings break where these say so: on 80 columns a number must keep its digits.
+_VICTIM_COLUMNS = {
     "victim_accuracy": "victim acc.",
     "defended_accuracy": "defended acc.",
-    "thief_accuracy": "thief acc.",
-    "agreement": "agreement",
-    "extraction_ratio": "extr. ratio",
     "label_flip_rate": "label flips",
     "l1_distortion": "L1",
     "victim_robust_accuracy": "victim rob.",
-    "thief_robust_accuracy": "thief rob.",
-    "transfer_attack_success": "transfer succ.",
 }
 _DEFENCE_ONLY = ("defended_accuracy", "label_flip_rate", "l1_distortion")
+_THIEF_COLUMNS = {
+    "thief_accuracy": "thief acc.",
+    "agreement": "agree- ment",
+    "extraction_ratio": "extr. ratio",
+    "thief_robust_accuracy": "thief rob.",
+    "transfer_attack_success": "transf. succ.",
+}
+# a terminal that says nothing of its width, such as a file
+_WIDTH = 120
 
 
 def print_results(results: Results, folder: Path) -> None:
     """Print the summary to stdout, as wide as the terminal allows."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from art_divqat.report import finding
 
-    defended = any(row.defence != "none" for row in results.summary)
-    columns = {
-        name: title
-        for name, title in _COLUMNS.items()
-        if (defended or name not in _DEFENCE_ONLY) and any(name in row.metrics for row in results.summary)
-    }
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 200
-    table = Table(
-        title=f"{results.config['dataset']}, {results.config['seeds']} seeds: mean and half of the 95 % interval"
-    )
-    for title in ("victim", *(["defence"] if defended else []), "attack", "answers", "queries"):
-        table.add_column(title, justify="right" if title == "queries" else "left")
-    for title in columns.values():
-        table.add_column(title, justify="right")
-    previous = None
-    for row in results.summary:
-        group = (row.victim, row.defence, row.attack, row.answers)
-        if previous not in (None, group):
-            table.add_section()
-        previous = group
-        table.add_row(*map(Text, _cells(row, list(columns), defended)))
-    console.print(table)
+        console.width = _WIDTH
+    seeds, epsilon = results.config["seeds"], results.config.get("epsilon")
+    counted = f"{seeds} seed{'' if seeds == 1 else 's'}"
+    attacked = f"; robust accuracies at ε = {epsilon:g}" if isinstance(epsilon, int | float) else ""
+    said = f"{results.config['dataset']}, {counted}: means, and half of the 95 % interval after ±{attacked}"
+    console.print(Text(said))
+    for table in _tables(results, console.width):
+        console.print(table)
     console.print(Text(finding(results)))
     for condition in results.gate.conditions:
         if condition.failed:
@@ -62,15 +53,77 @@ def print_results(results: Results, folder: Path) -> None:
     console.print(Text(f"Report: {folder / 'report.html'}"))
 
 
-def _cells(row: SummaryRow, columns: list[str], defended: bool) -> list[str]:
-    names = [row.victim, *([row.defence] if defended else []), row.attack, row.answers, f"{row.budget:,}"]
-    return names + [_number(row.metrics.get(name)) for name in columns]
+def _tables(results: Results, width: int) -> list[Any]:
+    from art_divqat.report.view import View
+
+    view, summary = View(results), results.summary
+    if not summary:
+        return []
+    defended = view.defences != ["none"]
+    of_victims = [name for name in _VICTIM_COLUMNS if defended or name not in _DEFENCE_ONLY]
+    victims = {(row.victim, row.defence): row for row in reversed(summary)}
+    rows = [([view.pair_name(*pair)], victims[pair]) for pair in view.pairs]
+    tables = [_table("Victims", ["victim"], rows, of_victims, _VICTIM_COLUMNS, width)]
+    # what is the same in every row stands in the title
+    names: dict[str, list[str]] = {"attack": [r.attack for r in summary], "answers": [r.answers for r in summary]}
+    varying = [name for name, values in names.items() if len(set(values)) > 1]
+    same = ", ".join(
+        values[0] if name == "attack" else f"{values[0]} answers"
+        for name, values in names.items()
+        if name not in varying
+    )
+    order = {pair: place for place, pair in enumerate(view.pairs)}
+    thieves = []
+    previous: tuple[str, str] | None = None
+    for row in sorted(summary, key=lambda row: order[row.victim, row.defence]):
+        pair = (row.victim, row.defence)
+        label = "" if pair == previous else view.pair_name(*pair)
+        thieves.append(([label, *(str(getattr(row, name)) for name in varying), f"{row.budget:,}"], row))
+        previous = pair
+    headings = ["of victim", *varying, "queries"]
+    title = f"Thieves ({same})" if same else "Thieves"
+    return [*tables, _table(title, headings, thieves, list(_THIEF_COLUMNS), _THIEF_COLUMNS, width)]
 
 
-def _number(estimate: Estimate | None) -> str:
+def _table(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[tuple[list[str], SummaryRow]],
+    metrics: Iterable[str],
+    titles: dict[str, str],
+    width: int,
+) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = [name for name in metrics if any(name in row.metrics for _, row in rows)]
+    names = [max(map(len, (heading, *column))) for heading, column in zip(headings, _columns(rows), strict=True)]
+    # on one line where that leaves the names half of their width, else the interval below the number
+    one_line = sum(names[1:]) + names[0] // 2 + 16 * len(columns) + 3 * len(headings) < width
+    gap = " " if one_line else "\n"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        numeric = heading == "queries"
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+    for name in columns:
+        heading = titles[name].replace("- ", "" if one_line else "-\n").replace(" ", " " if one_line else "\n")
+        table.add_column(heading, justify="right", no_wrap=True)
+    for number, (cells, row) in enumerate(rows):
+        if number and cells[0] and len(headings) > 1:
+            table.add_section()
+        table.add_row(*map(Text, cells), *(Text(_number(row.metrics.get(name), gap)) for name in columns))
+    return table
+
+
+def _columns(rows: Sequence[tuple[list[str], SummaryRow]]) -> list[tuple[str, ...]]:
+    return list(zip(*(cells for cells, _ in rows), strict=True))
+
+
+def _number(estimate: Estimate | None, gap: str) -> str:
     if estimate is None:
         return "–"
     if estimate.low is None or estimate.high is None:
         return f"{estimate.mean:.3f}"
     half = max(estimate.mean - estimate.low, estimate.high - estimate.mean)
-    return f"{estimate.mean:.3f} ±{half:.3f}"
+    return f"{estimate.mean:.3f}{gap}±{half:.3f}"

@@ -179,7 +179,9 @@ def check_defence(spec: DefenceSpec) -> None:
 
     for link in spec.links:
         if _entry(link.name).needs == "nothing":
-            _postprocessor(link, 0)
+            post = _postprocessor(link, 0)
+            if budget := _budget(link):
+                post.check_budget(**budget)
         else:
             _class_of(link)(nn.Identity(), **_own_parameters(link))
             check_model(str(link.as_dict.get("model", "small-cnn")))

@@ -204,7 +204,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, store: Path)
 def test_a_folder_of_another_run_is_left_alone(run: tuple[Path, Results], store: Path) -> None:
     folder, _ = run
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(UserError, match="holds a run with another seeds"):
+    with pytest.raises(UserError, match="holds a run of other settings \\(seeds"):
         evaluate(tiny(seeds=1), folder, store=store)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

@@ -47,7 +47,8 @@ def test_evaluate_robust_with_knockoff(place: Path, config: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "standard" in done.stdout
-    assert "robust:epsilon=0.2" in done.stdout
+    assert "robust" in done.stdout
+    assert "ε = 0.2" in done.stdout
     assert "Report: " in done.stdout
     report = place / done.stdout.rsplit("Report: ", 1)[1].strip()
     assert report.is_file()
@@ -84,6 +85,8 @@ def test_evaluate_robust_with_knockoff(place: Path, config: Path) -> None:
         (["--dataset", "npz:nothing.npz"], "There is no file"),
         (["--config", "nothing.yaml"], "cannot be read"),
         (["--defence", "heurstic"], "Unknown defence 'heurstic': did you mean heuristic?"),
+        (["--defence", "heuristic:l1=3"], "'l1' parameter of HeuristicPerturbation must be a float in (0, 2]"),
+        (["--defence", "mad:epsilon=-1"], "'epsilon' parameter of MAD must be"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:

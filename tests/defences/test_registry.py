@@ -105,7 +105,16 @@ def test_what_cannot_be_read(text: Any, message: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["heuristic:beta=-1", "mad:epsilon=3", "grad2:target=zeros", "mad:model=resnet2", "grad2:epochs=0", "top-k:k=0"],
+    [
+        "heuristic:beta=-1",
+        "heuristic:l1=3",
+        "heuristic:max_label_flips=-0.1",
+        "mad:epsilon=3",
+        "grad2:target=zeros",
+        "mad:model=resnet2",
+        "grad2:epochs=0",
+        "top-k:k=0",
+    ],
 )
 def test_ranges_are_checked_before_anything_is_trained(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be|did you mean"):

@@ -249,11 +249,7 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
         :returns: what was reached on these answers.
         :raises UserError: for no budget or two, for no answers, and for an L1 that no β in [0, 2] reaches.
         """
-        if (l1 is None) == (max_label_flips is None):
-            raise UserError(
-                f"fit_to_budget expects exactly one of l1 and max_label_flips but got l1={l1!r} and "
-                f"max_label_flips={max_label_flips!r}."
-            )
+        self.check_budget(l1=l1, max_label_flips=max_label_flips)
         rows = self.probabilities(probabilities)
         if rows.shape[0] == 0:
             raise UserError("fit_to_budget expects at least one answer but got an empty batch.")
@@ -270,12 +266,28 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
             distortion = float(np.abs(served - rows).sum(axis=1, dtype=np.float64).mean())
             return BudgetFit(beta, distortion, flips, rows.shape[0])
 
-        if l1 is not None:
-            fit = _first_to_spend(check_float(self, "l1", l1, 0, 2, closed="right"), measure)
-        else:
-            fit = _last_within(check_float(self, "max_label_flips", max_label_flips, 0, 1), measure)
+        fit = (
+            _first_to_spend(float(l1), measure)
+            if l1 is not None
+            else _last_within(float(max_label_flips or 0), measure)
+        )
         self.set_params(beta=fit.beta)
         return fit
+
+    def check_budget(self, *, l1: float | None = None, max_label_flips: float | None = None) -> None:
+        """Refuse what :meth:`fit_to_budget` could not be asked for on any answers.
+
+        :raises UserError: for no budget or two, and for one out of range.
+        """
+        if (l1 is None) == (max_label_flips is None):
+            raise UserError(
+                f"fit_to_budget expects exactly one of l1 and max_label_flips but got l1={l1!r} and "
+                f"max_label_flips={max_label_flips!r}."
+            )
+        if l1 is not None:
+            check_float(self, "l1", l1, 0, 2, closed="right")
+        else:
+            check_float(self, "max_label_flips", max_label_flips, 0, 1)
 
     def as_module(self) -> torch.nn.Module:
         """The same function as a `torch.nn.Module` on tensors (N, C) or (N, 1).
