@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, cast
 
 import typer
 
@@ -21,6 +21,8 @@ from art_divqat.cli.train import train
 from art_divqat.errors import InterruptedRunError, UserError
 
 EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 2, 70, 130
+# click's UsageError: typer shows no name for it, and has a click of its own since 0.22
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(
     name="art-divqat",
@@ -56,13 +58,22 @@ def _options(
 def main() -> NoReturn:
     """Run the command line; every way it can fail ends in one line on stderr and an exit code that says which."""
     os.environ.setdefault("TQDM_DISABLE", "1")
+    code: object = None
     try:
-        app()
+        # typer would draw a usage error as a box of several lines
+        code = app(standalone_mode=False)
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            raise SystemExit(EXIT_USER) from None
+        command = error.ctx.command_path if error.ctx else "art-divqat"
+        said = error.format_message()
+        _leave(f"{said}{'' if said.endswith(('.', '?')) else '.'} See {command} --help.", EXIT_USER)
     except UserError as error:
         _leave(str(error), EXIT_USER)
     except OSError as error:
         _leave(str(error), EXIT_USER)
-    except (KeyboardInterrupt, InterruptedRunError):
+    except (KeyboardInterrupt, typer.Abort, InterruptedRunError):
         _leave("Interrupted. What was finished is kept: the same command goes on from there.", EXIT_INTERRUPTED)
     except MemoryError:
         _leave("The memory of this machine is not enough: lower --jobs or --limit.", EXIT_USER)
@@ -74,7 +85,7 @@ def main() -> NoReturn:
             "report it.",
             EXIT_BUG,
         )
-    raise SystemExit(0)
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 from collections.abc import Callable, Iterator
@@ -61,6 +62,8 @@ def doctor() -> None:
 
 def examine() -> Iterator[Finding]:
     """Every finding; nothing that is missing or broken stops the others."""
+    # torch logs a deprecation of its own when torchao registers its types
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     yield Finding("python", "ok", f"{platform.python_version()}, {platform.platform()}, {sys.executable}")
     for package, module in _REQUIRED.items():
         yield _package(package, module, f"pip install --force-reinstall {package}", "problem")
