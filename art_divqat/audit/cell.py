@@ -98,6 +98,7 @@ def _measure(
         metrics["latency_us"] = _latency(served, x)
     labels = thief_answers.argmax(axis=1)
     samples = {
+        "victim_correct": pack(clean_answers.argmax(axis=1) == y),
         "thief_correct": pack(labels == y),
         "agrees": pack(labels == served_answers.argmax(axis=1)),
         "agrees_clean": pack(labels == clean_answers.argmax(axis=1)),

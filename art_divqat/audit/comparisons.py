@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,10 +15,8 @@ from art_divqat.audit.schema import Comparison
 from art_divqat.audit.victims import baseline_of
 from art_divqat.metrics.curves import all_queries_to_reach, queries_to_reach
 from art_divqat.metrics.intervals import (
-    RESAMPLES,
+    Compare,
     Interval,
-    Statistic,
-    bootstrap_means,
     compared_means,
     mean_interval,
     resampled_means,
@@ -29,9 +27,23 @@ Verdict = Literal["higher", "lower", "cannot tell"]
 _Record = dict[str, Any]
 Key = tuple[str, str, str, str, str, int]
 _GROUP = ("dataset", "victim", "defence", "attack", "answers", "budget")
-_PAIRED = {"thief_accuracy": "thief_correct", "agreement": "agrees", "agreement_clean": "agrees_clean"}
-_DIFFERENCES = ("thief_robust_accuracy", "transfer_robust_accuracy", "transfer_attack_success")
+# which sample of a line a rate is the mean of; other rates have one of their own name, or none
+_SAMPLES = {
+    "victim_accuracy": "victim_correct",
+    "thief_accuracy": "thief_correct",
+    "agreement": "agrees",
+    "agreement_clean": "agrees_clean",
+}
+_RATIOS = ("thief_accuracy", "agreement", "agreement_clean")
+_DIFFERENCES = (
+    "victim_accuracy",
+    "victim_robust_accuracy",
+    "thief_robust_accuracy",
+    "transfer_robust_accuracy",
+    "transfer_attack_success",
+)
 _CURVES = ("thief_robust_accuracy", "transfer_robust_accuracy")
+_AT_ONCE = 4_096
 _COMPARISONS = TypeAdapter(list[Comparison])
 
 
@@ -47,58 +59,91 @@ def compare_cells(lines: Sequence[dict[str, Any]], victims: Sequence[str]) -> li
             found += _against_baseline(key, group, baseline, other)
     found += _defence_effects(groups)
     found += _query_fractions(groups, victims)
-    # all in one call: a model made by itself costs several times as much
-    return _COMPARISONS.validate_python(_resampled(found) + _best_attackers(groups))
+    records = _resampled(found) + _best_attackers(groups)
+    # many in one call: a model made by itself costs several times as much; not all, to have few of them twice
+    made: list[Comparison] = []
+    for start in range(0, len(records), _AT_ONCE):
+        made += _COMPARISONS.validate_python(records[start : start + _AT_ONCE])
+        records[start : start + _AT_ONCE] = [{}] * len(records[start : start + _AT_ONCE])
+    return made
+
+
+_Set = tuple[str, Sequence[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class _Drawn:
     """A comparison whose interval is a bootstrap, before it is drawn: all are drawn together.
 
-    :param sets: lines, group by group; the resampled rates of each group are what the interval is made of.
-    :param statistic: of the two rates of a pair; None for a query fraction, whose sets are the rates over the budgets
-        and, last, the one to reach.
+    :param sets: the name of a sample and the lines of a group; the resampled means of each are what is compared.
+    :param compare: what is made of the means; None for a query fraction, whose sets are the rates over the budgets and,
+        last, the one to reach.
     """
 
-    kind: Literal["ratio", "defence_effect", "query_fraction"]
+    kind: str
     metric: str
-    sets: Sequence[Sequence[dict[str, Any]]]
+    sets: Sequence[_Set]
     common: dict[str, Any]
-    statistic: Statistic | None = None
+    compare: Compare | None = None
     neutral: float = 1.0
 
 
+def _ratio(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    quotient: NDArray[np.float64] = means[0] / means[1]
+    return quotient
+
+
+def _ratio_of_ratios(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    quotient: NDArray[np.float64] = (means[0] / means[1]) / (means[2] / means[3])
+    return quotient
+
+
+def _difference(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of the first half of the sets less that of the second."""
+    half = len(means) // 2
+    difference: NDArray[np.float64] = means[:half].mean(axis=0) - means[half:].mean(axis=0)
+    return difference
+
+
 class _Sets:
-    """The hits of groups of lines, each unpacked once."""
+    """The hits of groups of lines; what several groups share, such as the victim's own, is there once."""
 
-    def __init__(self, sample: str, lines: Iterable[dict[str, Any]]) -> None:
+    def __init__(self, sets: Sequence[_Set]) -> None:
         self.hits: list[NDArray[np.bool_]] = []
-        self._places: dict[tuple[int, ...], int] = {}
-        every = {id(line): line["samples"][sample] for line in lines}
-        self._rows = dict(zip(every, unpack_all(list(every.values())), strict=True))
+        self._places: dict[tuple[str, ...], int] = {}
+        packed = list(dict.fromkeys(line["samples"][name] for name, lines in sets for line in lines))
+        self._rows = dict(zip(packed, unpack_all(packed), strict=True))
 
-    def place(self, lines: Sequence[dict[str, Any]]) -> int:
+    def place(self, of: _Set) -> int:
         """Where the hits of these lines are."""
-        name = tuple(map(id, lines))
-        if name not in self._places:
-            self._places[name] = len(self.hits)
-            self.hits.append(np.stack([self._rows[line] for line in name]) if name[1:] else self._rows[name[0]][None])
-        return self._places[name]
+        packed = tuple(line["samples"][of[0]] for line in of[1])
+        if packed not in self._places:
+            self._places[packed] = len(self.hits)
+            rows = [self._rows[each] for each in packed]
+            self.hits.append(np.stack(rows) if rows[1:] else rows[0][None])
+        return self._places[packed]
 
 
 def _resampled(found: Sequence[_Record | _Drawn]) -> list[_Record]:
-    """The same comparisons, in the same order, with every interval drawn; one metric at a time, to spare memory."""
+    """The same comparisons, in the same order, with every interval drawn; those of one sample together, not more."""
+    families: dict[str, list[tuple[int, _Drawn]]] = {}
+    for number, each in enumerate(found):
+        if isinstance(each, _Drawn):
+            families.setdefault(each.sets[0][0].partition("@")[0], []).append((number, each))
     done: dict[int, _Record] = {}
-    for metric, sample in _PAIRED.items():
-        asked = [(n, each) for n, each in enumerate(found) if isinstance(each, _Drawn) and each.metric == metric]
-        sets = _Sets(sample, (line for _, each in asked for group in each.sets for line in group))
-        places = {n: [sets.place(group) for group in each.sets] for n, each in asked}
+    for asked in families.values():
+        sets = _Sets([one for _, each in asked for one in each.sets])
+        places = {n: tuple(sets.place(one) for one in each.sets) for n, each in asked}
         drawn = resampled_means(sets.hits)
-        paired = [(n, each, each.statistic) for n, each in asked if each.statistic is not None]
-        pairs = [(places[n][0], places[n][1], statistic) for n, _, statistic in paired]
-        for (n, each, _), interval in zip(paired, compared_means(sets.hits, drawn, pairs), strict=True):
-            done[n] = _compared(each.kind, metric, interval, each.neutral, each.common)
-        done.update((n, _query_fraction(each, sets, places[n], drawn)) for n, each in asked if each.statistic is None)
+        compares = [(places[n], each.compare) for n, each in asked if each.compare is not None]
+        once = list(dict.fromkeys(compares))
+        intervals = dict(zip(once, compared_means(sets.hits, drawn, once), strict=True))
+        for n, each in asked:
+            if each.compare is None:
+                done[n] = _query_fraction(each, sets, places[n], drawn)
+            else:
+                interval = intervals[places[n], each.compare]
+                done[n] = _compared(each.kind, each.metric, interval, each.neutral, each.common)
     return [done[n] if isinstance(each, _Drawn) else each for n, each in enumerate(found)]
 
 
@@ -112,8 +157,9 @@ def _pair(group: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[tupl
     return [(line, by_seed[line["cell"]["seed"]]) for line in group if line["cell"]["seed"] in by_seed]
 
 
-def _hits(lines: Sequence[dict[str, Any]], sample: str) -> NDArray[np.bool_]:
-    return np.stack(unpack_all([line["samples"][sample] for line in lines]))
+def _has(name: str, *groups: Sequence[dict[str, Any]]) -> bool:
+    """Whether every line kept this sample, as those of earlier versions may not."""
+    return all(name in line.get("samples", {}) for group in groups for line in group)
 
 
 def _against_baseline(
@@ -125,46 +171,40 @@ def _against_baseline(
     ours, theirs = [first for first, _ in pairs], [second for _, second in pairs]
     common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "baseline": baseline, "n_seeds": len(pairs)}
     found: list[_Record | _Drawn] = []
-    for metric in _PAIRED:
+    for metric in _RATIOS:
         if any(line["metrics"][metric] > 0 for line in theirs):
-            found.append(_Drawn("ratio", metric, (ours, theirs), common, np.divide, 1.0))
+            sample = _SAMPLES[metric]
+            found.append(_Drawn("ratio", metric, ((sample, ours), (sample, theirs)), common, _ratio))
+    correct = [(_SAMPLES[m], side) for side in (ours, theirs) for m in ("thief_accuracy", "victim_accuracy")]
+    if all(_has(*one) for one in correct) and any(line["metrics"]["thief_accuracy"] > 0 for line in theirs):
+        found.append(_Drawn("ratio", "extraction_ratio", correct, common, _ratio_of_ratios))
     for metric in _DIFFERENCES:
         values = [(a["metrics"].get(metric), b["metrics"].get(metric)) for a, b in pairs]
         numbers = [a - b for a, b in values if a is not None and b is not None]
-        if numbers and len(numbers) == len(values):
-            interval = _paired_difference(ours, theirs, [metric]) or mean_interval(numbers, (-1.0, 1.0))
-            found.append(_compared("difference", metric, interval, 0.0, common))
+        if not numbers or len(numbers) < len(values):
+            continue
+        sample = _SAMPLES.get(metric, metric)
+        if _has(sample, ours, theirs):
+            found.append(_Drawn("difference", metric, ((sample, ours), (sample, theirs)), common, _difference, 0.0))
+        else:
+            found.append(_compared("difference", metric, mean_interval(numbers, (-1.0, 1.0)), 0.0, common))
     return found + _curve_differences(ours, theirs, common)
-
-
-def _paired_difference(
-    ours: list[dict[str, Any]], theirs: list[dict[str, Any]], samples: Sequence[str]
-) -> Interval | None:
-    """The difference of rates, or of their mean over several samples, by bootstrap over seeds and images in pairs.
-
-    None where a line holds no such sample, as those of earlier versions.
-    """
-    if not all(name in line.get("samples", {}) for line in (*ours, *theirs) for name in samples):
-        return None
-    hits = np.stack([_hits(side, name) for side in (ours, theirs) for name in samples])
-    means = bootstrap_means(hits, resamples=RESAMPLES, seed=0).reshape(RESAMPLES, 2, len(samples)).mean(axis=2)
-    low, high = (float(q) for q in np.quantile(means[:, 0] - means[:, 1], [0.025, 0.975]))
-    rates = hits.reshape(2, -1).mean(axis=1)
-    return Interval(float(rates[0] - rates[1]), low, high)
 
 
 def _curve_differences(
     ours: list[dict[str, Any]], theirs: list[dict[str, Any]], common: dict[str, Any]
-) -> list[_Record]:
+) -> list[_Record | _Drawn]:
     """At every radius above 0 that all curves have, and over these radii together."""
-    found = []
+    found: list[_Record | _Drawn] = []
     for metric in _CURVES:
         curves = [[p["epsilon"] for p in line.get("curves", {}).get(metric, [])] for line in (*ours, *theirs)]
         radii = [radius for radius in curves[0] if radius > 0 and all(radius in curve for curve in curves)]
         for epsilon, over in [*((r, [r]) for r in radii), *([(None, radii)] if radii else [])]:
-            interval = _paired_difference(ours, theirs, [curve_sample(metric, radius) for radius in over])
-            if interval is not None:
-                found.append(_compared("curve_difference", metric, interval, 0.0, {**common, "epsilon": epsilon}))
+            names = [curve_sample(metric, radius) for radius in over]
+            if all(_has(name, ours, theirs) for name in names):
+                sets = [(name, side) for side in (ours, theirs) for name in names]
+                where = {**common, "epsilon": epsilon}
+                found.append(_Drawn("curve_difference", metric, sets, where, _difference, 0.0))
     return found
 
 
@@ -181,7 +221,9 @@ def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[_Record | 
             continue
         first, second = [line for line, _ in pairs], [line for _, line in pairs]
         for metric in ("thief_accuracy", "agreement_clean"):
-            found.append(_Drawn("defence_effect", metric, (first, second), common, np.subtract, 0.0))
+            sample = _SAMPLES[metric]
+            sets = ((sample, first), (sample, second))
+            found.append(_Drawn("defence_effect", metric, sets, common, _difference, 0.0))
     return found
 
 
@@ -225,20 +267,22 @@ def _query_fractions(groups: dict[Key, list[dict[str, Any]]], victims: Sequence[
             "baseline": baseline,
             "n_seeds": len(target),
         }
-        sets = [*(by_budget[budget] for budget in budgets), target]
-        found += [_Drawn("query_fraction", metric, sets, common) for metric in list(_PAIRED)[:2]]
+        groups_in_order = [*(by_budget[budget] for budget in budgets), target]
+        for metric in ("thief_accuracy", "agreement"):
+            sets = [(_SAMPLES[metric], lines) for lines in groups_in_order]
+            found.append(_Drawn("query_fraction", metric, sets, common))
     return found
 
 
-def _query_fraction(asked: _Drawn, sets: _Sets, places: list[int], drawn: NDArray[np.float64]) -> _Record:
+def _query_fraction(asked: _Drawn, sets: _Sets, places: tuple[int, ...], drawn: NDArray[np.float64]) -> _Record:
     common = {"kind": asked.kind, "metric": asked.metric, **asked.common}
     if len({sets.hits[place].shape for place in places}) > 1:
         return {**common, "value": None, "verdict": "cannot tell"}
-    budgets = [lines[0]["cell"]["budget"] for lines in asked.sets[:-1]]
+    budgets = [lines[0]["cell"]["budget"] for _, lines in asked.sets[:-1]]
     rates = [np.count_nonzero(sets.hits[place]) / sets.hits[place].size for place in places]
     reached = queries_to_reach(rates[-1], budgets, rates[:-1])
     # infinite where a resample does not reach it
-    fractions = all_queries_to_reach(drawn[places[-1]], budgets, drawn[places[:-1]].T) / budgets[-1]
+    fractions = all_queries_to_reach(drawn[places[-1]], budgets, drawn[list(places[:-1])].T) / budgets[-1]
     low, high = (float(q) for q in np.quantile(fractions, [0.025, 0.975], method="nearest"))
     if reached is None:
         verdict = "higher" if low > 1 else "cannot tell"

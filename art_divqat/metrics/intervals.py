@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +16,9 @@ from art_divqat._validation import parameter_error
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
 Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
-# sets resampled, or pairs compared, in one product; a few MB each
-_BLOCK = 256
+Compare = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+# sets resampled in one product, and comparisons made in one go: what stays in a cache
+_BLOCK, _COMPARED = 256, 32
 
 
 class Interval(NamedTuple):
@@ -116,39 +116,36 @@ def paired_bootstrap(
     >>> paired_bootstrap(ones, ones, np.divide)
     Interval(mean=1.0, low=1.0, high=1.0)
     """
-    return paired_bootstraps([first, second], [(0, 1, statistic)], resamples=resamples, seed=seed)[0]
-
-
-def paired_bootstraps(
-    sets: Sequence[NDArray[np.bool_]],
-    pairs: Sequence[tuple[int, int, Statistic]],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> list[Interval]:
-    """:func:`paired_bootstrap` of many pairs, each set resampled once however many pairs it is in.
-
-    :param sets: each (seeds, images).
-    :param pairs: the places of two sets of one shape, and the statistic of their means.
-
-    >>> half = np.arange(100).reshape(1, 100) % 2 == 0
-    >>> paired_bootstraps([half, half], [(0, 1, np.divide)]) == [paired_bootstrap(half, half, np.divide)]
-    True
-    """
-    return compared_means(sets, resampled_means(sets, resamples=resamples, seed=seed), pairs)
+    drawn = resampled_means([first, second], resamples=resamples, seed=seed)
+    return compared_means([first, second], drawn, [((0, 1), lambda means: statistic(means[0], means[1]))])[0]
 
 
 def compared_means(
-    sets: Sequence[NDArray[np.bool_]], drawn: NDArray[np.float64], pairs: Sequence[tuple[int, int, Statistic]]
+    sets: Sequence[NDArray[np.bool_]],
+    drawn: NDArray[np.float64],
+    asked: Sequence[tuple[tuple[int, ...], Compare]],
 ) -> list[Interval]:
-    """The intervals of pairs of sets whose resampled means are there already, as :func:`resampled_means` gives them."""
+    """The percentile intervals of many comparisons of sets that were resampled once.
+
+    :param sets: each (seeds, images).
+    :param drawn: their resampled means, as :func:`resampled_means` gives them.
+    :param asked: the places of the sets of a comparison, all of one shape, and what it makes of their means, (sets, …).
+
+    >>> half = np.arange(100).reshape(1, 100) % 2 == 0
+    >>> compared_means([half], resampled_means([half]), [((0, 0), lambda means: means[0] / means[1])])
+    [Interval(mean=1.0, low=1.0, high=1.0)]
+    """
     means = np.array([np.count_nonzero(hits) / hits.size for hits in sets])
-    found: list[Interval] = []
-    for statistic, run in groupby(pairs, key=lambda pair: pair[2]):
-        places = np.array([(a, b) for a, b, _ in run])
-        for start in range(0, len(places), _BLOCK):
-            first, second = places[start : start + _BLOCK].T
-            found += _percentiles(drawn, means, first, second, statistic)
+    alike: dict[tuple[Compare, int], list[int]] = {}
+    for number, (places, compare) in enumerate(asked):
+        alike.setdefault((compare, len(places)), []).append(number)
+    found: list[Interval] = [Interval(np.nan, None, None)] * len(asked)
+    for (compare, _), numbers in alike.items():
+        for start in range(0, len(numbers), _COMPARED):
+            block = numbers[start : start + _COMPARED]
+            intervals = _percentiles(drawn, means, np.array([asked[n][0] for n in block]).T, compare)
+            for number, interval in zip(block, intervals, strict=True):
+                found[number] = interval
     return found
 
 
@@ -169,24 +166,25 @@ def resampled_means(
     for places in by_shape.values():
         for start in range(0, len(places), _BLOCK):
             block = places[start : start + _BLOCK]
-            drawn[block] = bootstrap_means(np.stack([sets[i] for i in block]), resamples=resamples, seed=seed).T
+            drawn[block] = bootstrap_means(np.stack([sets[i] for i in block]), resamples=resamples, seed=seed)
     return drawn
 
 
 def _percentiles(
     drawn: NDArray[np.float64],
     means: NDArray[np.float64],
-    first: NDArray[np.int64],
-    second: NDArray[np.int64],
-    statistic: Statistic,
+    places: NDArray[np.int64],
+    compare: Compare,
 ) -> list[Interval]:
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = statistic(drawn[first], drawn[second])
-        centres = statistic(means[first], means[second]).tolist()
+        values = compare(drawn[places])
+        centres = compare(means[places]).tolist()
     finite = np.isfinite(values)
     whole = finite.all(axis=1)
-    bounds = np.full((len(values), 2), np.nan)
-    if whole.any():
+    bounds: NDArray[np.float64] = np.full((len(values), 2), np.nan)
+    if whole.all():
+        bounds = _central(values)
+    elif whole.any():
         bounds[whole] = _central(values[whole])
     for row in np.flatnonzero(~whole):
         left = values[row][finite[row]]
@@ -212,23 +210,24 @@ def _central(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def bootstrap_means(hits: NDArray[np.bool_], *, resamples: int, seed: int) -> NDArray[np.float64]:
-    """The mean of every set of hits in every resample of seeds and images, (resamples, sets).
+    """The mean of every set of hits in every resample of seeds and images, (sets, resamples).
 
     :param hits: (sets, seeds, images); a resample takes the same seeds and images of every set.
 
-    >>> bootstrap_means(np.ones((2, 3, 4), bool), resamples=5, seed=0).tolist()[0]
-    [1.0, 1.0]
+    >>> bootstrap_means(np.ones((2, 3, 4), bool), resamples=2, seed=0).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
     """
     sets, seeds, images = hits.shape
     of_seeds, of_images = _weights(seeds, images, resamples, seed)
     # Counts of counts: whole numbers below 2²⁴, exact in float32 in whatever order they are added.
     per_seed = hits.reshape(sets * seeds, images).astype(np.float32) @ of_images.T
     if seeds == 1:
-        return per_seed.T.astype(np.float64) / images
+        return np.divide(per_seed, images, dtype=np.float64)
     total = np.zeros((sets, resamples))
     for seed_number, counts in enumerate(per_seed.reshape(sets, seeds, resamples).swapaxes(0, 1)):
         total += of_seeds[:, seed_number] * counts
-    return total.T / (seeds * images)
+    total /= seeds * images
+    return total
 
 
 @functools.lru_cache(maxsize=4)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 Tone = Literal["good", "bad", "warn", "unknown", "note", "outline", "plain"]
@@ -48,14 +49,22 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot as SVG, its text alternative, and its numbers, folded away on the page if they stand elsewhere."""
+    """A plot, its text alternative, and its numbers, folded away on the page if they stand elsewhere.
 
-    svg: str
+    :param draw: makes the SVG, where it is asked for: Markdown does without.
+    """
+
+    draw: Callable[[], str]
     alt: str
     caption: str
     numbers: Table
     fold: bool = False
     kind: str = field(default="figure", init=False)
+
+    @cached_property
+    def svg(self) -> str:
+        """The plot as SVG text."""
+        return self.draw()
 
 
 @dataclass(frozen=True)

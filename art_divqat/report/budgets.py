@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from art_divqat.audit.schema import SummaryRow
 from art_divqat.report.blocks import Block, Figure, Section
@@ -55,7 +56,7 @@ def _curves(view: View, metric: str) -> Figure:
     budgets = sorted({x for _, series in drawn for one in series for x, _ in one.points})
     label = f"{heading(metric)} on test images"
     if len(budgets) > 1:
-        svg = draw_curves(drawn, label)
+        draw = partial(draw_curves, drawn, label)
         what = f"{heading(metric)} of the thief over the number of queries; bands are 95 % intervals."
         if any(row.n_seeds > 1 for row in view.results.summary):
             what += " They show how seeds differ; a comparison by equal seeds is sharper than its bands."
@@ -64,13 +65,13 @@ def _curves(view: View, metric: str) -> Figure:
             (name, [(t, s.points[0][1]) for t, series in drawn for s in series if s.name == name])
             for name in names.values()
         ]
-        svg = draw_dots(dots, label)
+        draw = partial(draw_dots, dots, label)
         what = f"{heading(metric)} of the thief at {budgets[0]:,.0f} queries; whiskers are 95 % intervals."
     what += left_out("attacker", [attacker(*panel) for panel in lines if panel not in panels])
     every = dict.fromkeys(pair for by_pair in lines.values() for pair in by_pair)
     what += left_out("line", [view.pair_name(*pair) for pair in every if pair not in names])
     numbers = series_table(drawn, metric, "Victim", "{:,.0f}".format, f"{heading(metric)} by number of queries")
-    return Figure(svg, _alt(drawn, metric), what, numbers, fold=True)
+    return Figure(draw, _alt(drawn, metric), what, numbers, fold=True)
 
 
 def _alt(drawn: Sequence[tuple[str, Sequence[Series]]], metric: str) -> str:

@@ -56,16 +56,20 @@ def judge_claims(view: View) -> list[Judged]:
         found = [c for c in view.comparisons(kind, metric) if is_robust(c.victim) and c.defence == "none"]
         full = {v: max((c.budget for c in found if c.victim == v), default=0) for v in view.victims}
         of_claim = [c for c in found if c.budget == full.get(c.victim)]
-        judged += [_judge(claim, c, _points_of_curve(of_claim, c)) for c in of_claim if c.epsilon is None]
+        curves: dict[tuple[str, str, str], list[Comparison]] = {}
+        for c in of_claim:
+            if c.epsilon is not None:
+                curves.setdefault((c.victim, c.attack, c.answers), []).append(c)
+        judged += [
+            _judge(claim, c, _along(curves.get((c.victim, c.attack, c.answers), [])))
+            for c in of_claim
+            if c.epsilon is None
+        ]
     return sorted(judged, key=lambda j: view.victims.index(j.comparison.victim))
 
 
-def _points_of_curve(found: list[Comparison], whole: Comparison) -> str:
+def _along(of_curve: list[Comparison]) -> str:
     """Where along its curve a difference is told, and where it includes zero."""
-    same = ("victim", "attack", "answers", "budget")
-    of_curve = [
-        c for c in found if c.epsilon is not None and all(getattr(c, name) == getattr(whole, name) for name in same)
-    ]
     words = {"higher": "higher", "lower": "lower", "cannot tell": "includes zero"}
     said = []
     for verdict, word in words.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from art_divqat.audit.schema import CurveEstimate
 from art_divqat.report.blocks import Figure
@@ -12,6 +13,8 @@ from art_divqat.report.tables import heading
 from art_divqat.report.text import attacker, percent, short_name
 from art_divqat.report.view import View
 
+# victims whose curves are drawn; the numbers of all are in results.json
+MOST_CURVED = 5
 _MOST_PANELS = 3
 _VICTIM, _THIEF, _CROSSING = "victim_robust_accuracy", "thief_robust_accuracy", "transfer_robust_accuracy"
 Panel = tuple[str, list[Series]]
@@ -59,11 +62,13 @@ def _points(curve: Sequence[CurveEstimate]) -> tuple[tuple[float, CurveEstimate]
 
 
 def _figure(panels: Sequence[Panel], what: str, label: str, metric: str) -> Figure:
-    svg = draw_curves(panels, label, xlabel="ε, in units of [0, 1] pixels", x_text=lambda value: f"{value:.3g}")
+    draw = partial(
+        draw_curves, panels, label, xlabel="ε, in units of [0, 1] pixels", x_text=lambda value: f"{value:.3g}"
+    )
     said = "; ".join(
         f"{line.name} ({title}): " + ", ".join(f"{percent(e.mean)} at {x:.3g}" for x, e in line.points)
         for title, series in panels
         for line in series
     )
     numbers = series_table(panels, metric, "Network", "ε = {:.3g}".format, f"{label} over ε")
-    return Figure(svg, f"{what}. {said}.", f"{what}; bands are 95 % intervals.", numbers, fold=True)
+    return Figure(draw, f"{what}. {said}.", f"{what}; bands are 95 % intervals.", numbers, fold=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from art_divqat.audit.schema import Comparison, Estimate, SummaryRow
 from art_divqat.report.blocks import Block, Bullets, Cell, Figure, Section, Table, Text, Tone
 from art_divqat.report.claims import judge_claims
-from art_divqat.report.epsilon import epsilon_figures
+from art_divqat.report.epsilon import MOST_CURVED, epsilon_figures
 from art_divqat.report.plots import draw_dots
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.shown import strongest_rows
@@ -31,6 +33,8 @@ _ROBUSTNESS = (
     "transfer_attack_success",
 )
 _COSTS = ("victim_accuracy", "defended_accuracy", "label_flip_rate", "l1_distortion", "kl_divergence", "latency_us")
+# comparisons that are no thief's, or follow from two others; side by side they stand in the claims
+_OF_VICTIMS = ("victim_accuracy", "victim_robust_accuracy", "extraction_ratio")
 _MOST_DOTS = 12
 _MOST_ROWS = 1_000
 
@@ -42,8 +46,13 @@ def measured(metric: str, row: SummaryRow) -> Cell:
 
 
 def comparison_section(view: View) -> Section | None:
-    """Every victim against its baseline, at every budget."""
-    found = [c for kind in ("ratio", "difference", "query_fraction") for c in view.comparisons(kind)]
+    """Every victim against its baseline, at every budget: what thieves get of them."""
+    found = [
+        c
+        for kind in ("ratio", "difference", "query_fraction")
+        for c in view.comparisons(kind)
+        if c.metric not in _OF_VICTIMS
+    ]
     if not found:
         return None
     columns = list(dict.fromkeys((c.kind, c.metric) for c in found))
@@ -131,13 +140,14 @@ def robustness_section(view: View) -> Section | None:
         caption = "Accuracy under attack at the largest budget; whiskers are 95 % intervals."
         if len(plotted) < len(rows):
             caption += f" Shown are {len(plotted)} of {len(rows):,}, the best attackers; the table has the others."
-        blocks.append(Figure(draw_dots(dots, "Accuracy under attack"), f"{caption} {said}.", caption, table))
+        draw = partial(draw_dots, dots, "Accuracy under attack")
+        blocks.append(Figure(draw, f"{caption} {said}.", caption, table))
     else:
         blocks.append(table)
     shown = {name for j in judge_claims(view) for name in (j.comparison.victim, j.comparison.baseline)}
-    for victim in view.victims:
-        if victim not in shown:
-            blocks += epsilon_figures(view, victim, None)
+    left = [victim for victim in view.victims if victim not in shown]
+    for victim in left[:MOST_CURVED]:
+        blocks += epsilon_figures(view, victim, None)
     return Section("robustness", "Does robustness travel?", blocks)
 
 

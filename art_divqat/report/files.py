@@ -6,11 +6,13 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticSerializationError
 
 from art_divqat.audit.schema import Results
 from art_divqat.errors import UserError, unknown_name
 from art_divqat.report.html import render_html
-from art_divqat.report.json_text import indented_json
 from art_divqat.report.machine import render_csv, render_junit, render_sarif
 from art_divqat.report.markdown import render_markdown
 from art_divqat.report.rating import Thresholds
@@ -21,9 +23,18 @@ def render_json(results: Results) -> str:
 
     Numbers that are not finite become null, so that every JSON reader can read it.
     """
-    text = indented_json(results)
-    # a lone surrogate is no UTF-8; as \udc80 it is valid JSON and keeps its value
-    return text.encode("utf-8", "backslashreplace").decode() + "\n"
+    free = {name: _in_order(getattr(results, name)) for name in ("tool", "environment", "config", "data")}
+    try:
+        return results.model_copy(update=free).model_dump_json(indent=2) + "\n"
+    except PydanticSerializationError as error:
+        raise UserError(f"The results hold text that is no Unicode and cannot be written: {error}.") from None
+
+
+def _in_order(value: Any) -> Any:
+    """The same with the keys of every dict in it sorted; those of cells and summaries are sorted when they are made."""
+    if isinstance(value, dict):
+        return {key: _in_order(value[key]) for key in sorted(value)}
+    return [_in_order(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 FORMATS: dict[str, Callable[[Results, Thresholds | None], str]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from art_divqat.report.blocks import Block, Cell, Section, Table, Text, Tone
 from art_divqat.report.claims import PAPER, Judged, judge_claims
-from art_divqat.report.epsilon import epsilon_figures
+from art_divqat.report.epsilon import MOST_CURVED, epsilon_figures
 from art_divqat.report.evidence import compared_cell, measured
 from art_divqat.report.tables import heading
 from art_divqat.report.text import NONE, attacker, clean, counted, short_name
@@ -37,7 +37,8 @@ def claims_section(view: View) -> Section | None:
             "small ε a difference is also one of plain accuracy."
         )
     ]
-    for victim in dict.fromkeys(j.comparison.victim for j in judged):
+    victims = list(dict.fromkeys(j.comparison.victim for j in judged))
+    for number, victim in enumerate(victims):
         mine = [j for j in judged if j.comparison.victim == victim]
         first = mine[0].comparison
         rows = [
@@ -56,7 +57,13 @@ def claims_section(view: View) -> Section | None:
         if first.baseline is not None:
             blocks.append(_side_by_side(view, first.victim, first.baseline))
         blocks.append(Table(("Claim", "Attacker", "Measured", "Verdict"), rows, caption, frozenset({2})))
-        blocks += epsilon_figures(view, victim, first.baseline)
+        if number < MOST_CURVED:
+            blocks += epsilon_figures(view, victim, first.baseline)
+    if len(victims) > MOST_CURVED:
+        left = counted(len(victims) - MOST_CURVED, "victim")
+        blocks.append(
+            Text(f"Curves over ε are drawn for the first {MOST_CURVED} victims; {left} more in results.json.")
+        )
     return Section("claims", "Are robust models easier to steal?", blocks)
 
 
@@ -95,5 +102,6 @@ def _side_by_side(view: View, victim: str, baseline: str) -> Table:
         rows,
         f"{names[0].capitalize()} against {names[1]}, {budget:,} queries",
         frozenset({2, 3, 4}),
-        "Compared: a ratio for the thief's accuracy and agreement, a difference for what is measured under attack.",
+        "Compared: a ratio for the thief's accuracy, agreement and extraction ratio, a difference for the victim's "
+        "accuracy and for what is measured under attack.",
     )

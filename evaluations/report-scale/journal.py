@@ -1,7 +1,8 @@
 """`art-divqat report` on journals of 10,000 cells, as its user runs it: seconds and peak memory of the whole command.
 
 `python evaluations/report-scale/journal.py [SHAPE]` writes journal-results.json beside this file. The journals are made
-here, with 1,000 test images a cell; nothing is trained. Seconds are wall time, the process's start among it.
+here, with 1,000 test images a cell and all that a cell keeps of them; nothing is trained.
+Seconds are wall time, the process's start among it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ SHAPES = {
     "10,000 groups of 1 seed": (10, 10, 1),
 }
 TEST_IMAGES, EVASION_IMAGES = 1_000, 200
+RADII = (0.0, 0.05, 0.1, 0.2, 0.4)
 LIMIT_SECONDS, LIMIT_MIB = 10.0, 1024
 
 
@@ -39,7 +41,6 @@ def write_journal(folder: Path, attacks: int, budgets: int, seeds: int) -> None:
     from art_divqat.audit.journal import Journal
     from art_divqat.audit.plan import plan_cells
     from art_divqat.audit.presets import resolve
-    from art_divqat.audit.samples import pack
 
     config = resolve(
         make_config(
@@ -74,16 +75,27 @@ def write_journal(folder: Path, attacks: int, budgets: int, seeds: int) -> None:
     sync, os.fsync = os.fsync, lambda handle: None
     try:
         for cell in plan:
-            journal.append(_line(cell, rng, pack))
+            journal.append(_line(cell, config.budgets[-1], rng))
     finally:
         os.fsync = sync
 
 
-def _line(cell: Any, rng: np.random.Generator, pack: Any) -> dict[str, Any]:
+def _line(cell: Any, largest: int, rng: np.random.Generator) -> dict[str, Any]:
+    from art_divqat.audit.samples import curve_sample, pack
+
     defended = cell.defence != "none"
     rate = 0.9 - 20 / cell.budget - 0.1 * defended + 0.03 * cell.victim.startswith("robust")
-    hits = {name: rng.random(TEST_IMAGES) < rate for name in ("thief_correct", "agrees", "agrees_clean")}
-    robust = {name: float(rng.integers(EVASION_IMAGES)) / EVASION_IMAGES for name in _ROBUST}
+    rates = {"thief_correct": rate, "agrees": rate, "agrees_clean": rate}
+    hits = {name: rng.random(TEST_IMAGES) < share for name, share in rates.items()}
+    # the victim's own are the same whatever the attack
+    of_victim = np.random.default_rng([cell.seed, len(cell.victim), ord(cell.victim[-1])])
+    hits["victim_correct"] = of_victim.random(TEST_IMAGES) < 0.97
+    # what survives shrinks with ε, image by image
+    strength = {name: rng.random(EVASION_IMAGES) for name in _ROBUST}
+    strength["victim_robust_accuracy"] = of_victim.random(EVASION_IMAGES)
+    robust = {name: strength[name] > 0.4 for name in _ROBUST}
+    points = {name: {radius: strength[name] > 2 * radius for radius in RADII} for name in _CURVES}
+    on_curves = points if cell.budget == largest else {}
     metrics = {
         "victim_accuracy": 0.97,
         "defended_accuracy": 0.97 - 0.005 * defended,
@@ -95,24 +107,29 @@ def _line(cell: Any, rng: np.random.Generator, pack: Any) -> dict[str, Any]:
         "l1_distortion": 0.3 * defended,
         "kl_divergence": 0.1 * defended,
         "latency_us": 10.0,
-        **robust,
+        **{name: float(each.mean()) for name, each in robust.items()},
+    }
+    samples = {
+        **hits,
+        **{name: robust[name] for name in _CURVES},
+        **{curve_sample(name, r): each for name, curve in on_curves.items() for r, each in curve.items()},
     }
     return {
         "cell": cell.as_dict(),
         "queries": cell.budget,
         "metrics": metrics,
-        "samples": {name: pack(values) for name, values in hits.items()},
+        "samples": {name: pack(values) for name, values in samples.items()},
+        "curves": {
+            name: [{"epsilon": r, "value": float(each.mean())} for r, each in curve.items()]
+            for name, curve in on_curves.items()
+        },
         "details": {"thief_final_loss_slope": -0.01, "victim_simplex_error": 1e-7, "victim_nondeterminism": 0.0},
         "seconds": 1.5,
     }
 
 
-_ROBUST = (
-    "victim_robust_accuracy",
-    "thief_robust_accuracy",
-    "transfer_robust_accuracy",
-    "transfer_attack_success",
-)
+_CURVES = ("victim_robust_accuracy", "thief_robust_accuracy", "transfer_robust_accuracy")
+_ROBUST = (*_CURVES, "transfer_attack_success")
 
 
 def measure(folder: Path, output_format: str) -> dict[str, float]:

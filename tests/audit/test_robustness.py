@@ -233,3 +233,40 @@ def test_autoattack_on_three_classes_is_refused_before_anything_is_trained(tmp_p
 def test_a_victims_radius_in_grey_levels_is_refused_with_the_unit() -> None:
     with pytest.raises(UserError, match=r"images are in \[0, 1\]; for 8 of 255 grey levels write 8 / 255"):
         resolve(make_config({"victims": ["robust:epsilon=8"]}))
+
+
+@pytest.mark.parametrize("victim_rate", [1.0, 0.8])
+def test_extraction_ratios_are_compared_with_the_accuracy_of_both_victims(victim_rate: float) -> None:
+    rng = np.random.default_rng(1)
+    right = {name: rng.random((3, 500)) < rate for name, rate in (("robust:epsilon=0.2", 0.7), ("standard", 0.6))}
+    victims = {name: rng.random((3, 500)) < victim_rate for name in right}
+    lines = [
+        {
+            "cell": {
+                "dataset": "d", "victim": name, "defence": "none", "attack": "knockoff", "answers": "soft", "budget": 9,
+                "seed": seed,
+            },
+            "metrics": {
+                "thief_accuracy": float(row.mean()), "agreement": 0.5, "agreement_clean": 0.5,
+                "victim_accuracy": float(victims[name][seed].mean()),
+            },
+            "samples": {
+                "thief_correct": pack(row), "agrees": pack(row), "agrees_clean": pack(row),
+                "victim_correct": pack(victims[name][seed]),
+            },
+        }
+        for name, hits in right.items()
+        for seed, row in enumerate(hits)
+    ]  # fmt: skip
+    found = {(c.kind, c.metric): c.value for c in compare_cells(lines, list(right)) if c.kind != "best_attacker"}
+    ratio, thief = found["ratio", "extraction_ratio"], found["ratio", "thief_accuracy"]
+    assert ratio is not None
+    assert thief is not None
+    (ours, theirs), (own, other) = ([each.mean() for each in of.values()] for of in (right, victims))
+    assert ratio.mean == pytest.approx((ours / own) / (theirs / other))
+    assert ratio.low < ratio.mean < ratio.high
+    if victim_rate == 1:
+        assert ratio == thief
+    else:
+        assert ratio.high - ratio.low > thief.high - thief.low, "two more rates, and more to be unsure of"
+    assert found["difference", "victim_accuracy"].mean == pytest.approx(own - other)

@@ -145,7 +145,7 @@ def test_paired_bootstrap_without_a_denominator() -> None:
 def test_queries_to_reach_is_the_first_crossing(values: list[float], target: float) -> None:
     budgets = [100.0 * (index + 1) for index in range(len(values))]
     reached = queries_to_reach(target, budgets, values)
-    grid = np.linspace(budgets[0], budgets[-1], 5001)
+    grid = np.union1d(np.linspace(budgets[0], budgets[-1], 5001), budgets)  # peaks are at budgets
     above = grid[np.interp(grid, budgets, values) >= target]
     if reached is None:
         assert len(above) == 0
