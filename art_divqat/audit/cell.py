@@ -128,6 +128,8 @@ def _trust(bench: Bench, victim: Victim, thief: Any, served: Any, cell: Cell) ->
         details["adaptive_attacker"] = float(undoes_a_defence(attack.as_dict.get("recovery")))
         if len(bench.evasion_rows):
             details["evasion_sees_defence"] = 0.0
+    if len(bench.evasion_rows) and getattr(victim.classifier, "white_box", None) is not None:
+        details["own_defences"] = float(victim.classifier.own_defences)
     if getattr(thief, "probe", None) is not None:
         details["linear_probe_accuracy"] = accuracy(thief.probe.predict(bench.dataset.x_test), bench.dataset.y_test)
     losses = getattr(thief, "training_losses", [])

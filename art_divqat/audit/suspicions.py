@@ -24,6 +24,7 @@ DETAILS: dict[str, str] = {
     "queries_per_image": "what the attack pays for one image, such as the repeats of recovery=average",
     "adaptive_attacker": "1 if the attack does something about the defence, such as undoing it, else 0",
     "evasion_sees_defence": "1 if robust accuracy was measured through the defence, else 0",
+    "own_defences": "postprocessors that an audited model came with and that gradient attacks on it do not see",
     "zero_gradients": "fraction of test images where the loss gradient of the attacked network is exactly zero",
     "robust_accuracy_more_steps": "the victim's robust accuracy with five times the steps",
     "robust_accuracy_black_box": "the victim's robust accuracy if Square, which sees no gradients, is tried as well",
@@ -254,4 +255,5 @@ def defence_unseen(e: Evidence) -> str | None:
     """Robust accuracy is that of the undefended network."""
     defended = {place(row) for row in e.rows if row.defence != "none"}
     found = [name for name in where(e.detail("evasion_sees_defence"), lambda seen: seen < 1) if name in defended]
+    found += [name for name in where(e.detail("own_defences"), lambda number: number > 0) if name not in found]
     return f"Robust accuracy was measured without the defence in {listed(found)}." if found else None

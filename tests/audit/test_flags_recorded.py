@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from art.estimators.classification import PyTorchClassifier
 
 from art_divqat import audit_model
 from art_divqat.audit.config import make_config
@@ -15,11 +16,12 @@ from art_divqat.audit.flags import DETAILS
 from art_divqat.audit.run import evaluate
 from art_divqat.audit.schema import Results
 from art_divqat.data import load_dataset
+from art_divqat.defences.postprocessor import HeuristicPerturbation, Softmax
 from art_divqat.models import build_model
 
 pytestmark = pytest.mark.slow
 # of the attacked network's gradients and of more attacks: recorded where robustness is looked into
-ELSEWHERE = {"zero_gradients", "robust_accuracy_more_steps", "robust_accuracy_large_epsilon"}
+ELSEWHERE = {"own_defences", "zero_gradients", "robust_accuracy_more_steps", "robust_accuracy_large_epsilon"}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,26 @@ def test_a_pool_that_holds_the_training_images_is_noticed(store: Path, tmp_path:
     assert found["dirty"] == pytest.approx(50 / (len(data.x_pool) + 50))
 
 
+AUDIT: dict[str, Any] = {
+    "budgets": (50,), "seeds": 1, "answers": ("soft",), "limit": 300, "query_pool": "in-distribution",
+    "thief_model": "lenet5", "thief_recipe": {"epochs": 1}, "evasion": {"images": 0},
+}  # fmt: skip
+
+
+def trained(network: torch.nn.Module) -> torch.nn.Module:
+    data = load_dataset("digits", limit=300)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    torch.manual_seed(0)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(
+            network(torch.from_numpy(data.x_train)), torch.from_numpy(data.y_train)
+        )
+        loss.backward()
+        optimizer.step()
+    return network
+
+
 def test_a_model_that_answers_at_random_is_noticed(tmp_path: Path) -> None:
     class Careless(torch.nn.Module):
         """Dropout that nobody turns off."""
@@ -106,18 +128,43 @@ def test_a_model_that_answers_at_random_is_noticed(tmp_path: Path) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.network(torch.nn.functional.dropout(x, 0.2, training=True))
 
-    data = load_dataset("digits", limit=300)
-    network = Careless()
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    torch.manual_seed(0)
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(
-            network(torch.from_numpy(data.x_train)), torch.from_numpy(data.y_train)
-        )
-        loss.backward()
-        optimizer.step()
-    options = {"budgets": (50,), "seeds": 1, "answers": ("soft",), "limit": 300, "query_pool": "in-distribution",
-               "thief_model": "lenet5", "thief_recipe": {"epochs": 1}, "evasion": {"images": 0}}  # fmt: skip
-    results = audit_model(network, "digits", output=tmp_path / "run", store=tmp_path / "store", **options)
+    network = trained(Careless())
+    results = audit_model(network, "digits", output=tmp_path / "run", store=tmp_path / "store", **AUDIT)
     assert "victim-nondeterministic" in raised(results)
+    assert "victim-in-train-mode" not in raised(results), "the module itself is in eval mode"
+
+
+@pytest.mark.parametrize("mode", ["eval", "train", "a part in train mode"])
+def test_a_classifier_that_serves_in_train_mode_is_noticed(tmp_path: Path, mode: str) -> None:
+    class Served(PyTorchClassifier):  # type: ignore[misc]
+        """What somebody puts behind an endpoint who forgot `eval()`, or wants dropout to estimate uncertainty."""
+
+        def predict(self, x: Any, batch_size: int = 128, training_mode: bool = False, **kwargs: Any) -> Any:
+            if mode != "a part in train mode":
+                return super().predict(x, batch_size, training_mode=mode == "train", **kwargs)
+            self.model.eval()
+            self.model[0].train()
+            with torch.no_grad():
+                return self.model(torch.from_numpy(x)).numpy()
+
+    network = trained(torch.nn.Sequential(torch.nn.Dropout(0.2), build_model("lenet5", (1, 8, 8), 10, seed=0)))
+    classifier = Served(
+        network, torch.nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0, 1), device_type="cpu"
+    )  # fmt: skip
+    results = audit_model(classifier, "digits", output=tmp_path / "run", store=tmp_path / "store", **AUDIT)
+    told = {"victim-in-train-mode", "victim-nondeterministic"}
+    assert told & raised(results) == (set() if mode == "eval" else told)
+
+
+@pytest.mark.parametrize("defended", [False, True])
+def test_the_postprocessors_of_an_audited_classifier_are_not_seen_by_gradients(tmp_path: Path, defended: bool) -> None:
+    network = trained(build_model("lenet5", (1, 8, 8), 10, seed=0))
+    served = [Softmax(), HeuristicPerturbation(beta=0.9)] if defended else []
+    classifier = PyTorchClassifier(
+        network, torch.nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0, 1), device_type="cpu",
+        postprocessing_defences=served,
+    )  # fmt: skip
+    options = {**AUDIT, "evasion": {"images": 10, "steps": 2}}
+    results = audit_model(classifier, "digits", output=tmp_path / "run", store=tmp_path / "store", **options)
+    assert results.cells[0].details["own_defences"] == len(served)
+    assert ("evasion-does-not-see-defence" in raised(results)) == defended

@@ -29,6 +29,7 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
     :param white_box: a logit-valued torch module or ART classifier to take gradients of; None for a black box.
     :param train_mode: says whether the model answers in train mode, where that can be known.
     :param remote: whether every answer is paid for at an endpoint.
+    :param own_defences: postprocessors that stand between the network and its answers, which gradients do not see.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         white_box: Any = None,
         train_mode: Callable[[], bool] | None = None,
         remote: bool = False,
+        own_defences: int = 0,
         description: str = "the model",
     ) -> None:
         super().__init__(self._answer, input_shape, nb_classes, clip_values=(0.0, 1.0))
@@ -47,6 +49,7 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         self.outputs: Outputs | None = None
         self.white_box = white_box
         self.remote = remote
+        self.own_defences = own_defences
         self.description = description
         self.nondeterminism: float | None = None
         self._train_mode = train_mode

@@ -102,9 +102,16 @@ def _from_art(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
         shape,
         nb_classes,
         white_box=_white_box(model) if direct else None,
-        train_mode=lambda: bool(getattr(getattr(model, "model", None), "training", False)),
+        train_mode=lambda: _training(getattr(model, "model", None)),
+        own_defences=len(getattr(model, "postprocessing_defences", None) or ()),
         description=f"The {type(model).__name__}",
     )
+
+
+def _training(network: Any) -> bool:
+    """Whether a torch module, or any part of it, is in train mode; False for anything else."""
+    modules = getattr(network, "modules", None)
+    return callable(modules) and any(getattr(part, "training", False) is True for part in modules())
 
 
 def _clip_values(model: Any) -> tuple[float, float]:
