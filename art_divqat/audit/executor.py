@@ -7,9 +7,11 @@ import os
 import signal
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from art_divqat.audit.plan import Cell
 from art_divqat.audit.progress import ProgressFile, Watcher
 
 _MOST_DEFAULT_JOBS = 4
+_WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def _in_processes(tasks: Sequence[Task], jobs: int, watcher: Watcher) -> Iterato
         _watching(folder := Path(name), watcher),
         parallel_config("loky", inner_max_num_threads=tasks[0].config.threads),
     ):
-        calls = (delayed(_perform_numbered)(n, task, folder / str(n)) for n, task in enumerate(tasks))
+        parent = os.getpid()
+        calls = (delayed(_perform_numbered)(n, task, folder / str(n), parent) for n, task in enumerate(tasks))
         try:
             yield from Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs")(calls)
             finished = True
@@ -85,7 +89,8 @@ def _in_processes(tasks: Sequence[Task], jobs: int, watcher: Watcher) -> Iterato
                     get_reusable_executor().shutdown(wait=False, kill_workers=True)
 
 
-def _perform_numbered(number: int, task: Task, progress_file: Path) -> tuple[int, Any]:
+def _perform_numbered(number: int, task: Task, progress_file: Path, parent: int) -> tuple[int, Any]:
+    _leave_with(parent)
     # Ctrl-C goes to the whole process group; the main process decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
@@ -95,6 +100,19 @@ def _perform_numbered(number: int, task: Task, progress_file: Path) -> tuple[int
     finally:
         with contextlib.suppress(OSError):
             progress_file.unlink()
+
+
+@cache
+def _leave_with(parent: int) -> None:
+    """End this worker when the process that asked it is killed: joblib's would wait for work for five minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    if os.getppid() == parent:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

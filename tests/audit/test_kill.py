@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import CELLS, CONFIG, JOURNAL, REPORT, STORE, THIEF, VICTIM, ForkServer, kill_at_random, stripped
+from killing import (
+    CELLS,
+    COMMAND,
+    CONFIG,
+    JOURNAL,
+    REPORT,
+    STORE,
+    THIEF,
+    VICTIM,
+    ForkServer,
+    environment,
+    kill_at_random,
+    stripped,
+)
 
 from art_divqat.audit.journal import Journal
 from art_divqat.audit.results import read_results
@@ -58,6 +73,40 @@ def test_killed_at_points_of_every_kind_and_continued_it_is_the_same_run(tmp_pat
             assert stripped(tmp_path / run) == expected
             assert len(_leftovers(tmp_path / run)) <= len(LIFE)
             life += 1
+
+
+def _workers(parent: int) -> set[int]:
+    """Processes whose parent is this one, themselves or through others."""
+    found: set[int] = set()
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        found |= {int(child)} | _workers(int(child))
+    return found
+
+
+def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    command = [sys.executable, "-m", "art_divqat", *COMMAND, "--jobs", "2", "--output", "run"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(tmp_path, "cache"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    journal = tmp_path / "run" / "journal.jsonl"
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
+        time.sleep(0.05)
+    workers = _workers(process.pid)
+    process.kill()
+    process.wait()
+    assert len(workers) >= 2
+    deadline = time.monotonic() + 60
+    while alive := {pid for pid in workers if _runs(pid)}:
+        assert time.monotonic() < deadline, f"{alive} live on"
+        time.sleep(0.1)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_killed_anywhere_and_continued_it_is_the_same_run(tmp_path: Path) -> None:
