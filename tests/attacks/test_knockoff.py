@@ -342,6 +342,52 @@ def test_art_cannot_train_batch_norm_on_a_last_batch_of_one_and_ours_can() -> No
     assert len(ours.training_losses) == 1
 
 
+def linear(loss: nn.Module, tail: tuple[nn.Module, ...] = (), optimizer: Any = torch.optim.SGD) -> PyTorchClassifier:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), *tail)
+    return PyTorchClassifier(
+        network,
+        loss,
+        SHAPE,
+        10,
+        optimizer=optimizer(network.parameters(), lr=0.1),
+        clip_values=(0, 1),
+        device_type="cpu",
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "tail", "hardens"), [(nn.CrossEntropyLoss(), (), False), (nn.NLLLoss(), (nn.LogSoftmax(dim=1),), True)]
+)
+def test_art_hardens_soft_labels_for_losses_that_could_learn_from_them(loss: Any, tail: Any, hardens: bool) -> None:
+    # the two losses are one function of the network; ART gives one of them the probabilities and the other the labels
+    soft = victim().predict(POOL) ** 0.25
+    soft /= soft.sum(axis=1, keepdims=True)
+    weights = []
+    for answers in (soft, np.eye(10, dtype=np.float32)[soft.argmax(1)]):
+        learner = linear(loss, tail)
+        learner.fit(POOL, answers, batch_size=len(POOL), nb_epochs=1, verbose=False)
+        weights.append(learner.model[1].weight.detach().numpy().copy())
+    assert np.array_equal(*weights) == hardens
+
+
+def test_art_trains_a_thief_from_the_weights_it_comes_with() -> None:
+    # so a loop over budgets with one thief adds up their training; every cell of a run gets a fresh one
+    learner, found = linear(nn.CrossEntropyLoss()), []
+    for _ in range(3):
+        attack = ArtKnockoffNets(recorded()[0], nb_stolen=100, nb_epochs=1, batch_size_fit=50, use_probability=True)
+        run_art(attack, 0, learner, None)
+        found.append(agreement(learner))
+    assert found[0] + 0.1 < found[2]
+
+
+def test_art_cannot_clone_a_classifier_whose_optimizer_is_adamw() -> None:
+    # torch's AdamW has a default that it does not take: ART hands all of them back
+    with pytest.raises(TypeError, match="decoupled_weight_decay"):
+        linear(nn.CrossEntropyLoss(), optimizer=torch.optim.AdamW).clone_for_refitting()
+    assert linear(nn.CrossEntropyLoss(), optimizer=torch.optim.Adam).clone_for_refitting() is not None
+
+
 def test_art_clones_some_victims_with_their_weights_and_ours_are_never_cloned() -> None:
     class Bare(nn.Module):
         def __init__(self) -> None:
