@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def queries_to_reach(target: float, budgets: Sequence[float], values: Sequence[f
 
 
 def all_queries_to_reach(
-    targets: NDArray[np.float64], budgets: Sequence[float], values: NDArray[np.float64]
+    targets: NDArray[np.floating[Any]], budgets: Sequence[float], values: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
     """:func:`queries_to_reach` of many curves at once; infinite where a curve never gets there.
 

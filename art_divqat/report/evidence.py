@@ -36,7 +36,8 @@ _COSTS = ("victim_accuracy", "defended_accuracy", "label_flip_rate", "l1_distort
 # comparisons that are no thief's, or follow from two others; side by side they stand in the claims
 _OF_VICTIMS = ("victim_accuracy", "victim_robust_accuracy", "extraction_ratio")
 _MOST_DOTS = 12
-_MOST_ROWS = 1_000
+# of a table on a page; results.json and the CSV have all
+_MOST_ROWS = 300
 
 
 def measured(metric: str, row: SummaryRow) -> Cell:
@@ -62,7 +63,11 @@ def comparison_section(view: View) -> Section | None:
         groups.setdefault(key, {})[(c.kind, c.metric)] = c
     labels = {"ratio": "ratio of", "difference": "difference in", "query_fraction": "queries for the same"}
     rows = []
-    for (victim, baseline, defence, attack, answers, budget), by_column in list(groups.items())[:_MOST_ROWS]:
+    # the largest budgets first, if not all can be shown
+    shown = list(groups.items())
+    if len(shown) > _MOST_ROWS:
+        shown = sorted(shown, key=lambda item: -int(item[0][-1]))[:_MOST_ROWS]
+    for (victim, baseline, defence, attack, answers, budget), by_column in shown:
         names = Cell(clean(str(victim)), f"over {clean(str(baseline))}")
         how = Cell(attacker(str(attack), str(answers)), "" if defence == "none" else f"defence {clean(str(defence))}")
         values = [compared_cell(by_column.get(column)) for column in columns]
@@ -77,8 +82,15 @@ def comparison_section(view: View) -> Section | None:
         "Ratios and fractions are against 1, differences against zero, paired by seed. An interval that includes 1 or "
         "zero is marked: nothing can be told there. The fraction of queries is of the largest budget."
     )
+    note += _left_out(len(groups))
     table = Table(headings, rows, "", frozenset(range(2, len(headings))), note)
     return Section("comparison", "Each victim against its baseline", [table])
+
+
+def _left_out(rows: int) -> str:
+    return (
+        f" Of {rows:,} rows {_MOST_ROWS:,} are shown; results.json and the CSV have all." if rows > _MOST_ROWS else ""
+    )
 
 
 def compared_cell(c: Comparison | None) -> Cell:
@@ -118,7 +130,7 @@ def robustness_section(view: View) -> Section | None:
         ],
         "Robust accuracy of the victim, of the thief, and across",
         frozenset(range(2, 3 + len(columns))),
-        "; ".join(f"{heading(m)}: {METRICS[m][2]}" for m in columns) + ".",
+        "; ".join(f"{heading(m)}: {METRICS[m][2]}" for m in columns) + "." + _left_out(len(rows)),
     )
     blocks: list[Block] = [
         Text(
@@ -271,8 +283,7 @@ def groups_section(view: View) -> Section | None:
         for r in summary[:_MOST_ROWS]
     ]
     note = "Each number with its 95 % interval: over seeds (Student's t), or over test images with one seed (Wilson)."
-    if len(summary) > len(rows):
-        note += f" Of {len(summary):,} groups the first {len(rows):,} are shown; results.json has all."
+    note += _left_out(len(summary))
     table = Table(
         ("Victim", "Attack", "Queries", *(heading(m) for m in shown)),
         rows,

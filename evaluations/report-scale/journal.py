@@ -90,6 +90,8 @@ def _line(cell: Any, largest: int, rng: np.random.Generator) -> dict[str, Any]:
     # the victim's own are the same whatever the attack
     of_victim = np.random.default_rng([cell.seed, len(cell.victim), ord(cell.victim[-1])])
     hits["victim_correct"] = of_victim.random(TEST_IMAGES) < 0.97
+    if not defended:
+        hits["agrees_clean"] = hits["agrees"]
     # what survives shrinks with ε, image by image
     strength = {name: rng.random(EVASION_IMAGES) for name in _ROBUST}
     strength["victim_robust_accuracy"] = of_victim.random(EVASION_IMAGES)

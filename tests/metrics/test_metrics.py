@@ -123,7 +123,7 @@ def test_paired_bootstrap_is_numpys_percentiles_of_the_resampled_means(
     drawn = resampled_means([first, second], resamples=resamples, seed=seed)
     interval = paired_bootstrap(first, second, np.subtract, resamples=resamples, seed=seed)
     expected = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
-    assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=1e-12)
+    assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=1e-6)
     assert interval.mean == pytest.approx(first.mean() - second.mean())
 
 
