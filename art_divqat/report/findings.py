@@ -6,6 +6,8 @@ from art_divqat.audit.schema import Comparison, Results, SummaryRow
 from art_divqat.report.text import attacker, counted, percent, percent_range, ratio, ratio_range, short_name
 from art_divqat.report.view import Pair, View
 
+_MOST_NAMED = 4
+
 
 def finding(results: Results) -> str:
     """One sentence with the finding, for a terminal and for the first line of a report.
@@ -143,20 +145,34 @@ def _of_defences(view: View) -> str | None:
         told = f"{who} does not protect: it raises {where} {change}"
     else:
         told = f"{who} takes {where} {change}, a difference that cannot be told from zero"
-    return told + _by_answers(view, effect.defended.victim, defence)
+    bypassed = [name for name in view.defences if _bypassed(view, effect.defended.victim, name)]
+    if defence in bypassed:
+        soft, hard = map(_moved, _by_answers(view, effect.defended.victim, defence))
+        told += f": the thief with soft answers is hurt ({soft}) but the one with hard answers is not ({hard})"
+    others = [short_name(name, view.defences) for name in bypassed if name != defence]
+    if others:
+        more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+        names = f"{', '.join(others[:_MOST_NAMED])}{more}"
+        told += f"; a thief that trains on labels alone loses nothing that can be told from zero to {names}"
+    return told
 
 
-def _by_answers(view: View, victim: str, defence: str) -> str:
-    """Say so where the thief that uses probabilities is hurt and the one that uses labels is not."""
+def _by_answers(view: View, victim: str, defence: str) -> tuple[Pair | None, Pair | None]:
+    """What a defence does to the best thief with soft answers and to the best with hard ones."""
     soft, hard = (view.defence_effect(victim, defence, "thief_accuracy", kind) for kind in ("soft", "hard"))
-    if soft is None or hard is None or soft.change != "lower" or hard.change == "lower":
-        return ""
-    return (
-        f": the thief with soft answers is hurt ({_moved(soft)}) but the one with hard answers is not ({_moved(hard)})"
-    )
+    return soft, hard
 
 
-def _moved(effect: Pair) -> str:
+def _bypassed(view: View, victim: str, defence: str) -> bool:
+    """Whether the thief that uses probabilities is hurt and the one that uses labels is not."""
+    if defence == "none":
+        return False
+    soft, hard = _by_answers(view, victim, defence)
+    return soft is not None and hard is not None and soft.change == "lower" and hard.change != "lower"
+
+
+def _moved(effect: Pair | None) -> str:
+    assert effect is not None
     before, after = (row.metrics["thief_accuracy"].mean for row in (effect.without, effect.defended))
     return f"{percent(before)} → {percent(after)}"
 

@@ -116,6 +116,20 @@ def defended(before: Mapping[str, float], after: Mapping[str, float], **fields: 
     return make_results(rates, **{**given, **fields})
 
 
+def test_defences_that_a_thief_with_labels_walks_round_are_named() -> None:
+    rates = {"none": (0.9, 0.85), "mad": (0.3, 0.4), "heuristic:beta=0.9": (0.5, 0.85), "rounding": (0.9, 0.85)}
+
+    def recipe(victim: str, defence: str, answers: str, budget: int) -> dict[str, float]:
+        value = rates[defence][answers == "hard"]
+        return {"agreement": value, "thief_accuracy": value}
+
+    told = finding(
+        make_results(recipe, victims=("standard",), baseline=None, defences=tuple(rates), noise=0.001)
+    )  # fmt: skip
+    assert told.startswith("Of 3 defences mad leaves the least")
+    assert told.endswith("; a thief that trains on labels alone loses nothing that can be told from zero to heuristic.")
+
+
 def test_a_defence_is_scored_by_its_best_attacker() -> None:
     told = finding(defended({"soft": 0.9, "hard": 0.89}, {"soft": 0.4, "hard": 0.89}))
     assert told.startswith("The defence heuristic lowers the accuracy of the best thief of the standard victim")
