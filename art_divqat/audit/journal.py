@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from typing import Any
 from art_divqat.errors import UserError
 
 _GENESIS = "0" * 64
+# canonical_json of a line: keys in their order, nothing between
+_LINE = re.compile(
+    rb'\{"entry":(?P<entry>.*),"hash":"(?P<hash>[0-9a-f]{64})","previous":"(?P<previous>[0-9a-f]{64})"\}'
+)
 
 
 def canonical_json(value: Any) -> str:
@@ -98,17 +103,18 @@ class Journal:
         return entries[0], entries[1:]
 
     def _check(self, number: int, line: bytes, previous: str) -> tuple[dict[str, Any], str]:
+        found = _LINE.fullmatch(line)
+        intact = False
+        if found is not None:
+            text, line_hash = found["entry"], found["hash"].decode()
+            # the text of an entry is the one that its hash was made of, so it need not be written again to be checked
+            digest = hashlib.sha256(b'{"entry":%b,"previous":"%b"}' % (text, previous.encode())).hexdigest()
+            intact = digest == line_hash and found["previous"].decode() == previous
         try:
-            record = json.loads(line)
-            entry, line_hash = record["entry"], record["hash"]
-            intact = (
-                isinstance(entry, dict)
-                and record["previous"] == previous
-                and line_hash == content_hash({"previous": previous, "entry": entry})
-            )
-        except (ValueError, KeyError, TypeError, RecursionError):
-            intact = False
-        if not intact:
+            entry = json.loads(found["entry"]) if intact and found is not None else None
+        except (ValueError, RecursionError):
+            entry = None
+        if not isinstance(entry, dict):
             raise UserError(
                 f"Line {number} of {self.path} is not what this program wrote: the journal was changed or damaged. "
                 "Results from it cannot be trusted; run again into a fresh folder."

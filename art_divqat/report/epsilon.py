@@ -13,11 +13,15 @@ from art_divqat.report.tables import heading
 from art_divqat.report.text import attacker, percent, short_name
 from art_divqat.report.view import View
 
-# victims whose curves are drawn; the numbers of all are in results.json
-MOST_CURVED = 5
+_MOST_VICTIMS, _OF_MANY = 5, 2
 _MOST_PANELS = 3
 _VICTIM, _THIEF, _CROSSING = "victim_robust_accuracy", "thief_robust_accuracy", "transfer_robust_accuracy"
 Panel = tuple[str, list[Series]]
+
+
+def curved(victims: Sequence[str]) -> Sequence[str]:
+    """The victims whose curves are drawn: all if they are few, else the first ones; results.json has all numbers."""
+    return victims if len(victims) <= _MOST_VICTIMS else victims[:_OF_MANY]
 
 
 def epsilon_figures(view: View, victim: str, baseline: str | None, defence: str = "none") -> list[Figure]:

@@ -7,7 +7,7 @@ from functools import partial
 from art_divqat.audit.schema import Comparison, Estimate, SummaryRow
 from art_divqat.report.blocks import Block, Bullets, Cell, Figure, Section, Table, Text, Tone
 from art_divqat.report.claims import judge_claims
-from art_divqat.report.epsilon import MOST_CURVED, epsilon_figures
+from art_divqat.report.epsilon import curved, epsilon_figures
 from art_divqat.report.plots import draw_dots
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.shown import strongest_rows
@@ -158,7 +158,7 @@ def robustness_section(view: View) -> Section | None:
         blocks.append(table)
     shown = {name for j in judge_claims(view) for name in (j.comparison.victim, j.comparison.baseline)}
     left = [victim for victim in view.victims if victim not in shown]
-    for victim in left[:MOST_CURVED]:
+    for victim in curved(left):
         blocks += epsilon_figures(view, victim, None)
     return Section("robustness", "Does robustness travel?", blocks)
 

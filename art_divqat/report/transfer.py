@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from art_divqat.report.blocks import Block, Cell, Section, Table, Text, Tone
 from art_divqat.report.claims import PAPER, Judged, judge_claims
-from art_divqat.report.epsilon import MOST_CURVED, epsilon_figures
+from art_divqat.report.epsilon import curved, epsilon_figures
 from art_divqat.report.evidence import compared_cell, measured
 from art_divqat.report.tables import heading
 from art_divqat.report.text import NONE, attacker, clean, counted, short_name
@@ -38,7 +38,8 @@ def claims_section(view: View) -> Section | None:
         )
     ]
     victims = list(dict.fromkeys(j.comparison.victim for j in judged))
-    for number, victim in enumerate(victims):
+    drawn = curved(victims)
+    for victim in victims:
         mine = [j for j in judged if j.comparison.victim == victim]
         first = mine[0].comparison
         rows = [
@@ -57,13 +58,11 @@ def claims_section(view: View) -> Section | None:
         if first.baseline is not None:
             blocks.append(_side_by_side(view, first.victim, first.baseline))
         blocks.append(Table(("Claim", "Attacker", "Measured", "Verdict"), rows, caption, frozenset({2})))
-        if number < MOST_CURVED:
+        if victim in drawn:
             blocks += epsilon_figures(view, victim, first.baseline)
-    if len(victims) > MOST_CURVED:
-        left = counted(len(victims) - MOST_CURVED, "victim")
-        blocks.append(
-            Text(f"Curves over ε are drawn for the first {MOST_CURVED} victims; {left} more in results.json.")
-        )
+    if more := len(victims) - len(drawn):
+        left = counted(more, "more victim")
+        blocks.append(Text(f"Curves over ε are drawn for {len(drawn)} victims; those of {left} are in results.json."))
     return Section("claims", "Are robust models easier to steal?", blocks)
 
 

@@ -1,6 +1,7 @@
 """Twenty SIGKILLs at random moments of a run of 24 cells, with one job and with two: the same results each time.
 
-`python evaluations/kill/run.py [KILLS] [SEED]` writes results.json beside this file. It fails where results differ.
+`python evaluations/kill/run.py [KILLS] [SEED] [JOBS …]` writes results.json beside this file, where what was found with
+another number of jobs stays. It fails where results differ.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ def main() -> None:
     """Kill, compare, and write down where each kill landed."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     seed = sys.argv[2] if len(sys.argv) > 2 else "0"
-    found = []
-    for jobs in (1, 2):
+    path = HERE / "results.json"
+    found = json.loads(path.read_text()) if path.exists() else []
+    for jobs in map(int, sys.argv[3:] or ("1", "2")):
+        found = [run for run in found if run["jobs"] != jobs]
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "c.yaml").write_text(CONFIG)
@@ -42,7 +45,7 @@ def main() -> None:
                 }
             )
             print({key: value for key, value in found[-1].items() if key != "landed"}, flush=True)
-    (HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+        path.write_text(json.dumps(sorted(found, key=lambda run: run["jobs"]), indent=1) + "\n")
     if len({run["sha256_without_times"] for run in found}) > 1 or not all(run["identical"] for run in found):
         raise SystemExit("The results differ.")
 
