@@ -50,11 +50,11 @@ def wilson_intervals(rates: Sequence[float], images: int, confidence: float = CO
     [0.0, 0.963006...]
     """
     given = np.asarray(rates, dtype=np.float64)
-    # scipy.stats has it behind a binomial test, whose p value costs a hundred times more than the interval
-    hits = np.rint(given * images)
     if not ((given >= 0) & (given <= 1)).all():
         wrong = given[~((given >= 0) & (given <= 1))][0]
         raise parameter_error("wilson_interval", "rate", "a float in [0, 1]", float(wrong))
+    # scipy.stats has it behind a binomial test, whose p value costs a hundred times more than the interval
+    hits = np.rint(given * images)
     z = float(special.ndtri((1 + confidence) / 2))
     centre = hits + z**2 / 2
     half = z * np.sqrt(hits * (images - hits) / images + z**2 / 4)
