@@ -36,7 +36,7 @@ _COSTS = ("victim_accuracy", "defended_accuracy", "label_flip_rate", "l1_distort
 # comparisons that are no thief's, or follow from two others; side by side they stand in the claims
 _OF_VICTIMS = ("victim_accuracy", "victim_robust_accuracy", "extraction_ratio")
 _MOST_DOTS = 12
-# of a table on a page; results.json and the CSV have all
+# of a table on a page; results.json has all
 _MOST_ROWS = 300
 
 
@@ -88,9 +88,7 @@ def comparison_section(view: View) -> Section | None:
 
 
 def _left_out(rows: int) -> str:
-    return (
-        f" Of {rows:,} rows {_MOST_ROWS:,} are shown; results.json and the CSV have all." if rows > _MOST_ROWS else ""
-    )
+    return f" Of {rows:,} rows {_MOST_ROWS:,} are shown; results.json has all." if rows > _MOST_ROWS else ""
 
 
 def compared_cell(c: Comparison | None) -> Cell:
