@@ -6,6 +6,7 @@ this file alone. Importing this module imports neither torch nor ART.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from typing import Any
 from art_divqat.errors import UserError
 
 _GENESIS = "0" * 64
-# canonical_json of a line: keys in their order, nothing between
+# a line, as canonical_json would write it: keys in their order, nothing between
 _LINE = re.compile(
     rb'\{"entry":(?P<entry>.*),"hash":"(?P<hash>[0-9a-f]{64})","previous":"(?P<previous>[0-9a-f]{64})"\}'
 )
@@ -35,6 +36,11 @@ def canonical_json(value: Any) -> str:
 def content_hash(value: Any) -> str:
     """SHA-256 of :func:`canonical_json`, in hexadecimal."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def _chained(entry: bytes, previous: str) -> str:
+    """The hash of a line: :func:`content_hash` of its entry and the hash before, from the text of the entry."""
+    return hashlib.sha256(b'{"entry":%b,"previous":"%b"}' % (entry, previous.encode())).hexdigest()
 
 
 class Journal:
@@ -68,11 +74,11 @@ class Journal:
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add one line and make sure it is on the disk before anything relies on it."""
-        body = dict(entry)
-        line_hash = content_hash({"previous": self._last_hash, "entry": body})
-        line = canonical_json({"entry": body, "previous": self._last_hash, "hash": line_hash})
+        text = canonical_json(dict(entry)).encode()
+        line_hash = _chained(text, self._last_hash)
+        line = b'{"entry":%b,"hash":"%b","previous":"%b"}' % (text, line_hash.encode(), self._last_hash.encode())
         with self.path.open("ab") as file:
-            file.write(line.encode() + b"\n")
+            file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self._last_hash = line_hash
@@ -104,16 +110,12 @@ class Journal:
 
     def _check(self, number: int, line: bytes, previous: str) -> tuple[dict[str, Any], str]:
         found = _LINE.fullmatch(line)
-        intact = False
-        if found is not None:
-            text, line_hash = found["entry"], found["hash"].decode()
-            # the text of an entry is the one that its hash was made of, so it need not be written again to be checked
-            digest = hashlib.sha256(b'{"entry":%b,"previous":"%b"}' % (text, previous.encode())).hexdigest()
-            intact = digest == line_hash and found["previous"].decode() == previous
-        try:
-            entry = json.loads(found["entry"]) if intact and found is not None else None
-        except (ValueError, RecursionError):
-            entry = None
+        entry, line_hash = None, ""
+        if found is not None and found["previous"] == previous.encode():
+            line_hash = _chained(found["entry"], previous)
+            if found["hash"] == line_hash.encode():
+                with contextlib.suppress(ValueError, RecursionError):
+                    entry = json.loads(found["entry"])
         if not isinstance(entry, dict):
             raise UserError(
                 f"Line {number} of {self.path} is not what this program wrote: the journal was changed or damaged. "

@@ -21,7 +21,7 @@ from art_divqat.cli.train import train
 from art_divqat.errors import InterruptedRunError, UserError
 
 EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 2, 70, 130
-# click's UsageError: typer shows no name for it, and has a click of its own since 0.22
+# click's UsageError: typer shows no name for it, and newer ones bring a click of their own
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(

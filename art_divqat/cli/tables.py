@@ -35,14 +35,16 @@ def print_results(results: Results, folder: Path) -> None:
     from rich.text import Text
 
     from art_divqat.report import finding
+    from art_divqat.report.text import counted
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
     seeds, epsilon = results.config["seeds"], results.config.get("epsilon")
-    counted = f"{seeds} seed{'' if seeds == 1 else 's'}"
     attacked = f"; robust accuracies at ε = {epsilon:g}" if isinstance(epsilon, int | float) else ""
-    said = f"{results.config['dataset']}, {counted}: means, and half of the 95 % interval after ±{attacked}"
+    said = (
+        f"{results.config['dataset']}, {counted(seeds, 'seed')}: means, and half of the 95 % interval after ±{attacked}"
+    )
     console.print(Text(said))
     for table in _tables(results, console.width):
         console.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 from art_divqat.audit.schema import CellResult, Comparison, Results, SummaryRow
@@ -46,7 +47,7 @@ class View:
 
         self._comparisons: dict[tuple[str, str | None, str | None], list[Comparison]] = {}
         for c in results.comparisons:
-            for key in ((c.kind, None, None), (c.kind, c.metric, None), (c.kind, None, c.victim)):
+            for key in product((c.kind,), (None, c.metric), (None, c.victim)):
                 self._comparisons.setdefault(key, []).append(c)
 
     @staticmethod
@@ -87,7 +88,7 @@ class View:
         return max(rows, key=lambda row: row.metrics[metric].mean, default=None)
 
     def comparisons(self, kind: str, metric: str | None = None, victim: str | None = None) -> list[Comparison]:
-        """The computed comparisons of one kind; of one metric, or of one victim, if that is given."""
+        """The computed comparisons of one kind; of one metric and of one victim, if these are given."""
         return self._comparisons.get((kind, metric, victim), [])
 
     def defence_effect(self, victim: str, defence: str, metric: str, answers: str | None = None) -> Pair | None:

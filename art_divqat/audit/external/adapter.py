@@ -96,6 +96,12 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         return answers
 
 
+def in_train_mode(network: Any) -> bool:
+    """Whether a torch module, or any part of it, is in train mode; False for anything else."""
+    modules = getattr(network, "modules", None)
+    return callable(modules) and any(getattr(part, "training", False) is True for part in modules())
+
+
 def prepare(classifier: ExternalClassifier, x: NDArray[np.float32], y: NDArray[np.int64], asked: str) -> None:
     """Probe a model on labelled images: decide what its answers are, and refuse one that does not fit the data.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from art_divqat.audit.external.adapter import PROBE_IMAGES, ExternalClassifier, prepare
+from art_divqat.audit.external.adapter import PROBE_IMAGES, ExternalClassifier, in_train_mode, prepare
 from art_divqat.audit.external.settings import external_spec
 from art_divqat.errors import UserError
 from art_divqat.models.registry import Shape
@@ -102,16 +102,10 @@ def _from_art(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
         shape,
         nb_classes,
         white_box=_white_box(model) if direct else None,
-        train_mode=lambda: _training(getattr(model, "model", None)),
+        train_mode=lambda: in_train_mode(getattr(model, "model", None)),
         own_defences=len(getattr(model, "postprocessing_defences", None) or ()),
         description=f"The {type(model).__name__}",
     )
-
-
-def _training(network: Any) -> bool:
-    """Whether a torch module, or any part of it, is in train mode; False for anything else."""
-    modules = getattr(network, "modules", None)
-    return callable(modules) and any(getattr(part, "training", False) is True for part in modules())
 
 
 def _clip_values(model: Any) -> tuple[float, float]:

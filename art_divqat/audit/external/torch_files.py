@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from art_divqat.audit.external.adapter import ExternalClassifier, first_line
+from art_divqat.audit.external.adapter import ExternalClassifier, first_line, in_train_mode
 from art_divqat.audit.external.settings import ExternalModel
 from art_divqat.errors import UserError
 from art_divqat.models.registry import Shape, build_model, list_models
@@ -219,6 +219,6 @@ def classifier_of(
         shape,
         nb_classes,
         white_box=whole,
-        train_mode=lambda: any(part.training for part in network.modules()),
+        train_mode=lambda: in_train_mode(network),
         description=source,
     )
