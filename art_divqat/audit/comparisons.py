@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +50,7 @@ _CURVES = ("thief_robust_accuracy", "transfer_robust_accuracy")
 # from here on half the resamples must do: a bound is then unsure by 4 % of its distance from the mean instead of 3 %
 _MANY_GROUPS = 2_000
 _AT_ONCE = 4_096
+_THREADS = 2
 _COMPARISONS = TypeAdapter(list[Comparison])
 
 
@@ -113,20 +116,22 @@ def _difference(means: Means) -> Means:
 class _Sets:
     """The hits of groups of lines; what several groups share, such as the victim's own, is there once."""
 
-    def __init__(self, sets: Sequence[_Set]) -> None:
-        self.hits: list[NDArray[np.bool_]] = []
-        self._places: dict[tuple[str, ...], int] = {}
-        packed = list(dict.fromkeys(line["samples"][name] for name, lines in sets for line in lines))
-        self._rows = dict(zip(packed, unpack_all(packed), strict=True))
+    def __init__(self, sets: Iterable[_Set]) -> None:
+        # most lists of lines are asked for many times, and an identity is found sooner than what is in them
+        self._asked = {(name, id(lines)): lines for name, lines in sets}
+        packed = {asked: tuple(line["samples"][asked[0]] for line in lines) for asked, lines in self._asked.items()}
+        distinct = list(dict.fromkeys(packed.values()))
+        texts = list(dict.fromkeys(text for each in distinct for text in each))
+        rows = dict(zip(texts, unpack_all(texts), strict=True))
+        self.hits: list[NDArray[np.bool_]] = [
+            np.stack([rows[text] for text in each]) if each[1:] else rows[each[0]][None] for each in distinct
+        ]
+        numbers = {each: number for number, each in enumerate(distinct)}
+        self._places = {asked: numbers[each] for asked, each in packed.items()}
 
-    def place(self, of: _Set) -> int:
-        """Where the hits of these lines are."""
-        packed = tuple(line["samples"][of[0]] for line in of[1])
-        if packed not in self._places:
-            self._places[packed] = len(self.hits)
-            rows = [self._rows[each] for each in packed]
-            self.hits.append(np.stack(rows) if rows[1:] else rows[0][None])
-        return self._places[packed]
+    def places(self, sets: Sequence[_Set]) -> tuple[int, ...]:
+        """Where the hits of each of these lines are."""
+        return tuple([self._places[name, id(lines)] for name, lines in sets])
 
 
 def _resampled(found: Sequence[_Record | _Drawn], resamples: int) -> list[_Record]:
@@ -138,20 +143,27 @@ def _resampled(found: Sequence[_Record | _Drawn], resamples: int) -> list[_Recor
             family = each.sets[0][0].partition("@")[0].replace("agrees_clean", "agrees")
             families.setdefault(family, []).append((number, each))
     done: dict[int, _Record] = {}
-    for asked in families.values():
-        sets = _Sets([one for _, each in asked for one in each.sets])
-        places = {n: tuple(sets.place(one) for one in each.sets) for n, each in asked}
-        drawn = resampled_means(sets.hits, resamples=resamples)
-        compares = [(places[n], each.compare) for n, each in asked if each.compare is not None]
-        once = list(dict.fromkeys(compares))
-        intervals = dict(zip(once, compared_means(sets.hits, drawn, once), strict=True))
-        for n, each in asked:
-            if each.compare is None:
-                done[n] = _query_fraction(each, sets, places[n], drawn)
-            else:
-                interval = intervals[places[n], each.compare]
-                done[n] = _compared(each.kind, each.metric, interval, each.neutral, each.common)
+    # matrix products and sorting, which are most of it, leave the interpreter to another thread
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for of_family in pool.map(lambda asked: _family(asked, resamples), families.values()):
+            done |= of_family
     return [done[n] if isinstance(each, _Drawn) else each for n, each in enumerate(found)]
+
+
+def _family(asked: Sequence[tuple[int, _Drawn]], resamples: int) -> dict[int, _Record]:
+    """The comparisons of one family of samples, with their intervals, by their numbers."""
+    sets = _Sets(one for _, each in asked for one in each.sets)
+    drawn = resampled_means(sets.hits, resamples=resamples)
+    places = {n: sets.places(each.sets) for n, each in asked}
+    compares = [(places[n], each.compare) for n, each in asked if each.compare is not None]
+    once = list(dict.fromkeys(compares))
+    intervals = dict(zip(once, compared_means(sets.hits, drawn, once), strict=True))
+    return {
+        n: _query_fraction(each, sets, places[n], drawn)
+        if each.compare is None
+        else _compared(each.kind, each.metric, intervals[places[n], each.compare], each.neutral, each.common)
+        for n, each in asked
+    }
 
 
 def _key(line: dict[str, Any]) -> Key:
@@ -159,9 +171,16 @@ def _key(line: dict[str, Any]) -> Key:
     return (cell["dataset"], cell["victim"], cell["defence"], cell["attack"], cell["answers"], cell["budget"])
 
 
-def _pair(group: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    by_seed = {line["cell"]["seed"]: line for line in other}
-    return [(line, by_seed[line["cell"]["seed"]]) for line in group if line["cell"]["seed"] in by_seed]
+def _pair(
+    group: list[dict[str, Any]], other: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The lines of the seeds that both have, in the order of the first; the lists themselves if these are all."""
+    ours, theirs = ([line["cell"]["seed"] for line in lines] for lines in (group, other))
+    if ours == theirs:
+        return group, other
+    by_seed = dict(zip(theirs, other, strict=True))
+    both = [(line, by_seed[seed]) for seed, line in zip(ours, group, strict=True) if seed in by_seed]
+    return [line for line, _ in both], [line for _, line in both]
 
 
 def _has(name: str, *groups: Sequence[dict[str, Any]]) -> bool:
@@ -172,11 +191,10 @@ def _has(name: str, *groups: Sequence[dict[str, Any]]) -> bool:
 def _against_baseline(
     key: Key, group: list[dict[str, Any]], baseline: str, other: list[dict[str, Any]]
 ) -> list[_Record | _Drawn]:
-    pairs = _pair(group, other)
-    if not pairs:
+    ours, theirs = _pair(group, other)
+    if not ours:
         return []
-    ours, theirs = [first for first, _ in pairs], [second for _, second in pairs]
-    common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "baseline": baseline, "n_seeds": len(pairs)}
+    common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "baseline": baseline, "n_seeds": len(ours)}
     found: list[_Record | _Drawn] = []
     for metric in _RATIOS:
         if any(line["metrics"][metric] > 0 for line in theirs):
@@ -186,7 +204,7 @@ def _against_baseline(
     if all(_has(*one) for one in correct) and any(line["metrics"]["thief_accuracy"] > 0 for line in theirs):
         found.append(_Drawn("ratio", "extraction_ratio", correct, common, _ratio_of_ratios))
     for metric in _DIFFERENCES:
-        values = [(a["metrics"].get(metric), b["metrics"].get(metric)) for a, b in pairs]
+        values = [(a["metrics"].get(metric), b["metrics"].get(metric)) for a, b in zip(ours, theirs, strict=True)]
         numbers = [a - b for a, b in values if a is not None and b is not None]
         if not numbers or len(numbers) < len(values):
             continue
@@ -222,11 +240,10 @@ def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[_Record | 
         bare = groups.get((*key[:2], "none", *key[3:]))
         if key[2] == "none" or bare is None:
             continue
-        pairs = _pair(group, bare)
-        common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "n_seeds": len(pairs)}
-        if not pairs:
+        first, second = _pair(group, bare)
+        common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "n_seeds": len(first)}
+        if not first:
             continue
-        first, second = [line for line, _ in pairs], [line for _, line in pairs]
         for metric in ("thief_accuracy", "agreement_clean"):
             sample = _SAMPLES[metric]
             sets = ((sample, first), (sample, second))
@@ -303,7 +320,7 @@ def _best_attackers(groups: dict[Key, list[dict[str, Any]]]) -> list[_Record]:
     best: dict[tuple[str, str, str, int, str], tuple[float, Key]] = {}
     for key, group in groups.items():
         for metric in ("thief_accuracy", "agreement"):
-            mean = float(np.mean([float(line["metrics"][metric]) for line in group]))
+            mean = fmean(line["metrics"][metric] for line in group)
             place = (*key[:3], key[5], metric)
             if place not in best or mean > best[place][0]:
                 best[place] = (mean, key)

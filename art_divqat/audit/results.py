@@ -155,25 +155,29 @@ def summarise(lines: Sequence[dict[str, Any]], data: dict[str, Any]) -> list[Sum
                 **{key: value for key, value in group[0]["cell"].items() if key != "seed"},
                 "n_seeds": len(group),
                 "metrics": metrics,
-                "curves": _curves([line.get("curves", {}) for line in group], data),
+                "curves": curves,
             }
-            for group, metrics in zip(groups, found, strict=True)
+            for group, metrics, curves in zip(groups, found, _curves(groups, data), strict=True)
         ]
     )
 
 
-def _curves(of_seeds: Sequence[dict[str, list[dict[str, float]]]], data: dict[str, Any]) -> dict[str, list[_Fields]]:
-    """Every curve that all seeds have over the same radii, each point with the interval of its metric."""
-    found = {}
-    for name, first in sorted(of_seeds[0].items()):
-        radii = [point["epsilon"] for point in first]
-        if any([point["epsilon"] for point in curves.get(name, [])] != radii for curves in of_seeds):
-            continue
-        values = [[curves[name][i]["value"] for curves in of_seeds] for i in range(len(radii))]
-        found[name] = [
-            {"epsilon": radius, **as_estimate(interval)}
-            for radius, interval in zip(radii, _intervals(name, values, data), strict=True)
-        ]
+def _curves(groups: Sequence[Sequence[dict[str, Any]]], data: dict[str, Any]) -> list[dict[str, list[_Fields]]]:
+    """Every curve of a group that all its seeds have over the same radii, each point with its metric's interval."""
+    # those of one metric and one number of seeds together: one call for thousands of points
+    points: dict[tuple[str, int], list[tuple[int, float, list[float]]]] = defaultdict(list)
+    for number, group in enumerate(groups):
+        for name, first in sorted(group[0].get("curves", {}).items()):
+            radii = [point["epsilon"] for point in first]
+            of_seeds = [line.get("curves", {}).get(name, []) for line in group]
+            if all([point["epsilon"] for point in curve] == radii for curve in of_seeds):
+                for i, radius in enumerate(radii):
+                    points[name, len(group)].append((number, radius, [curve[i]["value"] for curve in of_seeds]))
+    found: list[dict[str, list[_Fields]]] = [{} for _ in groups]
+    for (name, _), given in sorted(points.items()):
+        intervals = _intervals(name, [values for *_, values in given], data)
+        for (number, radius, _), interval in zip(given, intervals, strict=True):
+            found[number].setdefault(name, []).append({"epsilon": radius, **as_estimate(interval)})
     return found
 
 

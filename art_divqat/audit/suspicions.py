@@ -76,8 +76,16 @@ class Evidence:
 
     def detail(self, key: str) -> dict[str, float]:
         """The mean of a detail over the seeds of every group that has it."""
-        values = {name: [c.details[key] for c in cells if key in c.details] for name, cells in self.groups.items()}
-        return {name: fmean(found) for name, found in values.items() if found}
+        return self._details.get(key, {})
+
+    @cached_property
+    def _details(self) -> dict[str, dict[str, float]]:
+        found: dict[str, dict[str, list[float]]] = {}
+        for name, cells in self.groups.items():
+            for cell in cells:
+                for key, value in cell.details.items():
+                    found.setdefault(key, {}).setdefault(name, []).append(value)
+        return {key: {name: fmean(values) for name, values in of_key.items()} for key, of_key in found.items()}
 
 
 def place(row: CellResult | SummaryRow) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal
 
 from art_divqat.audit.schema import CellResult, Comparison, Results, SummaryRow
@@ -45,10 +44,10 @@ class View:
         for cell in results.cells:
             self._cells.setdefault(self._group(cell), []).append(cell)
 
-        self._comparisons: dict[tuple[str, str | None, str | None], list[Comparison]] = {}
+        self._by_kind: dict[str, list[Comparison]] = {}
         for c in results.comparisons:
-            for key in product((c.kind,), (None, c.metric), (None, c.victim)):
-                self._comparisons.setdefault(key, []).append(c)
+            self._by_kind.setdefault(c.kind, []).append(c)
+        self._comparisons: dict[tuple[str, bool, bool], dict[tuple[str | None, str | None], list[Comparison]]] = {}
 
     @staticmethod
     def _group(row: CellResult | SummaryRow) -> tuple[str, ...]:
@@ -89,7 +88,14 @@ class View:
 
     def comparisons(self, kind: str, metric: str | None = None, victim: str | None = None) -> list[Comparison]:
         """The computed comparisons of one kind; of one metric and of one victim, if these are given."""
-        return self._comparisons.get((kind, metric, victim), [])
+        by_metric, by_victim = metric is not None, victim is not None
+        found = self._comparisons.get((kind, by_metric, by_victim))
+        if found is None:
+            # every metric and victim of the kind at once, when the first is asked for
+            found = self._comparisons[kind, by_metric, by_victim] = {}
+            for c in self._by_kind.get(kind, []):
+                found.setdefault((c.metric if by_metric else None, c.victim if by_victim else None), []).append(c)
+        return found.get((metric, victim), [])
 
     def defence_effect(self, victim: str, defence: str, metric: str, answers: str | None = None) -> Pair | None:
         """What a defence does to its best attacker, at the largest budget that was run with it and without.
