@@ -52,6 +52,7 @@ class Backend(QuantizationBackend):
             exported = torch.export.export(
                 copy.deepcopy(network).train(), (example,), dynamic_shapes=({0: batch},)
             ).module()
+            _name_each_call(exported)
             config = x86.get_default_x86_inductor_quantization_config(is_qat=True, reduce_range=self.reduce_range)
             prepared: nn.Module = prepare_qat_pt2e(exported, x86.X86InductorQuantizer().set_global(config))
         self.set_mode(prepared, training=True, observe=True)
@@ -82,6 +83,20 @@ class Backend(QuantizationBackend):
     @property
     def kernels(self) -> str:
         return "reference"
+
+
+def _name_each_call(exported: Any) -> None:
+    """Give each call of a module that is called twice a name of its own, which torch keeps in the stack's keys alone.
+
+    The quantizer takes the calls of one name for one call with two outputs, and refuses: torchvision's residual blocks
+    call one ReLU twice.
+    """
+    for node in exported.graph.nodes:
+        stack = node.meta.get("nn_module_stack", {})
+        node.meta["nn_module_stack"] = {
+            key: (f"{name}@{number}" if (number := key.partition("@")[2]) else name, kind)
+            for key, (name, kind) in stack.items()
+        }
 
 
 def _drop_unused(network: Any) -> None:

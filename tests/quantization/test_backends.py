@@ -167,6 +167,32 @@ class Branching(nn.Module):
         return self.linear(x.flatten(1))
 
 
+class Block(nn.Module):
+    """A residual block as torchvision writes it, with one ReLU for both places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(1, 1, 3, padding=1, bias=False) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(1) for _ in range(2))
+        self.relu = nn.ReLU(inplace=True)
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        inner = self.norms[1](self.second(self.relu(self.norms[0](self.first(x)))))
+        inner += x
+        return self.head(self.relu(inner).flatten(1))
+
+
+@pytest.mark.parametrize("backend_name", BACKENDS)
+def test_a_module_may_be_called_twice(backend_name: str) -> None:
+    backend, x = get_backend(backend_name), images("lenet5")
+    prepared = backend.prepare(Block(), (1, 8, 8))
+    prepared(x).sum().backward()
+    twin, int8 = backend.freeze(prepared), backend.convert(prepared)
+    with torch.no_grad():
+        assert (twin(x) - int8(x)).abs().max() < 0.2 * twin(x).std()
+
+
 @pytest.mark.parametrize("backend_name", BACKENDS)
 def test_untraceable_names_the_line_and_the_way_out(backend_name: str) -> None:
     with pytest.raises(
