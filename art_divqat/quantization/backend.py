@@ -7,6 +7,7 @@ import contextlib
 import copy
 import importlib
 import io
+import logging
 import sys
 import traceback
 import warnings
@@ -175,17 +176,27 @@ def serialized_bytes(network: nn.Module) -> int:
 
 @contextlib.contextmanager
 def no_deprecation_warnings() -> Iterator[None]:
-    """Silence, in this block only, the announcements that torch.ao.quantization will move to torchao."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Silence, in this block only, the announcements that torch.ao.quantization will move to torchao, and torch's logs."""
+    loggers = [logging.getLogger(name) for name in ("torch.utils._pytree", "torch.fx.experimental.symbolic_shapes")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager
 def explain_untraceable(backend: str, network: nn.Module, remedy: str) -> Iterator[None]:
     """Turn whatever a tracer raises into one sentence that names the user's line."""
     try:
-        yield
+        # torch prints the whole graph of an export that fails
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
     except Exception as error:
         name = type(network).__name__
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()[:200]

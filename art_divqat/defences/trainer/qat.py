@@ -203,6 +203,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         check_int(self, "nb_epochs", nb_epochs, 1)
         classifier = self._classifier
+        if validation_data is not None and len(validation_data) != 2:
+            raise UserError(f"validation_data must be a pair, images and labels. Got {len(validation_data)} things.")
         validation = None if validation_data is None else self._tensors(*validation_data, fit=False)
         if validation is not None and validation[1].ndim == 2:
             validation = (validation[0], validation[1].argmax(dim=1))

@@ -302,6 +302,7 @@ BAD = {
     "label row": (lambda: QATTrainer(fresh_classifier()).fit(X, np.eye(4)), "10 entries"),
     "epochs": (lambda: QATTrainer(fresh_classifier()).fit(X, Y, nb_epochs=0), "nb_epochs"),
     "scheduler": (lambda: QATTrainer(fresh_classifier()).fit(X, Y, scheduler=3), r"must have step\(\)"),
+    "validation": (lambda: QATTrainer(fresh_classifier()).fit(X, Y, validation_data=(X,)), "a pair, images and labels"),
     "unfitted": (lambda: QATTrainer(fresh_classifier()).predict(X), "call fit first"),
     "ptq": (lambda: quantize_post_training(None, X), "PyTorchClassifier"),
     "eps": (lambda: PGDAdversary(eps=0), "eps"),
