@@ -4,7 +4,9 @@ than ART's at 1,000 queries with a thief no worse, and is the thief's training l
 "ART" is ART throughout: its attack, its classifier as victim and thief, torch's AdamW as torch builds it. A second case
 gives ART's attack our victim and our fused AdamW; what is left is the attack itself and its training loop.
 
-Usage: python evaluations/attacks/run.py [--seeds 3]
+Usage: python evaluations/attacks/run.py [--seeds 3] [--threads 1 2]
+
+Writes results.json beside this file, where what was found with another number of threads stays.
 """
 
 from __future__ import annotations
@@ -126,6 +128,30 @@ def timed(work: Callable[[], Any], seed: int) -> tuple[float, Any, int]:
     raise AssertionError
 
 
+def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over the seeds of every case, and how many times as fast as ART's it was."""
+    summary = []
+    for (threads, model, name), group in itertools.groupby(
+        sorted(rows, key=lambda r: (r["threads"], r["thief"], r["case"])),
+        key=lambda r: (r["threads"], r["thief"], r["case"]),
+    ):
+        members = list(group)
+        means = {
+            key: statistics.mean(member[key] for member in members)
+            for key in ("seconds", "thief_accuracy", "agreement")
+        }
+        summary.append({"threads": threads, "thief": model, "case": name, **means})
+    art_seconds = {
+        (line["threads"], line["thief"], line["case"].split(":")[0]): line["seconds"]
+        for line in summary
+        if line["case"].endswith("ART")
+    }
+    for line in summary:
+        reference = art_seconds.get((line["threads"], line["thief"], line["case"].split(":")[0]))
+        line["speedup_over_art"] = reference / line["seconds"] if reference else None
+    return summary
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
@@ -161,25 +187,12 @@ def main() -> None:
                 }
             )
 
-    summary = []
-    for (threads, model, name), group in itertools.groupby(
-        sorted(rows, key=lambda r: (r["threads"], r["thief"], r["case"])),
-        key=lambda r: (r["threads"], r["thief"], r["case"]),
-    ):
-        members = list(group)
-        means = {
-            key: statistics.mean(member[key] for member in members)
-            for key in ("seconds", "thief_accuracy", "agreement")
-        }
-        summary.append({"threads": threads, "thief": model, "case": name, **means})
-    art_seconds = {
-        (line["threads"], line["thief"], line["case"].split(":")[0]): line["seconds"]
-        for line in summary
-        if line["case"].endswith("ART")
-    }
+    path = Path(__file__).with_name("results.json")
+    if path.exists():
+        rows += [row for row in json.loads(path.read_text())["rows"] if row["threads"] not in arguments.threads]
+    rows.sort(key=lambda row: row["threads"])
+    summary = summarise(rows)
     for line in summary:
-        reference = art_seconds.get((line["threads"], line["thief"], line["case"].split(":")[0]))
-        line["speedup_over_art"] = reference / line["seconds"] if reference else None
         print(
             f"{line['threads']} thread(s)  {line['thief']:9s}  {line['case']:52s} {line['seconds']:6.2f} s  "
             f"accuracy {line['thief_accuracy']:.3f}  speed-up {line['speedup_over_art'] or float('nan'):.1f}"
@@ -193,7 +206,7 @@ def main() -> None:
         "summary": summary,
         "rows": rows,
     }
-    Path(__file__).with_name("results.json").write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
