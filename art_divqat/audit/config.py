@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from art_divqat.audit.external.settings import ExternalModel
 from art_divqat.errors import UserError, suggest
 
-Answers = Annotated[str, Field(pattern=r"^(soft|hard|top-[1-9][0-9]{0,4})$")]
+_ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
+
+
+def _known_answers(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_ANSWERS, value):
+        raise ValueError(f"expected soft, hard, or top-K such as top-3, got {value!r}")
+    return value
+
+
+# the pattern is for the JSON schema; its own message would be a regular expression
+Answers = Annotated[str, BeforeValidator(_known_answers), Field(pattern=_ANSWERS)]
 
 
 class Recipe(BaseModel):

@@ -13,7 +13,7 @@ from art_divqat.audit.executor import default_jobs
 from art_divqat.audit.external.adapter import PROBE_IMAGES
 from art_divqat.audit.plan import Cell, plan_cells
 from art_divqat.audit.presets import resolve
-from art_divqat.audit.run import Costs, check_pool
+from art_divqat.audit.run import Costs, check_attacks
 from art_divqat.audit.store import default_store
 
 _TIMED_IMAGES = 256
@@ -52,7 +52,7 @@ def estimate(config: EvaluateConfig) -> Estimate:
     resolved = resolve(config.model_copy(update={"device": resolve_device(config.device)}))
     plan = plan_cells(resolved)
     data, seconds_a_unit, victim_image = _measure(resolved)
-    check_pool(resolved, data)
+    check_attacks(resolved, data)
     costs = Costs(resolved, data, victim_image)
     remote = resolved.external is not None and resolved.external.is_remote
     jobs = 1 if remote else resolved.jobs or default_jobs(resolved)

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from art_divqat.attacks.extraction.registry import ATTACKS
+from art_divqat.attacks.extraction.registry import ATTACKS, FEE_REMEDY, least_budget
 from art_divqat.audit.config import EvaluateConfig, ResolvedConfig, write_config
 from art_divqat.audit.environment import environment, resolve_device, tool
 from art_divqat.audit.executor import Task, default_jobs, run_tasks
@@ -68,7 +68,7 @@ def evaluate(
     else:
         watcher.working("0", "reading the data", 0, 0)
         ((_, data),) = run_tasks([Task("describe", resolved, store)], jobs, watcher)
-    check_pool(resolved, data)
+    check_attacks(resolved, data)
     with folder.locked():
         lines = _start_or_continue(folder, resolved, data)
         done = {Cell(**line["cell"]).id for line in lines}
@@ -110,12 +110,26 @@ def _check_same(header: dict[str, Any], config: ResolvedConfig, path: Path) -> N
         )
 
 
-def check_pool(config: ResolvedConfig, data: dict[str, Any]) -> None:
-    """Refuse a pool that the attacks cannot use.
+def check_attacks(config: ResolvedConfig, data: dict[str, Any]) -> None:
+    """Refuse attacks that cannot run on this pool, these budgets or these victims, before anything is written.
 
-    :raises UserError: for a pool without labels or smaller than a budget, where an attack needs them.
+    :raises UserError: for a pool without labels or smaller than a budget, where an attack needs them, a budget smaller
+        than one step of an attack, or `fee` on a network that is not of its kind.
     """
-    entries = {attack: ATTACKS[parse_spec(attack).name] for attack in config.attacks}
+    specs = {attack: parse_spec(attack) for attack in config.attacks}
+    for attack, spec in specs.items():
+        least = least_budget(spec.name, spec.as_dict)
+        if config.budgets[0] < least:
+            raise UserError(
+                f"One step of attack {attack!r} asks {least} queries, more than the budget of {config.budgets[0]}: "
+                "raise --budget, or give the attack a smaller step."
+            )
+        of_another_kind = config.external is None and config.model != "mlp2" and "neurons" not in spec.as_dict
+        if spec.name == "fee" and of_another_kind:
+            raise UserError(
+                f"Attack 'fee' works only on two-layer ReLU networks, and {config.model} is none: {FEE_REMEDY}."
+            )
+    entries = {attack: ATTACKS[spec.name] for attack, spec in specs.items()}
     for attack, entry in entries.items():
         if entry.needs_labels and not data["pool"]["labelled"]:
             raise UserError(

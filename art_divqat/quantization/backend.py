@@ -176,7 +176,7 @@ def serialized_bytes(network: nn.Module) -> int:
 
 @contextlib.contextmanager
 def no_deprecation_warnings() -> Iterator[None]:
-    """Silence, in this block only, the announcements that torch.ao.quantization will move to torchao, and torch's logs."""
+    """Silence, in this block only, torch's logs and its word that torch.ao.quantization will move to torchao."""
     loggers = [logging.getLogger(name) for name in ("torch.utils._pytree", "torch.fx.experimental.symbolic_shapes")]
     levels = [logger.level for logger in loggers]
     try:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from art_divqat.estimators import MeteredClassifier, RecipeClassifier
 
 
+FEE_REMEDY = "train the model mlp2, say its hidden width with neurons=…, or choose another attack"
+
+
 @dataclass(frozen=True)
 class AttackContext:
     """All that an attacker has.
@@ -141,8 +144,7 @@ def _fee(context: AttackContext) -> AttackOutcome:
     neurons = context.parameters["neurons"] or context.known_hidden_units or hidden_units(_behind(context.victim))
     if neurons is None:
         raise UserError(
-            "Attack 'fee' works only on two-layer ReLU networks, and this victim is not known to be one: train "
-            "the model mlp2, say its hidden width with neurons=…, or choose another attack."
+            f"Attack 'fee' works only on two-layer ReLU networks, and this victim is not known to be one: {FEE_REMEDY}."
         )
     thief = context.build_thief()
     attack = FunctionallyEquivalentExtraction(
@@ -273,6 +275,21 @@ def check_parameters(name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any
     known = {**own, **theirs, "recovery": choice(None, *sorted(RECOVERIES))}
     values = resolve(name, given, known)
     return {key: values[key] for key in own}, values["recovery"], {key: values[key] for key in theirs}
+
+
+def least_budget(name: str, given: Mapping[str, Any]) -> int:
+    """The queries of one step of the attack, below which it cannot run: one image, or one iteration of a data-free one.
+
+    :raises UserError: for an unknown name or a bad value.
+
+    >>> least_budget("dfme", {}), least_budget("knockoff", {"recovery": "average", "repeats": 8})
+    (896, 8)
+    """
+    own, _, theirs = check_parameters(name, given)
+    step = 1
+    if "student_steps" in own:
+        step = own["batch_size"] * (own["generator_steps"] * (own["directions"] + 1) + own["student_steps"])
+    return int(step * theirs.get("repeats", 1))
 
 
 def _check_context(name: str, entry: AttackEntry, context: AttackContext, budget: int, cost: int) -> None:
