@@ -28,7 +28,7 @@ from art_divqat.specs import parse_spec
         ({"seeds": 0}, "Option seeds"),
         ({"limit": 0}, "Option limit"),
         ({"budget": [1]}, "there is no option 'budget': did you mean budgets"),
-        ({"answers": ["loud"]}, r"soft\|hard\|top"),
+        ({"answers": ["loud"]}, "soft, hard, or top-K"),
         ({"victims": []}, "at least one"),
         ({"victims": ["standard", "standard"]}, "each may be given once"),
         ({"preset": "fast"}, "Option preset"),
