@@ -21,6 +21,8 @@ Shape = tuple[int, int, int]
 Images = NDArray[np.float32]
 
 FAMILIES = ("photographs", "silhouettes", "smooth-noise", "noise", "shapes", "mixed-training")
+# those that are made only when they are asked for
+MORE_FAMILIES = ("strokes",)
 
 
 def default_auxiliary(
@@ -37,11 +39,13 @@ def default_auxiliary(
     by smooth random masks, on black or white. `smooth-noise`: Gaussian-filtered noise of many widths, stretched, half
     of it hardened to black and white. `noise`: uniform noise, dense or sparse. `shapes`: filled polygons, ellipses and
     strokes. `mixed-training`: training images blended, laid over each other, inverted, or cut into tiles that are
-    shuffled; only where training images are given.
+    shuffled; only where training images are given. And, only when it is named, `strokes`: one to three smooth curves on
+    an empty ground, as a pen draws characters.
 
     :param input_shape: (channels, height, width), 1 or 3 channels.
     :param training_images: (N, C, H, W) in [0, 1], or None to leave their family out.
-    :param families: a selection of :data:`FAMILIES`; None takes all that can be made.
+    :param families: a selection of :data:`FAMILIES` and :data:`MORE_FAMILIES`; None takes all of the first that can be
+        made.
     :raises UserError: for an unknown family, other channels, or `mixed-training` without training images.
 
     >>> default_auxiliary((1, 8, 8), 12, seed=1).shape
@@ -54,8 +58,8 @@ def default_auxiliary(
         families = FAMILIES if training_images is not None else FAMILIES[:-1]
     parts = []
     for index, family in enumerate(families):
-        if family not in FAMILIES:
-            raise UserError(f"Unknown family of auxiliary images {family!r}: known are {', '.join(FAMILIES)}.")
+        if family not in (known := (*FAMILIES, *MORE_FAMILIES)):
+            raise UserError(f"Unknown family of auxiliary images {family!r}: known are {', '.join(known)}.")
         count = n // len(families) + (index < n % len(families))
         if count == 0:
             continue
@@ -164,6 +168,32 @@ def _shapes(shape: Shape, count: int, seed: int) -> Images:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
+def _strokes(shape: Shape, count: int, seed: int) -> Images:
+    """Curves through a few points in the middle of the image, of one thickness each, bright on black, the same in
+    every channel."""
+    from PIL import Image, ImageDraw
+    from scipy.interpolate import CubicSpline
+
+    rng = numpy_generator("strokes", seed)
+    channels, height, width = shape
+    scale = 4  # drawn larger and reduced, so that edges are soft
+    images = np.empty((count, height, width), np.float32)
+    for index in range(count):
+        picture = Image.new("L", (scale * width, scale * height))
+        draw = ImageDraw.Draw(picture)
+        thickness = scale * min(height, width) * rng.uniform(0.04, 0.14)
+        for _ in range(rng.integers(1, 4)):
+            corners = rng.uniform(0.15, 0.85, (int(rng.integers(3, 6)), 2)) * (scale * width, scale * height)
+            ends = "periodic" if rng.random() < 0.25 else "natural"
+            knots = np.vstack([corners, corners[:1]]) if ends == "periodic" else corners
+            along = CubicSpline(np.arange(len(knots)), knots, bc_type=ends)(np.linspace(0, len(knots) - 1, 40))
+            for x, y in along:
+                draw.ellipse([x - thickness / 2, y - thickness / 2, x + thickness / 2, y + thickness / 2], fill=255)
+        reduced = picture.resize((width, height), Image.Resampling.BOX)
+        images[index] = rng.uniform(0.6, 1) * np.asarray(reduced, np.float32) / 255
+    return np.repeat(images[:, None], channels, axis=1)
+
+
 def _mixed(training: Images, count: int, seed: int) -> Images:
     rng = numpy_generator("mixed", seed)
     height, width = training.shape[2:]
@@ -204,4 +234,5 @@ _MAKERS: dict[str, Callable[[Shape, int, int], Images]] = {
     "smooth-noise": _smooth_noise,
     "noise": _noise,
     "shapes": _shapes,
+    "strokes": _strokes,
 }

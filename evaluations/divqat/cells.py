@@ -14,6 +14,7 @@ from torch import nn
 
 from art_divqat._rng import derive_seed, isolated_random_state, numpy_generator
 from art_divqat.data import Dataset, load_dataset, load_pool
+from art_divqat.data.auxiliary import MORE_FAMILIES, default_auxiliary
 from art_divqat.defences.trainer import DivQATTrainer
 from art_divqat.estimators import QuantizedPyTorchClassifier, RecipeClassifier
 from art_divqat.models import SmallCNN, build_model
@@ -66,7 +67,11 @@ def quantized_of(victim: Victim, size: str, root: Path) -> tuple[QuantizedPyTorc
     """The int8 victim, and the seconds that its quantization-aware training took."""
     data = dataset_of(victim.dataset, victim.seed, size, root)
     auxiliary = None
-    if victim.auxiliary not in ("none", "default"):
+    if victim.auxiliary in MORE_FAMILIES:
+        auxiliary = default_auxiliary(
+            data.input_shape, AUXILIARY_IMAGES, seed=victim.seed, families=(victim.auxiliary,)
+        )
+    elif victim.auxiliary not in ("none", "default"):
         auxiliary = images_of(victim.auxiliary, victim.dataset, AUXILIARY_IMAGES, victim.seed, size, root, "auxiliary")
     teacher = teacher_of(victim.dataset, victim.seed, size, root)
     trainer = DivQATTrainer(teacher, auxiliary=auxiliary, seed=victim.seed, **VARIANTS[victim.variant])

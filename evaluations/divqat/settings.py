@@ -89,8 +89,8 @@ POOLS = {
 }
 MAIN_POOL = {"mnist": "fashion_mnist", "fashion_mnist": "tinyimagenet", "cifar10": "tinyimagenet"}
 AUXILIARIES = {
-    "mnist": ("default", "fashion_mnist", "tinyimagenet", "cifar10", "photos", "noise"),
-    "fashion_mnist": ("default", "mnist", "tinyimagenet", "cifar10", "photos", "noise"),
+    "mnist": ("default", "fashion_mnist", "tinyimagenet", "cifar10", "photos", "noise", "strokes"),
+    "fashion_mnist": ("default", "mnist", "tinyimagenet", "cifar10", "photos", "noise", "strokes"),
     "cifar10": ("default", "tinyimagenet", "photos", "noise"),
 }
 HEURISTIC_BETA = 0.9

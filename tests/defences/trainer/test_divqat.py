@@ -14,7 +14,7 @@ from scipy.stats import entropy
 from trainer_helpers import SHAPE, fresh_classifier
 
 from art_divqat._rng import isolated_random_state
-from art_divqat.data.auxiliary import FAMILIES, default_auxiliary
+from art_divqat.data.auxiliary import FAMILIES, MORE_FAMILIES, default_auxiliary
 from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer, select_alpha
 from art_divqat.defences.trainer._loop import QATLoop
 from art_divqat.defences.trainer.objective import DIVERGENCES, divergence, partly_recentred
@@ -192,7 +192,7 @@ def test_bad_input_is_one_sentence(name: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 20)])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
 def test_auxiliary_families(family: str, shape: tuple[int, int, int]) -> None:
     training = np.random.default_rng(0).random((20, *shape)).astype(np.float32)
     with isolated_random_state(0):
