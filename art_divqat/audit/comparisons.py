@@ -117,7 +117,8 @@ class _Sets:
     """The hits of groups of lines; what several groups share, such as the victim's own, is there once."""
 
     def __init__(self, sets: Iterable[_Set]) -> None:
-        # most lists of lines are asked for many times, and an identity is found sooner than what is in them
+        # most lists of lines are asked for many times, and an identity is found sooner than what is in them; it is the
+        # list's for as long as the list is kept
         self._asked = {(name, id(lines)): lines for name, lines in sets}
         packed = {asked: tuple(line["samples"][asked[0]] for line in lines) for asked, lines in self._asked.items()}
         distinct = list(dict.fromkeys(packed.values()))

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from art_divqat.attacks.extraction.registry import ATTACKS, FEE_REMEDY, least_budget
+from art_divqat.attacks.extraction.registry import ATTACKS, check_parameters, least_budget
 from art_divqat.audit.config import EvaluateConfig, ResolvedConfig, write_config
 from art_divqat.audit.environment import environment, resolve_device, tool
 from art_divqat.audit.executor import Task, default_jobs, run_tasks
@@ -117,6 +117,7 @@ def check_attacks(config: ResolvedConfig, data: dict[str, Any]) -> None:
         than one step of an attack, or `fee` on a network that is not of its kind.
     """
     specs = {attack: parse_spec(attack) for attack in config.attacks}
+    entries = {attack: ATTACKS[spec.name] for attack, spec in specs.items()}
     for attack, spec in specs.items():
         least = least_budget(spec.name, spec.as_dict)
         if config.budgets[0] < least:
@@ -124,12 +125,10 @@ def check_attacks(config: ResolvedConfig, data: dict[str, Any]) -> None:
                 f"One step of attack {attack!r} asks {least} queries, more than the budget of {config.budgets[0]}: "
                 "raise --budget, or give the attack a smaller step."
             )
-        of_another_kind = config.external is None and config.model != "mlp2" and "neurons" not in spec.as_dict
-        if spec.name == "fee" and of_another_kind:
-            raise UserError(
-                f"Attack 'fee' works only on two-layer ReLU networks, and {config.model} is none: {FEE_REMEDY}."
-            )
-    entries = {attack: ATTACKS[spec.name] for attack, spec in specs.items()}
+        own, _, _ = check_parameters(spec.name, spec.as_dict)
+        # what is behind a model of somebody else's is not known here
+        if config.external is None and (refusal := entries[attack].refusal(config.model, own)) is not None:
+            raise UserError(refusal)
     for attack, entry in entries.items():
         if entry.needs_labels and not data["pool"]["labelled"]:
             raise UserError(

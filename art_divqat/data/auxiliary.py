@@ -20,6 +20,8 @@ from art_divqat.errors import UserError
 Shape = tuple[int, int, int]
 Images = NDArray[np.float32]
 
+# pictures are drawn so many times larger and reduced, so that edges are soft
+_LARGER = 4
 FAMILIES = ("photographs", "silhouettes", "smooth-noise", "noise", "shapes", "mixed-training")
 # those that are made only when they are asked for
 MORE_FAMILIES = ("strokes",)
@@ -56,9 +58,9 @@ def default_auxiliary(
         raise UserError(f"Auxiliary images can be made with 1 or 3 channels, (C, H, W). Got {tuple(input_shape)}.")
     if families is None:
         families = FAMILIES if training_images is not None else FAMILIES[:-1]
-    parts = []
+    known, parts = (*FAMILIES, *MORE_FAMILIES), []
     for index, family in enumerate(families):
-        if family not in (known := (*FAMILIES, *MORE_FAMILIES)):
+        if family not in known:
             raise UserError(f"Unknown family of auxiliary images {family!r}: known are {', '.join(known)}.")
         count = n // len(families) + (index < n % len(families))
         if count == 0:
@@ -136,7 +138,7 @@ def _shapes(shape: Shape, count: int, seed: int) -> Images:
 
     rng = numpy_generator("shapes", seed)
     channels, height, width = shape
-    scale = 4  # drawn larger and reduced, so that edges are soft
+    scale = _LARGER
     mode = "L" if channels == 1 else "RGB"
     images = np.empty((count, height, width, channels), np.float32)
 
@@ -176,7 +178,7 @@ def _strokes(shape: Shape, count: int, seed: int) -> Images:
 
     rng = numpy_generator("strokes", seed)
     channels, height, width = shape
-    scale = 4  # drawn larger and reduced, so that edges are soft
+    scale = _LARGER
     images = np.empty((count, height, width), np.float32)
     for index in range(count):
         picture = Image.new("L", (scale * width, scale * height))

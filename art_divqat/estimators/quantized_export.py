@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import logging
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from torch import Tensor, nn
 from art_divqat._rng import numpy_generator
 from art_divqat.errors import MissingExtraError, UserError
 from art_divqat.quantization import use_engine
+from art_divqat.quantization.backend import quiet_torch
 
 if TYPE_CHECKING:
     from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
@@ -219,11 +218,5 @@ def _write_torchscript(
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter prints its progress and warns about its own internals."""
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.getLogger("torch.onnx").setLevel(level)
+    with quiet_torch(), contextlib.redirect_stdout(io.StringIO()):
+        yield

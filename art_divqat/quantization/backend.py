@@ -174,10 +174,16 @@ def serialized_bytes(network: nn.Module) -> int:
     return buffer.tell()
 
 
+_NOISY = ("torch.utils._pytree", "torch.fx.experimental.symbolic_shapes", "torch.onnx")
+
+
 @contextlib.contextmanager
-def no_deprecation_warnings() -> Iterator[None]:
-    """Silence, in this block only, torch's logs and its word that torch.ao.quantization will move to torchao."""
-    loggers = [logging.getLogger(name) for name in ("torch.utils._pytree", "torch.fx.experimental.symbolic_shapes")]
+def quiet_torch() -> Iterator[None]:
+    """Silence, in this block only, torch's logs of its own tracing and exporting, and all warnings.
+
+    Among them: that torch.ao.quantization will move to torchao.
+    """
+    loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

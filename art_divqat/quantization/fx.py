@@ -16,12 +16,12 @@ from art_divqat.quantization.backend import (
     QuantizationBackend,
     Shape,
     explain_untraceable,
-    no_deprecation_warnings,
+    quiet_torch,
 )
 from art_divqat.quantization.engines import use_engine
 
 try:
-    with no_deprecation_warnings():
+    with quiet_torch():
         from torch.ao import quantization as tq
         from torch.ao.quantization import quantize_fx
 except ImportError as error:
@@ -83,7 +83,7 @@ class Backend(QuantizationBackend):
     @contextlib.contextmanager
     def _room(self) -> Iterator[None]:
         """No warnings, the engine set, the random state safe from the initialisers of modules that are swapped."""
-        with no_deprecation_warnings(), isolated_random_state("fx"), use_engine(self.engine):
+        with quiet_torch(), isolated_random_state("fx"), use_engine(self.engine):
             yield
 
     def _frozen_copy(self, prepared: nn.Module) -> Any:

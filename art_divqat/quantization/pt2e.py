@@ -19,11 +19,11 @@ from art_divqat.quantization.backend import (
     QuantizationBackend,
     Shape,
     explain_untraceable,
-    no_deprecation_warnings,
+    quiet_torch,
 )
 
 try:
-    with no_deprecation_warnings():
+    with quiet_torch():
         from torchao.quantization import pt2e
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
@@ -48,7 +48,7 @@ class Backend(QuantizationBackend):
         example = torch.zeros(2, *input_shape, device=None if parameter is None else parameter.device)
         # Without a dynamic batch the graph would take batches of two and nothing else.
         batch = torch.export.Dim("batch", min=1)
-        with no_deprecation_warnings(), isolated_random_state("pt2e"), explain_untraceable(self.name, network, _REMEDY):
+        with quiet_torch(), isolated_random_state("pt2e"), explain_untraceable(self.name, network, _REMEDY):
             exported = torch.export.export(
                 copy.deepcopy(network).train(), (example,), dynamic_shapes=({0: batch},)
             ).module()
@@ -61,7 +61,7 @@ class Backend(QuantizationBackend):
     def set_mode(self, prepared: nn.Module, *, training: bool, observe: bool, fake_quantize: bool = True) -> None:
         # train() and eval() raise on an exported graph, and are silently lost in a deep copy of one that allows
         # them: its batch norm would stay in train mode. Rewriting the graph itself always holds.
-        with no_deprecation_warnings():
+        with quiet_torch():
             if training:
                 pt2e.move_exported_model_to_train(prepared)
             else:
@@ -72,7 +72,7 @@ class Backend(QuantizationBackend):
     def convert(self, prepared: nn.Module) -> nn.Module:
         copied = copy.deepcopy(prepared).cpu()
         self.set_mode(copied, training=False, observe=False)
-        with no_deprecation_warnings(), isolated_random_state("pt2e"):
+        with quiet_torch(), isolated_random_state("pt2e"):
             network: nn.Module = convert_pt2e(copied)
         _drop_unused(network)
         return network

@@ -15,6 +15,7 @@ from art_divqat._rng import isolated_random_state
 from art_divqat._validation import check_float, check_int
 from art_divqat.attacks.extraction.generator import Generator, forward_differences, image_of
 from art_divqat.attacks.extraction.plumbing import Asker, SafeExtraction, check_thief
+from art_divqat.attacks.extraction.registry import data_free_step
 from art_divqat.errors import UserError
 from art_divqat.estimators.layout import fastest_layout
 
@@ -113,7 +114,7 @@ class DataFreeExtraction(SafeExtraction):
     @property
     def queries_per_iteration(self) -> int:
         """batch_size × (generator_steps × (directions + 1) + student_steps)."""
-        return self.batch_size * (self.generator_steps * (self.directions + 1) + self.student_steps)
+        return data_free_step(vars(self))
 
     def extract(self, x: NDArray[Any] | None = None, y: NDArray[Any] | None = None, **kwargs: Any) -> Any:
         """Spend `nb_stolen` queries and return the thief, trained in place.

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from art_divqat.estimators import MeteredClassifier, RecipeClassifier
 
 
-FEE_REMEDY = "train the model mlp2, say its hidden width with neurons=…, or choose another attack"
-
-
 @dataclass(frozen=True)
 class AttackContext:
     """All that an attacker has.
@@ -68,6 +65,8 @@ class AttackEntry:
     """How to run one attack, what it is in a line, what it needs, and its parameters.
 
     :param pool_holds_budget: whether every query is an image of the pool, so that it must hold as many as the budget.
+    :param step: the queries of one step, of the attack's own parameters; the attack cannot run on fewer.
+    :param refusal: why the attack cannot run on a network of this name, with its own parameters; None if it can.
     """
 
     summary: str
@@ -76,6 +75,8 @@ class AttackEntry:
     pool_holds_budget: bool = True
     needs_labels: bool = False
     parameters: Parameters = field(default_factory=dict)
+    step: Callable[[Mapping[str, Any]], int] = lambda own: 1
+    refusal: Callable[[str, Mapping[str, Any]], str | None] = lambda model, own: None
 
 
 def _run(name: str, attack_class: type[Any], context: AttackContext, **options: Any) -> AttackOutcome:
@@ -138,14 +139,32 @@ def _data_free(name: str) -> Callable[[AttackContext], AttackOutcome]:
     return run
 
 
+def data_free_step(own: Mapping[str, Any]) -> int:
+    """batch_size × (generator_steps × (directions + 1) + student_steps), the queries of one iteration.
+
+    >>> data_free_step({"batch_size": 128, "generator_steps": 1, "directions": 1, "student_steps": 5})
+    896
+    """
+    return int(own["batch_size"] * (own["generator_steps"] * (own["directions"] + 1) + own["student_steps"]))
+
+
+def _no_two_layers(what: str) -> str:
+    return (
+        f"Attack 'fee' works only on two-layer ReLU networks, and {what}: train the model mlp2, say its hidden width "
+        "with neurons=…, or choose another attack."
+    )
+
+
+def _fee_refusal(model: str, own: Mapping[str, Any]) -> str | None:
+    return None if model == "mlp2" or own["neurons"] else _no_two_layers(f"{model} is none")
+
+
 def _fee(context: AttackContext) -> AttackOutcome:
     from art_divqat.attacks.extraction.fee import FunctionallyEquivalentExtraction, hidden_units
 
     neurons = context.parameters["neurons"] or context.known_hidden_units or hidden_units(_behind(context.victim))
     if neurons is None:
-        raise UserError(
-            f"Attack 'fee' works only on two-layer ReLU networks, and this victim is not known to be one: {FEE_REMEDY}."
-        )
+        raise UserError(_no_two_layers("this victim is not known to be one"))
     thief = context.build_thief()
     attack = FunctionallyEquivalentExtraction(
         context.victim,
@@ -186,6 +205,7 @@ ATTACKS: dict[str, AttackEntry] = {
         _data_free("DFME"),
         needs_pool=False,
         parameters=_DATA_FREE,
+        step=data_free_step,
     ),
     "fee": AttackEntry(
         "functionally equivalent extraction (Jagielski et al., USENIX Security 2020) of two-layer ReLU networks",
@@ -196,6 +216,7 @@ ATTACKS: dict[str, AttackEntry] = {
             "time_limit": real(60.0, 0, closed="neither"),
             "scale": real(0.05, 0, closed="neither"),
         },
+        refusal=_fee_refusal,
     ),
     "jbda": AttackEntry(
         "Jacobian augmentation of a small seed set (Papernot et al., 2017; targeted-random: Juuti et al., 2019)",
@@ -232,6 +253,7 @@ ATTACKS: dict[str, AttackEntry] = {
             "replay_size": integer(10_000, 2),
             "replay_steps": integer(10, 0),
         },
+        step=data_free_step,
     ),
     "random": AttackEntry(
         "the baseline: KnockoffNets' random policy again, with another draw of the pool; how far it lies from "
@@ -286,10 +308,7 @@ def least_budget(name: str, given: Mapping[str, Any]) -> int:
     (896, 8)
     """
     own, _, theirs = check_parameters(name, given)
-    step = 1
-    if "student_steps" in own:
-        step = own["batch_size"] * (own["generator_steps"] * (own["directions"] + 1) + own["student_steps"])
-    return int(step * theirs.get("repeats", 1))
+    return ATTACKS[name].step(own) * int(theirs.get("repeats", 1))
 
 
 def _check_context(name: str, entry: AttackEntry, context: AttackContext, budget: int, cost: int) -> None:
