@@ -38,6 +38,7 @@ STORE_VERSION = 2
 SQUARE_QUERIES = 200
 MIXTURES = {
     "mixture": FAMILIES,
+    "mixture-with-strokes": (*FAMILIES[:-1], "strokes", FAMILIES[-1]),
     # silhouettes are cut from the same photographs
     "mixture-without-photos": tuple(f for f in FAMILIES if f not in ("photographs", "silhouettes")),
     "mixture-without-noise": tuple(f for f in FAMILIES if f != "noise"),

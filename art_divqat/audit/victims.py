@@ -30,6 +30,7 @@ _DIVQAT_PARAMETERS = (
     "alpha",
     "alpha_auxiliary",
     "recentred_share",
+    "spread_penalty",
     "auxiliary",
     "auxiliary_fraction",
     "divergence",

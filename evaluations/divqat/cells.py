@@ -18,7 +18,7 @@ from art_divqat.data.auxiliary import MORE_FAMILIES, default_auxiliary
 from art_divqat.defences.trainer import DivQATTrainer
 from art_divqat.estimators import QuantizedPyTorchClassifier, RecipeClassifier
 from art_divqat.models import SmallCNN, build_model
-from evaluations.divqat.settings import HEURISTIC_BETA, NPZ, SIZES, VARIANTS, Cell, Sizes, Victim
+from evaluations.divqat.settings import HEURISTIC_BETA, NPZ, SIZES, VARIANTS, WITH_STROKES, Cell, Sizes, Victim
 
 Images = NDArray[np.float32]
 AUXILIARY_IMAGES = 6000
@@ -70,6 +70,14 @@ def quantized_of(victim: Victim, size: str, root: Path) -> tuple[QuantizedPyTorc
     if victim.auxiliary in MORE_FAMILIES:
         auxiliary = default_auxiliary(
             data.input_shape, AUXILIARY_IMAGES, seed=victim.seed, families=(victim.auxiliary,)
+        )
+    elif victim.auxiliary == "with-strokes":
+        auxiliary = default_auxiliary(
+            data.input_shape,
+            AUXILIARY_IMAGES,
+            seed=derive_seed("default auxiliary", victim.seed),
+            training_images=data.x_train,
+            families=WITH_STROKES,
         )
     elif victim.auxiliary not in ("none", "default"):
         auxiliary = images_of(victim.auxiliary, victim.dataset, AUXILIARY_IMAGES, victim.seed, size, root, "auxiliary")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from art_divqat.data.auxiliary import FAMILIES
 from art_divqat.estimators import TrainingRecipe
 
 
@@ -77,6 +78,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{f"js-t4-aux-{alpha:g}": {**JS_T4, "alpha_auxiliary": alpha} for alpha in (0.1, 0.3)},
     "js-t4-aux-0.03-half-recentred": {**JS_T4, "alpha_auxiliary": 0.03, "recentred_share": 0.5},
     "js-t4-aux-0.03-recentred": {**JS_T4, "alpha_auxiliary": 0.03, "recentred_share": 1.0},
+    "js-t4-aux-0.1-spread-2": {**JS_T4, "alpha_auxiliary": 0.1, "spread_penalty": 2.0},
     "klr-t4-aux-0.04": {**KLR_T4, "alpha_auxiliary": 0.04},
     "js-t4-both-0.1": {**JS_T4, "alpha": 0.1, "alpha_auxiliary": 0.1},
 }
@@ -88,6 +90,8 @@ POOLS = {
     "cifar10": ("tinyimagenet", "photos", "noise", "in-distribution"),
 }
 MAIN_POOL = {"mnist": "fashion_mnist", "fashion_mnist": "tinyimagenet", "cifar10": "tinyimagenet"}
+# the default mixture and strokes, a seventh each
+WITH_STROKES = (*FAMILIES[:-1], "strokes", FAMILIES[-1])
 AUXILIARIES = {
     "mnist": ("default", "fashion_mnist", "tinyimagenet", "cifar10", "photos", "noise", "strokes"),
     "fashion_mnist": ("default", "mnist", "tinyimagenet", "cifar10", "photos", "noise", "strokes"),
@@ -133,6 +137,8 @@ def cells_of(study: str, dataset: str, seed: int) -> list[Cell]:
         return [Cell(study, victim(name), main, answers) for name in VARIANTS for answers in every]
     if study == "matrix":
         rows = [victim("qat"), *[victim("divqat", name) for name in AUXILIARIES[dataset]]]
+        if dataset != "cifar10":
+            rows += [victim("js-t4-aux-0.1-spread-2", name) for name in ("default", "with-strokes")]
         pools = [pool for pool in POOLS[dataset] if pool != "in-distribution"]
         return [Cell(study, row, pool, answers) for row in rows for pool in pools for answers in ("soft", "adjusted")]
     rows = [victim("qat"), victim("divqat")]

@@ -97,7 +97,7 @@ def matrix_table(records: list[Record]) -> list[str]:
         row = [r for r in records if (r["variant"], r["auxiliary"]) == (variant, auxiliary)]
         found = [average(list({r["seed"]: r for r in row}.values()), "victim_accuracy")]
         found += [best_of(thieves_of([r for r in row if r["pool"] == pool])) for pool in pools]
-        name = "plain QAT" if variant == "qat" else auxiliary
+        name = {"qat": "plain QAT", "divqat": auxiliary}.get(variant, f"{auxiliary}, {variant}")
         lines.append(f"| {name} | {' | '.join(shown(v and Interval(v.mean, None, None)) for v in found)} |")
     return lines
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -68,6 +70,23 @@ def partly_recentred(
         f, g = (logits - logits.mean(dim=0) for logits in (teacher_logits, student_logits))
         terms.append(share * divergence(f, g, kind, temperature, cap))
     return torch.stack(terms).sum()
+
+
+def spread(logits: Tensor) -> Tensor:
+    """Mean over the rows a of ‖log q(a) − mean over the rows of log q‖ / √C, each less its mean over the C classes.
+
+    How far the answers lie from one constant answer, in nats: 0 where every row is answered alike, and then an attacker
+    who subtracts the mean of the answers has nothing left.
+
+    :param logits: of shape (N, C); a constant added to a row changes nothing.
+
+    >>> alike = torch.tensor([[9.0, 1.0], [9.0, 1.0]])
+    >>> float(spread(alike)), float(spread(alike + torch.tensor([[1.0, -1.0], [-1.0, 1.0]])))
+    (0.0, 1.0)
+    """
+    recentred = logits - logits.mean(dim=0)
+    recentred = recentred - recentred.mean(dim=1, keepdim=True)
+    return torch.linalg.vector_norm(recentred, dim=1).mean() / math.sqrt(logits.shape[1])
 
 
 def _kl(log_a: Tensor, log_b: Tensor) -> Tensor:
