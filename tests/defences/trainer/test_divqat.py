@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import jensenshannon
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 from trainer_helpers import SHAPE, fresh_classifier
 
@@ -17,7 +17,7 @@ from art_divqat._rng import isolated_random_state
 from art_divqat.data.auxiliary import FAMILIES, MORE_FAMILIES, default_auxiliary
 from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer, select_alpha
 from art_divqat.defences.trainer._loop import QATLoop
-from art_divqat.defences.trainer.objective import DIVERGENCES, divergence, partly_recentred
+from art_divqat.defences.trainer.objective import DIVERGENCES, divergence, partly_recentred, spread
 from art_divqat.errors import UserError
 
 LOGITS = arrays(np.float64, (3, 5), elements=st.floats(-20, 20))
@@ -62,6 +62,44 @@ def test_recentred_share_agrees_with_scipy_and_is_blind_to_an_offset(p, q, offse
     assert float(moved) == pytest.approx(float(centred), rel=1e-6, abs=1e-7)
 
 
+@given(
+    logits=arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 12)), elements=st.floats(-30, 30)),
+    shift=st.floats(-20, 20),
+)
+@settings(max_examples=60, deadline=None)
+def test_spread_is_that_of_centred_log_probabilities(logits, shift: float) -> None:
+    """The reference goes by probabilities; nothing that is the same for a row or for a class counts."""
+    logs = log_softmax(logits, axis=1)
+    logs = logs - logs.mean(axis=1, keepdims=True)
+    expected = np.sqrt(np.mean((logs - logs.mean(axis=0)) ** 2, axis=1)).mean()
+    assert float(spread(torch.from_numpy(logits))) == pytest.approx(float(expected), rel=1e-6, abs=1e-9)
+    by_class = shift * np.arange(logits.shape[1])
+    by_row = shift * np.arange(len(logits))[:, None]
+    moved = spread(torch.from_numpy(logits + by_class + by_row))
+    assert float(moved) == pytest.approx(float(expected), rel=1e-6, abs=1e-9)
+
+
+def test_spread_of_equal_answers_is_zero_with_a_finite_gradient() -> None:
+    for rows in (1, 4):
+        logits = torch.tensor([[5.0, -5.0, 1e4]]).repeat(rows, 1).requires_grad_()
+        loss = spread(logits)
+        loss.backward()
+        assert float(loss.detach()) == 0
+        assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_spread_penalty_draws_the_answers_to_other_images_together(digits, teacher) -> None:
+    x, y = digits
+    auxiliary, probes = (default_auxiliary(SHAPE, 800, seed=seed, families=("noise", "shapes")) for seed in (1, 2))
+    found = {}
+    for penalty in (0.0, 2.0):
+        trainer = DivQATTrainer(teacher, auxiliary=auxiliary, alpha_auxiliary=0.1, spread_penalty=penalty)
+        trainer.fit(x[:1000], y[:1000], batch_size=64, nb_epochs=4)
+        found[penalty] = float(spread(torch.from_numpy(trainer.predict(probes))))
+        assert (trainer.history[-1].spread_auxiliary > 0) == (penalty > 0)
+    assert found[2.0] < 0.6 * found[0.0]
+
+
 def test_divergence_has_finite_gradients_at_the_extremes() -> None:
     for kind in DIVERGENCES:
         student = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
@@ -75,7 +113,9 @@ def test_zero_weights_are_plain_qat_bit_for_bit(digits, teacher) -> None:
     options = {"seed": 5, "adversary": PGDAdversary(eps=0.05, steps=1)}
     for trainer in (
         QATTrainer(teacher, **options),
-        DivQATTrainer(teacher, alpha=0.0, alpha_auxiliary=0.0, auxiliary=x[1000:1200], **options),
+        DivQATTrainer(
+            teacher, alpha=0.0, alpha_auxiliary=0.0, auxiliary=x[1000:1200], spread_penalty=2.0, **options
+        ),
     ):
         trainer.fit(x[:300], y[:300], (x[300:400], y[300:400]), nb_epochs=4)
         answers.append(trainer.predict(x[:200]))
@@ -116,7 +156,8 @@ def test_teacher_is_asked_once_about_images_that_are_not_augmented(digits, lenet
     assert sum(asked) == 300
 
 
-def test_the_step_is_the_formula(digits, lenet_teacher, monkeypatch) -> None:
+@pytest.mark.parametrize("penalty", [0.0, 2.0])
+def test_the_step_is_the_formula(digits, lenet_teacher, monkeypatch, penalty: float) -> None:
     """One step's loss against the formula, computed apart from the loop."""
     x, y = digits
     seen = {}
@@ -129,16 +170,25 @@ def test_the_step_is_the_formula(digits, lenet_teacher, monkeypatch) -> None:
         done = original(self, batch, totals, training=training)
         seen.setdefault("loss", totals.loss / totals.rows)
         seen.setdefault("terms", (totals.cross_entropy / totals.rows, totals.divergence / totals.rows,
-                                  totals.auxiliary / totals.rows))  # fmt: skip
+                                  totals.auxiliary / totals.rows, totals.spread / totals.rows))  # fmt: skip
         return done
 
     monkeypatch.setattr(QATLoop, "_step", spy)
-    trainer = DivQATTrainer(lenet_teacher, alpha=0.2, alpha_auxiliary=0.7, temperature=3.0, auxiliary=x[1000:1100])
+    trainer = DivQATTrainer(
+        lenet_teacher,
+        alpha=0.2,
+        alpha_auxiliary=0.7,
+        temperature=3.0,
+        auxiliary=x[1000:1100],
+        spread_penalty=penalty,
+    )
     trainer.fit(x[:64], y[:64], nb_epochs=1, batch_size=64)
-    cross_entropy, on_training, on_auxiliary = seen["terms"]
+    cross_entropy, on_training, on_auxiliary, spread_of_answers = seen["terms"]
     assert on_training > 0
     assert on_auxiliary > 0
-    assert seen["loss"] == pytest.approx(cross_entropy - 0.2 * 9 * on_training - 0.7 * 9 * on_auxiliary, rel=1e-5)
+    assert (spread_of_answers > 0) == (penalty > 0)
+    expected = cross_entropy - 0.2 * 9 * on_training - 0.7 * (9 * on_auxiliary - penalty * spread_of_answers)
+    assert seen["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_default_auxiliary_is_used_where_none_is_given(digits, lenet_teacher) -> None:
@@ -170,6 +220,7 @@ def test_select_alpha_respects_the_tolerance(digits, lenet_teacher) -> None:
 BAD = {
     "negative alpha": ({"alpha": -1}, r"'alpha' parameter of DivQATTrainer must be a float in \[0, inf\). Got -1"),
     "nan alpha": ({"alpha": float("nan")}, "alpha"),
+    "negative spread penalty": ({"spread_penalty": -1.0}, "spread_penalty"),
     "infinite": ({"alpha_auxiliary": float("inf")}, "alpha_auxiliary"),
     "bool": ({"alpha": True}, "alpha"),
     "temperature": ({"temperature": 0}, "temperature"),
