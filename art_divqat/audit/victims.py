@@ -29,7 +29,6 @@ _DIVQAT_PARAMETERS = (
     *_QAT_PARAMETERS,
     "alpha",
     "alpha_auxiliary",
-    "recentred_share",
     "spread_penalty",
     "auxiliary",
     "auxiliary_fraction",

@@ -22,9 +22,7 @@ Images = NDArray[np.float32]
 
 # pictures are drawn so many times larger and reduced, so that edges are soft
 _LARGER = 4
-FAMILIES = ("photographs", "silhouettes", "smooth-noise", "noise", "shapes", "mixed-training")
-# those that are made only when they are asked for
-MORE_FAMILIES = ("strokes",)
+FAMILIES = ("photographs", "silhouettes", "smooth-noise", "noise", "shapes", "strokes", "mixed-training")
 
 
 def default_auxiliary(
@@ -40,14 +38,13 @@ def default_auxiliary(
     `photographs`: patches of scikit-learn's two sample photographs, at many scales. `silhouettes`: such patches cut out
     by smooth random masks, on black or white. `smooth-noise`: Gaussian-filtered noise of many widths, stretched, half
     of it hardened to black and white. `noise`: uniform noise, dense or sparse. `shapes`: filled polygons, ellipses and
-    strokes. `mixed-training`: training images blended, laid over each other, inverted, or cut into tiles that are
-    shuffled; only where training images are given. And, only when it is named, `strokes`: one to three smooth curves on
-    an empty ground, as a pen draws characters.
+    lines. `strokes`: one to three smooth curves on an empty ground, as a pen draws characters. `mixed-training`:
+    training images blended, laid over each other, inverted, or cut into tiles that are shuffled; only where training
+    images are given.
 
     :param input_shape: (channels, height, width), 1 or 3 channels.
     :param training_images: (N, C, H, W) in [0, 1], or None to leave their family out.
-    :param families: a selection of :data:`FAMILIES` and :data:`MORE_FAMILIES`; None takes all of the first that can be
-        made.
+    :param families: a selection of :data:`FAMILIES`; None takes all that can be made.
     :raises UserError: for an unknown family, other channels, or `mixed-training` without training images.
 
     >>> default_auxiliary((1, 8, 8), 12, seed=1).shape
@@ -58,10 +55,10 @@ def default_auxiliary(
         raise UserError(f"Auxiliary images can be made with 1 or 3 channels, (C, H, W). Got {tuple(input_shape)}.")
     if families is None:
         families = FAMILIES if training_images is not None else FAMILIES[:-1]
-    known, parts = (*FAMILIES, *MORE_FAMILIES), []
+    parts = []
     for index, family in enumerate(families):
-        if family not in known:
-            raise UserError(f"Unknown family of auxiliary images {family!r}: known are {', '.join(known)}.")
+        if family not in FAMILIES:
+            raise UserError(f"Unknown family of auxiliary images {family!r}: known are {', '.join(FAMILIES)}.")
         count = n // len(families) + (index < n % len(families))
         if count == 0:
             continue

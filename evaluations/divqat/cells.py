@@ -14,11 +14,11 @@ from torch import nn
 
 from art_divqat._rng import derive_seed, isolated_random_state, numpy_generator
 from art_divqat.data import Dataset, load_dataset, load_pool
-from art_divqat.data.auxiliary import MORE_FAMILIES, default_auxiliary
+from art_divqat.data.auxiliary import FAMILIES, default_auxiliary
 from art_divqat.defences.trainer import DivQATTrainer
 from art_divqat.estimators import QuantizedPyTorchClassifier, RecipeClassifier
 from art_divqat.models import SmallCNN, build_model
-from evaluations.divqat.settings import HEURISTIC_BETA, NPZ, SIZES, VARIANTS, WITH_STROKES, Cell, Sizes, Victim
+from evaluations.divqat.settings import HEURISTIC_BETA, NPZ, SIZES, VARIANTS, Cell, Sizes, Victim
 
 Images = NDArray[np.float32]
 AUXILIARY_IMAGES = 6000
@@ -67,17 +67,15 @@ def quantized_of(victim: Victim, size: str, root: Path) -> tuple[QuantizedPyTorc
     """The int8 victim, and the seconds that its quantization-aware training took."""
     data = dataset_of(victim.dataset, victim.seed, size, root)
     auxiliary = None
-    if victim.auxiliary in MORE_FAMILIES:
-        auxiliary = default_auxiliary(
-            data.input_shape, AUXILIARY_IMAGES, seed=victim.seed, families=(victim.auxiliary,)
-        )
-    elif victim.auxiliary == "with-strokes":
+    if victim.auxiliary == "strokes":
+        auxiliary = default_auxiliary(data.input_shape, AUXILIARY_IMAGES, seed=victim.seed, families=("strokes",))
+    elif victim.auxiliary == "without-strokes":
         auxiliary = default_auxiliary(
             data.input_shape,
             AUXILIARY_IMAGES,
             seed=derive_seed("default auxiliary", victim.seed),
             training_images=data.x_train,
-            families=WITH_STROKES,
+            families=tuple(family for family in FAMILIES if family != "strokes"),
         )
     elif victim.auxiliary not in ("none", "default"):
         auxiliary = images_of(victim.auxiliary, victim.dataset, AUXILIARY_IMAGES, victim.seed, size, root, "auxiliary")

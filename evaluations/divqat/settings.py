@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from art_divqat.data.auxiliary import FAMILIES
 from art_divqat.estimators import TrainingRecipe
 
 
@@ -74,13 +73,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "klr-t4-train-0.1": {**KLR_T4, "alpha": 0.1, "alpha_auxiliary": 0.0},
     "klr-t4-train-0.1-cap1": {**KLR_T4, "alpha": 0.1, "alpha_auxiliary": 0.0, "max_divergence": 1.0},
     "js-t4-train-0.3": {**JS_T4, "alpha": 0.3, "alpha_auxiliary": 0.0},
-    "js-t1-aux-1": {**JS_T4, "temperature": 1.0, "alpha_auxiliary": 1.0},
-    **{f"js-t4-aux-{alpha:g}": {**JS_T4, "alpha_auxiliary": alpha} for alpha in (0.1, 0.3)},
-    "js-t4-aux-0.03-half-recentred": {**JS_T4, "alpha_auxiliary": 0.03, "recentred_share": 0.5},
-    "js-t4-aux-0.03-recentred": {**JS_T4, "alpha_auxiliary": 0.03, "recentred_share": 1.0},
-    "js-t4-aux-0.1-spread-2": {**JS_T4, "alpha_auxiliary": 0.1, "spread_penalty": 2.0},
-    "klr-t4-aux-0.04": {**KLR_T4, "alpha_auxiliary": 0.04},
-    "js-t4-both-0.1": {**JS_T4, "alpha": 0.1, "alpha_auxiliary": 0.1},
+    "js-t1-aux-1": {**JS_T4, "temperature": 1.0, "alpha_auxiliary": 1.0, "spread_penalty": 0.0},
+    **{
+        f"js-t4-aux-{alpha:g}": {**JS_T4, "alpha_auxiliary": alpha, "spread_penalty": 0.0} for alpha in (0.03, 0.1, 0.3)
+    },
+    "js-t4-aux-0.03-spread-6": {**JS_T4, "alpha_auxiliary": 0.03, "spread_penalty": 6.0},
+    "js-t4-aux-0.1-spread-4": {**JS_T4, "alpha_auxiliary": 0.1, "spread_penalty": 4.0},
+    "js-t4-aux-0.2-spread-2": {**JS_T4, "alpha_auxiliary": 0.2, "spread_penalty": 2.0},
+    "klr-t4-aux-0.04": {**KLR_T4, "alpha_auxiliary": 0.04, "spread_penalty": 0.0},
+    "js-t4-both-0.1": {**JS_T4, "alpha": 0.1, "alpha_auxiliary": 0.1, "spread_penalty": 0.0},
 }
 
 NPZ = {"tinyimagenet": "tinyimagenet32-small.npz", "cifar10": "cifar10-small.npz"}
@@ -90,11 +91,9 @@ POOLS = {
     "cifar10": ("tinyimagenet", "photos", "noise", "in-distribution"),
 }
 MAIN_POOL = {"mnist": "fashion_mnist", "fashion_mnist": "tinyimagenet", "cifar10": "tinyimagenet"}
-# the default mixture and strokes, a seventh each
-WITH_STROKES = (*FAMILIES[:-1], "strokes", FAMILIES[-1])
 AUXILIARIES = {
-    "mnist": ("default", "fashion_mnist", "tinyimagenet", "cifar10", "photos", "noise", "strokes"),
-    "fashion_mnist": ("default", "mnist", "tinyimagenet", "cifar10", "photos", "noise", "strokes"),
+    "mnist": ("default", "fashion_mnist", "tinyimagenet", "cifar10", "photos", "noise", "strokes", "without-strokes"),
+    "fashion_mnist": ("default", "mnist", "tinyimagenet", "cifar10", "photos", "noise", "strokes", "without-strokes"),
     "cifar10": ("default", "tinyimagenet", "photos", "noise"),
 }
 HEURISTIC_BETA = 0.9
@@ -137,8 +136,7 @@ def cells_of(study: str, dataset: str, seed: int) -> list[Cell]:
         return [Cell(study, victim(name), main, answers) for name in VARIANTS for answers in every]
     if study == "matrix":
         rows = [victim("qat"), *[victim("divqat", name) for name in AUXILIARIES[dataset]]]
-        if dataset != "cifar10":
-            rows += [victim("js-t4-aux-0.1-spread-2", name) for name in ("default", "with-strokes")]
+        rows += [victim("js-t4-aux-0.03", name) for name in AUXILIARIES[dataset]]
         pools = [pool for pool in POOLS[dataset] if pool != "in-distribution"]
         return [Cell(study, row, pool, answers) for row in rows for pool in pools for answers in ("soft", "adjusted")]
     rows = [victim("qat"), victim("divqat")]

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from art_divqat._rng import isolated_random_state, torch_generator
 from art_divqat.defences.trainer.adversary import PGDAdversary, PixelBounds
-from art_divqat.defences.trainer.objective import divergence, partly_recentred, spread
+from art_divqat.defences.trainer.objective import divergence, spread
 from art_divqat.errors import UserError
 from art_divqat.estimators.recipe import batches
 from art_divqat.quantization import QuantizationBackend
@@ -36,12 +36,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Objective:
-    """CE − alpha T² D(training) − alpha_auxiliary (T² D_ρ − γ S)(auxiliary); see :class:`DivQATTrainer`.
+    """CE − alpha T² D(training) − alpha_auxiliary (T² D − γ S)(auxiliary); see :class:`DivQATTrainer`.
 
     :param auxiliary: preprocessed auxiliary images, or None.
     :param auxiliary_teacher: the teacher's logits on them, computed once.
     :param auxiliary_batch_size: how many of them join a step.
-    :param recentred_share: ρ, the share of the auxiliary term that is measured on recentred answers.
     :param spread_penalty: γ, the weight of the spread of the answers to auxiliary images.
     """
 
@@ -53,7 +52,6 @@ class Objective:
     auxiliary: Tensor | None = None
     auxiliary_teacher: Tensor | None = None
     auxiliary_batch_size: int = 0
-    recentred_share: float = 0.0
     spread_penalty: float = 0.0
 
     @property
@@ -214,14 +212,8 @@ class QATLoop:
             loss, terms[0] = loss - goal.alpha * squared * term, float(term.detach())
         if auxiliary_rows is not None:
             assert goal.auxiliary_teacher is not None
-            term = partly_recentred(
-                goal.auxiliary_teacher[auxiliary_rows],
-                logits[rows:],
-                goal.recentred_share,
-                goal.kind,
-                goal.temperature,
-                goal.cap,
-            )
+            answers = goal.auxiliary_teacher[auxiliary_rows]
+            term = divergence(answers, logits[rows:], goal.kind, goal.temperature, goal.cap)
             loss, terms[1] = loss - goal.alpha_auxiliary * squared * term, float(term.detach())
             if goal.spread_penalty > 0:
                 term = spread(logits[rows:])

@@ -22,14 +22,13 @@ AUXILIARY_IMAGES = 6000
 
 
 class DivQATTrainer(QATTrainer):
-    """Minimise CE(f_Q(x), y) − α T² D(f(x), f_Q(x)) − α_aux [T² D_ρ(f(a), f_Q(a)) − γ S(f_Q(a))]; f is frozen.
+    """Minimise CE(f_Q(x), y) − α T² D(f(x), f_Q(x)) − α_aux [T² D(f(a), f_Q(a)) − γ S(f_Q(a))]; f is frozen.
 
     f is the full-precision network, the teacher.
 
     D compares softmax(f / T) with softmax(f_Q / T); a are auxiliary images that are not the training distribution.
-    D_ρ = (1 − ρ) D(f, f_Q) + ρ D(f − f̄, f_Q − f̄_Q), with f̄ the mean logits over the auxiliary images of a step. A
-    network that names one class for all of them gains the first part and not the second, which is what an attacker sees
-    who subtracts the mean. S is the spread of the answers about their mean over those images
+    The cheapest answer that is far from the teacher's is one class for all of them, and an attacker who subtracts the
+    mean of the answers undoes that. S is the spread of the answers about their mean over the auxiliary images of a step
     (:func:`~art_divqat.defences.trainer.objective.spread`): what that attacker learns from.
 
     The first two terms are the published method (Khaled, Gohring de Magalhães, Nicolescu: DivQAT, 2025; arXiv
@@ -44,10 +43,8 @@ class DivQATTrainer(QATTrainer):
     :param auxiliary: images of the classifier's shape and range, (N, C, H, W); None makes a mixture of
         :data:`AUXILIARY_IMAGES` that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`).
     :param alpha_auxiliary: α_aux, weight on auxiliary images; in [0, inf).
-    :param recentred_share: ρ, in [0, 1]; above 0 the attacker who subtracts the mean gets a little less, and the
-        victim is a little less accurate: `docs/divqat.md` has both.
-    :param spread_penalty: γ, in [0, inf), relative to α_aux; with α_aux = 0.1, 2 is a good value. It answers the
-        attacker who subtracts the mean, and costs no accuracy.
+    :param spread_penalty: γ, in [0, inf), relative to α_aux; without it a larger α_aux costs accuracy and protects
+        less against the attacker who subtracts the mean.
     :param auxiliary_fraction: auxiliary images a step, as a share of the batch size; in (0, 1].
     :raises UserError: for a weight that is negative or not finite, and where :class:`QATTrainer` does.
 
@@ -71,10 +68,9 @@ class DivQATTrainer(QATTrainer):
         divergence: str = "js",
         max_divergence: float | None = None,
         auxiliary: NDArray[Any] | None = None,
-        alpha_auxiliary: float = 0.03,
+        alpha_auxiliary: float = 0.1,
         *,
-        recentred_share: float = 0.0,
-        spread_penalty: float = 0.0,
+        spread_penalty: float = 2.0,
         auxiliary_fraction: float = 0.25,
         **options: Any,
     ) -> None:
@@ -86,7 +82,6 @@ class DivQATTrainer(QATTrainer):
             None if max_divergence is None else check_float(self, "max_divergence", max_divergence, 0, closed="neither")
         )
         self.alpha_auxiliary = check_float(self, "alpha_auxiliary", alpha_auxiliary, 0)
-        self.recentred_share = check_float(self, "recentred_share", recentred_share, 0, 1)
         self.spread_penalty = check_float(self, "spread_penalty", spread_penalty, 0)
         self.auxiliary_fraction = check_float(self, "auxiliary_fraction", auxiliary_fraction, 0, 1, closed="right")
         if auxiliary is not None:
@@ -108,7 +103,6 @@ class DivQATTrainer(QATTrainer):
             cap=self.max_divergence,
             auxiliary=images,
             auxiliary_teacher=answers,
-            recentred_share=self.recentred_share,
             spread_penalty=self.spread_penalty,
             auxiliary_batch_size=min(
                 max(1, round(self.auxiliary_fraction * batch_size)), 0 if images is None else len(images)

@@ -45,33 +45,6 @@ def divergence(
     return (rows if cap is None else rows.clamp(max=cap)).mean()
 
 
-def partly_recentred(
-    teacher_logits: Tensor,
-    student_logits: Tensor,
-    share: float,
-    kind: str = "js",
-    temperature: float = 1.0,
-    cap: float | None = None,
-) -> Tensor:
-    """(1 − ρ) D(f, g) + ρ D(f − f̄, g − ḡ), f̄ and ḡ the mean logits of the rows: what an attacker who recentres sees.
-
-    A student that answers its teacher's logits plus a constant is far from it by the first term and not by the second.
-
-    :param share: ρ, in [0, 1].
-
-    >>> f, g = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([[9.0, 1.0], [11.0, 0.0]])
-    >>> float(partly_recentred(f, g, 0.0)) > 0.1, abs(float(partly_recentred(f, g, 1.0))) < 1e-6
-    (True, True)
-    """
-    terms = []
-    if share < 1:
-        terms.append((1 - share) * divergence(teacher_logits, student_logits, kind, temperature, cap))
-    if share > 0:
-        f, g = (logits - logits.mean(dim=0) for logits in (teacher_logits, student_logits))
-        terms.append(share * divergence(f, g, kind, temperature, cap))
-    return torch.stack(terms).sum()
-
-
 def spread(logits: Tensor) -> Tensor:
     """Mean over the rows a of ‖log q(a) − mean over the rows of log q‖ / √C, each less its mean over the C classes.
 
