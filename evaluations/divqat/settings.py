@@ -77,9 +77,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{
         f"js-t4-aux-{alpha:g}": {**JS_T4, "alpha_auxiliary": alpha, "spread_penalty": 0.0} for alpha in (0.03, 0.1, 0.3)
     },
-    "js-t4-aux-0.03-spread-6": {**JS_T4, "alpha_auxiliary": 0.03, "spread_penalty": 6.0},
-    "js-t4-aux-0.1-spread-4": {**JS_T4, "alpha_auxiliary": 0.1, "spread_penalty": 4.0},
-    "js-t4-aux-0.2-spread-2": {**JS_T4, "alpha_auxiliary": 0.2, "spread_penalty": 2.0},
+    **{
+        f"js-t4-aux-0.1-spread-{penalty:g}": {**JS_T4, "alpha_auxiliary": 0.1, "spread_penalty": penalty}
+        for penalty in (2.0, 10.0)
+    },
+    # the default's penalty with next to none of its divergence
+    "js-t4-aux-0.001-spread-500": {**JS_T4, "alpha_auxiliary": 0.001, "spread_penalty": 500.0},
     "klr-t4-aux-0.04": {**KLR_T4, "alpha_auxiliary": 0.04, "spread_penalty": 0.0},
     "js-t4-both-0.1": {**JS_T4, "alpha": 0.1, "alpha_auxiliary": 0.1, "spread_penalty": 0.0},
 }

@@ -70,7 +70,7 @@ class DivQATTrainer(QATTrainer):
         auxiliary: NDArray[Any] | None = None,
         alpha_auxiliary: float = 0.1,
         *,
-        spread_penalty: float = 2.0,
+        spread_penalty: float = 5.0,
         auxiliary_fraction: float = 0.25,
         **options: Any,
     ) -> None:
