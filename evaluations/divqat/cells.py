@@ -18,7 +18,7 @@ from art_divqat.data.auxiliary import FAMILIES, default_auxiliary
 from art_divqat.defences.trainer import DivQATTrainer
 from art_divqat.estimators import QuantizedPyTorchClassifier, RecipeClassifier
 from art_divqat.models import SmallCNN, build_model
-from evaluations.divqat.settings import HEURISTIC_BETA, NPZ, SIZES, VARIANTS, Cell, Sizes, Victim
+from evaluations.divqat.settings import AMPLIFIED_SPREAD, HEURISTIC_BETA, NPZ, SIZES, VARIANTS, Cell, Sizes, Victim
 
 Images = NDArray[np.float32]
 AUXILIARY_IMAGES = 6000
@@ -98,16 +98,20 @@ def softmax(logits: Images) -> Images:
 
 
 def lesson(served: Images, answers: str) -> Any:
-    """What the thief trains on: the probabilities, their top class, or the probabilities adjusted.
+    """What the thief trains on: the probabilities, their top class, or the probabilities adjusted or amplified.
 
     `adjusted` is an attacker who sees that most answers name one class: it subtracts from every log-probability its
-    mean over all answers, and so keeps only what tells the queries apart.
+    mean over all answers, and so keeps only what tells the queries apart. `amplified` sees that this is little, and
+    scales it up to the spread that answers usually have.
     """
     if answers == "hard":
         return served.argmax(axis=1)
-    if answers == "adjusted":
+    if answers in ("adjusted", "amplified"):
         logs = np.log(np.maximum(served, 1e-12))
-        return softmax((logs - logs.mean(axis=0)).astype(np.float32))
+        logs = logs - logs.mean(axis=0)
+        if answers == "amplified":
+            logs = logs * (AMPLIFIED_SPREAD / np.maximum(logs.std(axis=0), 1e-6))
+        return softmax(logs.astype(np.float32))
     return served
 
 

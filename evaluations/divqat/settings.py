@@ -100,6 +100,8 @@ AUXILIARIES = {
     "cifar10": ("default", "tinyimagenet", "photos", "noise"),
 }
 HEURISTIC_BETA = 0.9
+# nats that the amplified log-probabilities of a class spread: about what those of plain QAT do by themselves
+AMPLIFIED_SPREAD = 3.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class Victim:
 
 @dataclass(frozen=True)
 class Cell:
-    """One thief: of a victim, with a pool and answers (`soft`, `hard` or `adjusted`), with or without the heuristic."""
+    """One thief: of a victim, with a pool and answers (`soft`, `hard`, `adjusted` or `amplified`), with or without the
+    heuristic."""
 
     study: str
     victim: Victim
@@ -124,7 +127,7 @@ class Cell:
 
 
 def cells_of(study: str, dataset: str, seed: int) -> list[Cell]:
-    """The cells of one study: `variants`, `matrix`, `in-distribution` or `stacked`.
+    """The cells of one of :data:`STUDIES`.
 
     >>> len(cells_of("in-distribution", "mnist", 0))
     6
@@ -139,9 +142,13 @@ def cells_of(study: str, dataset: str, seed: int) -> list[Cell]:
         return [Cell(study, victim(name), main, answers) for name in VARIANTS for answers in every]
     if study == "matrix":
         rows = [victim("qat"), *[victim("divqat", name) for name in AUXILIARIES[dataset]]]
-        rows += [victim("js-t4-aux-0.03", name) for name in AUXILIARIES[dataset]]
+        # what the sets do by themselves, without the penalty on spread
+        rows += [victim("js-t4-aux-0.03", name) for name in AUXILIARIES[dataset] if name != "default"]
         pools = [pool for pool in POOLS[dataset] if pool != "in-distribution"]
         return [Cell(study, row, pool, answers) for row in rows for pool in pools for answers in ("soft", "adjusted")]
+    if study == "amplified":
+        rows = [victim(name) for name in ("qat", "js-t4-aux-0.03", "divqat")]
+        return [Cell(study, row, main, answers) for row in rows for answers in ("adjusted", "amplified")]
     rows = [victim("qat"), victim("divqat")]
     if study == "in-distribution":
         return [Cell(study, row, "in-distribution", answers) for row in rows for answers in every]
@@ -150,4 +157,4 @@ def cells_of(study: str, dataset: str, seed: int) -> list[Cell]:
     ]
 
 
-STUDIES = ("variants", "matrix", "in-distribution", "stacked")
+STUDIES = ("variants", "matrix", "in-distribution", "stacked", "amplified")

@@ -14,7 +14,7 @@ from typing import Any
 from art_divqat.metrics.intervals import Interval, mean_interval
 
 Record = dict[str, Any]
-ANSWERS = ("soft", "hard", "adjusted")
+ANSWERS = ("soft", "hard", "adjusted", "amplified")
 
 
 def read(path: Path) -> list[Record]:
@@ -61,15 +61,15 @@ def thieves_table(records: list[Record]) -> list[str]:
     >>> lines = thieves_table([{"variant": "qat", "auxiliary": "none", "pool": "p", "heuristic": False, "seed": 0,
     ...     "answers": "soft", "victim_accuracy": 0.9, "thief_accuracy": 0.5, "query_top_class_share": 1.0}])
     >>> lines[-1]
-    '| qat | none | p | 1 | .900 | .500 | – | – | .500 | 1.000 |'
+    '| qat | none | p | 1 | .900 | .500 | – | – | – | .500 | 1.000 |'
     """
     rows: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
         name = record["variant"] + (" + heuristic" if record["heuristic"] else "")
         rows[name, record["auxiliary"], record["pool"]].append(record)
     lines = [
-        "| victim | auxiliary | pool | seeds | victim | thief soft | hard | adjusted | best | top class |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| victim | auxiliary | pool | seeds | victim | thief soft | hard | adjusted | amplified | best | top class |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key, group in rows.items():
         thieves = thieves_of(group)
