@@ -110,6 +110,7 @@ def lesson(served: Images, answers: str) -> Any:
         logs = np.log(np.maximum(served, 1e-12))
         logs = logs - logs.mean(axis=0)
         if answers == "amplified":
+            logs = logs - logs.mean(axis=1, keepdims=True)
             logs = logs * (AMPLIFIED_SPREAD / np.maximum(logs.std(axis=0), 1e-6))
         return softmax(logs.astype(np.float32))
     return served

@@ -10,6 +10,7 @@ from art.estimators.classification import BlackBoxClassifier
 from digits_victim import SHAPE, digits, metered, victim
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from art_divqat.attacks.recovery import (
     AverageRepeats,
@@ -213,3 +214,28 @@ def test_recentring_forgets_any_constant_shift_of_the_logits() -> None:
     assert np.mean(biased.argmax(axis=1) == centred.argmax(axis=1)) > 0.98
     zero = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
     assert np.isfinite(Recentre().restore(zero)).all()
+
+
+@given(scale=st.floats(1e-3, 3), offset=arrays(np.float64, 6, elements=st.floats(-3, 3)), spread=st.floats(0.5, 4))
+@settings(max_examples=30, deadline=None)
+def test_recentring_to_a_spread_finds_the_same_answers_however_small_they_were_made(scale, offset, spread) -> None:
+    """Whoever shrinks all differences and adds a constant has hidden nothing from it, to the precision of float32."""
+    from scipy.special import softmax
+
+    from art_divqat.attacks.recovery import Recentre
+
+    logits = np.random.default_rng(0).normal(size=(50, 6))
+    logits -= logits.mean(axis=1, keepdims=True)
+    found = Recentre(spread).restore(softmax(scale * logits + offset, axis=1).astype(np.float32))
+    centred = logits - logits.mean(axis=0)
+    assert np.allclose(found, softmax(spread * centred / centred.std(axis=0), axis=1), atol=5e-3)
+
+
+def test_recentring_to_a_spread_at_the_edges() -> None:
+    from art_divqat.attacks.recovery import Recentre
+
+    alike = np.tile(np.array([[1.0, 0.0, 0.0]], np.float32), (3, 1))
+    assert np.allclose(Recentre(3.0).restore(alike), 1 / 3)
+    assert np.allclose(Recentre(3.0).restore(alike[:1]), 1 / 3)
+    with pytest.raises(UserError, match="spread"):
+        Recentre(0.0)

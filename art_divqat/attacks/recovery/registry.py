@@ -70,8 +70,7 @@ def _average(request: RecoveryRequest) -> Recovery:
 def _recentre(request: RecoveryRequest) -> Recovery:
     from art_divqat.attacks.recovery.view import Recentre
 
-    del request
-    return Recentre()
+    return Recentre(request.values["spread"])
 
 
 def _invert(request: RecoveryRequest) -> Recovery:
@@ -141,7 +140,9 @@ RECOVERIES: dict[str, RecoveryEntry] = {
     ),
     "labels": RecoveryEntry("believe only the top class", _labels),
     "recentre": RecoveryEntry(
-        "take away each class's usual level, over all images of a call: what tells DivQAT's answers apart", _recentre
+        "take away each class's usual level, over all images of a call: what tells DivQAT's answers apart",
+        _recentre,
+        {"spread": real(None, 0, closed="neither")},
     ),
     "top-k": RecoveryEntry("believe only the k highest probabilities", _top_k, {"k": integer(3, 1)}),
 }
