@@ -91,7 +91,7 @@ class Recentre(Recovery):
     >>> y = np.array([[0.90, 0.06, 0.04], [0.90, 0.04, 0.06]], np.float32)
     >>> Recentre().restore(y).argmax(axis=1)
     array([1, 2])
-    >>> [float(recovery.restore(y)[0, 1].round(2)) for recovery in (Recentre(), Recentre(spread=3.0))]
+    >>> [round(float(recovery.restore(y)[0, 1]), 2) for recovery in (Recentre(), Recentre(spread=3.0))]
     [0.4, 0.95]
     """
 
