@@ -159,6 +159,7 @@ def run_cells(victim: Victim, cells: list[Cell], size: str, root: Path) -> list[
                 "agreement_clean": accuracy(stolen, clean.argmax(axis=1)),
                 "query_agreement_with_teacher": accuracy(served, teacher.predict(queries).argmax(axis=1)),
                 "query_top_class_share": float(np.bincount(served.argmax(axis=1)).max() / len(served)),
+                "distinct_answers": len(np.unique(served, axis=0)),
                 "agreement_with_twin": classifier.agreement_with_twin(data.x_test),
                 "quantization_seconds": round(seconds, 1),
                 "thief_seconds": round(time.perf_counter() - started, 1),

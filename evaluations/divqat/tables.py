@@ -118,6 +118,15 @@ def stacking_lines(records: list[Record]) -> list[str]:
     return lines
 
 
+def distinct_lines(records: list[Record]) -> list[str]:
+    """How many different answers the queries got: what the int8 network's rounding leaves to amplify."""
+    return [
+        f"- {variant}: {count.mean:.0f} different answers to {records[0]['queries']} queries"
+        for variant in dict.fromkeys(r["variant"] for r in records)
+        if (count := average([r for r in records if r["variant"] == variant], "distinct_answers")) is not None
+    ]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -131,6 +140,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(thieves_table(group)))
         if study == "stacked":
             print("\n".join(["", *stacking_lines(group)]))
+        if study == "amplified":
+            print("\n".join(["", *distinct_lines(group)]))
     return 0
 
 
