@@ -30,6 +30,7 @@ _DIVQAT_PARAMETERS = (
     "alpha",
     "alpha_auxiliary",
     "spread_penalty",
+    "confidence_penalty",
     "auxiliary",
     "auxiliary_fraction",
     "divergence",

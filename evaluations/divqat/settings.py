@@ -58,8 +58,9 @@ SIZES = {
 
 QAT: dict[str, Any] = {"alpha": 0.0, "alpha_auxiliary": 0.0}
 DEFAULT: dict[str, Any] = {}  # DivQATTrainer's own
-JS_T4: dict[str, Any] = {"divergence": "js", "temperature": 4.0}
-KLR_T4: dict[str, Any] = {"divergence": "kl-reverse", "temperature": 4.0}
+NO_PENALTY: dict[str, Any] = {"spread_penalty": 0.0, "confidence_penalty": 0.0}
+JS_T4: dict[str, Any] = {"divergence": "js", "temperature": 4.0, **NO_PENALTY}
+KLR_T4: dict[str, Any] = {"divergence": "kl-reverse", "temperature": 4.0, **NO_PENALTY}
 
 # The first row is the baseline; `kl-t1-*` is the literal reading of the paper.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -73,18 +74,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "klr-t4-train-0.1": {**KLR_T4, "alpha": 0.1, "alpha_auxiliary": 0.0},
     "klr-t4-train-0.1-cap1": {**KLR_T4, "alpha": 0.1, "alpha_auxiliary": 0.0, "max_divergence": 1.0},
     "js-t4-train-0.3": {**JS_T4, "alpha": 0.3, "alpha_auxiliary": 0.0},
-    "js-t1-aux-1": {**JS_T4, "temperature": 1.0, "alpha_auxiliary": 1.0, "spread_penalty": 0.0},
-    **{
-        f"js-t4-aux-{alpha:g}": {**JS_T4, "alpha_auxiliary": alpha, "spread_penalty": 0.0} for alpha in (0.03, 0.1, 0.3)
-    },
+    "js-t1-aux-1": {**JS_T4, "temperature": 1.0, "alpha_auxiliary": 1.0},
+    **{f"js-t4-aux-{alpha:g}": {**JS_T4, "alpha_auxiliary": alpha} for alpha in (0.03, 0.1, 0.3)},
     **{
         f"js-t4-aux-0.1-spread-{penalty:g}": {**JS_T4, "alpha_auxiliary": 0.1, "spread_penalty": penalty}
-        for penalty in (2.0, 10.0)
+        for penalty in (2.0, 5.0, 10.0)
     },
-    # the default's penalty with next to none of its divergence
+    "js-t4-aux-0.1-confidence-5": {**JS_T4, "alpha_auxiliary": 0.1, "confidence_penalty": 5.0},
+    # the penalty with next to none of the divergence
     "js-t4-aux-0.001-spread-500": {**JS_T4, "alpha_auxiliary": 0.001, "spread_penalty": 500.0},
-    "klr-t4-aux-0.04": {**KLR_T4, "alpha_auxiliary": 0.04, "spread_penalty": 0.0},
-    "js-t4-both-0.1": {**JS_T4, "alpha": 0.1, "alpha_auxiliary": 0.1, "spread_penalty": 0.0},
+    "klr-t4-aux-0.04": {**KLR_T4, "alpha_auxiliary": 0.04},
+    "js-t4-both-0.1": {**JS_T4, "alpha": 0.1, "alpha_auxiliary": 0.1},
 }
 
 NPZ = {"tinyimagenet": "tinyimagenet32-small.npz", "cifar10": "cifar10-small.npz"}

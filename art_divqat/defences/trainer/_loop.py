@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from art_divqat._rng import isolated_random_state, torch_generator
 from art_divqat.defences.trainer.adversary import PGDAdversary, PixelBounds
-from art_divqat.defences.trainer.objective import divergence, spread
+from art_divqat.defences.trainer.objective import confidence, divergence, spread
 from art_divqat.errors import UserError
 from art_divqat.estimators.recipe import batches
 from art_divqat.quantization import QuantizationBackend
@@ -36,12 +36,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Objective:
-    """CE − alpha T² D(training) − alpha_auxiliary (T² D − γ S)(auxiliary); see :class:`DivQATTrainer`.
+    """CE − alpha T² D(training) − alpha_auxiliary (T² D − γ S − δ P)(auxiliary); see :class:`DivQATTrainer`.
 
     :param auxiliary: preprocessed auxiliary images, or None.
     :param auxiliary_teacher: the teacher's logits on them, computed once.
     :param auxiliary_batch_size: how many of them join a step.
     :param spread_penalty: γ, the weight of the spread of the answers to auxiliary images.
+    :param confidence_penalty: δ, the weight of their distance from the uniform answer.
     """
 
     alpha: float = 0.0
@@ -53,6 +54,7 @@ class Objective:
     auxiliary_teacher: Tensor | None = None
     auxiliary_batch_size: int = 0
     spread_penalty: float = 0.0
+    confidence_penalty: float = 0.0
 
     @property
     def uses_auxiliary(self) -> bool:
@@ -67,6 +69,7 @@ class EpochRecord:
     :param divergence: mean D on training images, in nats; 0 where it is not part of the objective.
     :param divergence_auxiliary: likewise on auxiliary images.
     :param spread_auxiliary: mean spread of the answers to auxiliary images, in nats; 0 where it is not part of it.
+    :param confidence_auxiliary: likewise their distance from the uniform answer.
     :param validation_accuracy: None without validation data.
     """
 
@@ -81,6 +84,7 @@ class EpochRecord:
     validation_accuracy: float | None = None
     validation_loss: float | None = None
     spread_auxiliary: float = 0.0
+    confidence_auxiliary: float = 0.0
 
 
 class QATLoop:
@@ -204,7 +208,7 @@ class QATLoop:
                 raise
             return False
         cross_entropy = functional.cross_entropy(logits[:rows], labels)
-        loss, terms = cross_entropy, [0.0, 0.0, 0.0]
+        loss, terms = cross_entropy, [0.0, 0.0, 0.0, 0.0]
         squared = goal.temperature**2
         if goal.alpha > 0:
             answers = self.teacher(images) if teacher is None else teacher
@@ -218,6 +222,9 @@ class QATLoop:
             if goal.spread_penalty > 0:
                 term = spread(logits[rows:])
                 loss, terms[2] = loss + goal.alpha_auxiliary * goal.spread_penalty * term, float(term.detach())
+            if goal.confidence_penalty > 0:
+                term = confidence(logits[rows:])
+                loss, terms[3] = loss + goal.alpha_auxiliary * goal.confidence_penalty * term, float(term.detach())
         value = float(loss.detach())
         if not math.isfinite(value):
             return False
@@ -278,7 +285,7 @@ class _Totals:
 
     def __init__(self) -> None:
         self.rows = 0
-        self.loss = self.cross_entropy = self.divergence = self.auxiliary = self.spread = 0.0
+        self.loss = self.cross_entropy = self.divergence = self.auxiliary = self.spread = self.confidence = 0.0
         self.correct = 0
 
     def add(self, rows: int, loss: float, cross_entropy: float, terms: list[float], correct: int) -> None:
@@ -288,6 +295,7 @@ class _Totals:
         self.divergence += rows * terms[0]
         self.auxiliary += rows * terms[1]
         self.spread += rows * terms[2]
+        self.confidence += rows * terms[3]
         self.correct += correct
 
     def record(self, epoch: int, learning_rate: float, frozen: bool) -> EpochRecord:
@@ -300,6 +308,7 @@ class _Totals:
             divergence=self.divergence / self.rows,
             divergence_auxiliary=self.auxiliary / self.rows,
             spread_auxiliary=self.spread / self.rows,
+            confidence_auxiliary=self.confidence / self.rows,
             train_accuracy=self.correct / self.rows,
             learning_rate=learning_rate,
             frozen=frozen,

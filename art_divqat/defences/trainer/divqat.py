@@ -22,14 +22,16 @@ AUXILIARY_IMAGES = 6000
 
 
 class DivQATTrainer(QATTrainer):
-    """Minimise CE(f_Q(x), y) − α T² D(f(x), f_Q(x)) − α_aux [T² D(f(a), f_Q(a)) − γ S(f_Q(a))]; f is frozen.
+    """Minimise CE(f_Q(x), y) − α T² D(f(x), f_Q(x)) − α_aux [T² D(f(a), f_Q(a)) − γ S − δ P]; f is frozen.
 
     f is the full-precision network, the teacher.
 
     D compares softmax(f / T) with softmax(f_Q / T); a are auxiliary images that are not the training distribution.
-    The cheapest answer that is far from the teacher's is one class for all of them, and an attacker who subtracts the
-    mean of the answers undoes that. S is the spread of the answers about their mean over the auxiliary images of a step
-    (:func:`~art_divqat.defences.trainer.objective.spread`): what that attacker learns from.
+    The cheapest answer that is far from the teacher's is one class for all of them. An attacker who subtracts the mean
+    of the answers undoes that, and images of the victim's own kind are drawn into that class. S is the spread of the
+    answers f_Q(a) about their mean over the auxiliary images of a step: what that attacker learns from. P is how far
+    they lie from the uniform answer, which no image of the victim's own kind is mistaken for
+    (:mod:`~art_divqat.defences.trainer.objective` has both).
 
     The first two terms are the published method (Khaled, Gohring de Magalhães, Nicolescu: DivQAT, 2025; arXiv
     2512.23948), the rest is this project's; `docs/divqat.md` tells what each does. With α = α_aux = 0 this is
@@ -43,8 +45,8 @@ class DivQATTrainer(QATTrainer):
     :param auxiliary: images of the classifier's shape and range, (N, C, H, W); None makes a mixture of
         :data:`AUXILIARY_IMAGES` that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`).
     :param alpha_auxiliary: α_aux, weight on auxiliary images; in [0, inf).
-    :param spread_penalty: γ, in [0, inf), relative to α_aux; without it a larger α_aux costs accuracy and protects
-        less against the attacker who subtracts the mean.
+    :param spread_penalty: γ, in [0, inf), relative to α_aux.
+    :param confidence_penalty: δ, in [0, inf), relative to α_aux.
     :param auxiliary_fraction: auxiliary images a step, as a share of the batch size; in (0, 1].
     :raises UserError: for a weight that is negative or not finite, and where :class:`QATTrainer` does.
 
@@ -71,6 +73,7 @@ class DivQATTrainer(QATTrainer):
         alpha_auxiliary: float = 0.1,
         *,
         spread_penalty: float = 5.0,
+        confidence_penalty: float = 1.5,
         auxiliary_fraction: float = 0.25,
         **options: Any,
     ) -> None:
@@ -83,6 +86,7 @@ class DivQATTrainer(QATTrainer):
         )
         self.alpha_auxiliary = check_float(self, "alpha_auxiliary", alpha_auxiliary, 0)
         self.spread_penalty = check_float(self, "spread_penalty", spread_penalty, 0)
+        self.confidence_penalty = check_float(self, "confidence_penalty", confidence_penalty, 0)
         self.auxiliary_fraction = check_float(self, "auxiliary_fraction", auxiliary_fraction, 0, 1, closed="right")
         if auxiliary is not None:
             auxiliary = check_like(classifier, auxiliary, "The auxiliary images")
@@ -104,6 +108,7 @@ class DivQATTrainer(QATTrainer):
             auxiliary=images,
             auxiliary_teacher=answers,
             spread_penalty=self.spread_penalty,
+            confidence_penalty=self.confidence_penalty,
             auxiliary_batch_size=min(
                 max(1, round(self.auxiliary_fraction * batch_size)), 0 if images is None else len(images)
             ),

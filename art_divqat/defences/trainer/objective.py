@@ -57,9 +57,21 @@ def spread(logits: Tensor) -> Tensor:
     >>> float(spread(alike)), float(spread(alike + torch.tensor([[1.0, -1.0], [-1.0, 1.0]])))
     (0.0, 1.0)
     """
-    recentred = logits - logits.mean(dim=0)
-    recentred = recentred - recentred.mean(dim=1, keepdim=True)
-    return torch.linalg.vector_norm(recentred, dim=1).mean() / math.sqrt(logits.shape[1])
+    return confidence(logits - logits.mean(dim=0))
+
+
+def confidence(logits: Tensor) -> Tensor:
+    """Mean over the rows a of ‖log q(a) − its mean over the C classes‖ / √C: how far answers lie from the uniform one.
+
+    In nats; 0 where every class is as likely as any other.
+
+    :param logits: of shape (N, C); a constant added to a row changes nothing.
+
+    >>> float(confidence(torch.tensor([[9.0, 9.0]]))), float(confidence(torch.tensor([[9.0, 1.0]])))
+    (0.0, 4.0)
+    """
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    return torch.linalg.vector_norm(centred, dim=1).mean() / math.sqrt(logits.shape[1])
 
 
 def _kl(log_a: Tensor, log_b: Tensor) -> Tensor:
