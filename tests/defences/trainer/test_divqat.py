@@ -17,7 +17,7 @@ from art_divqat._rng import isolated_random_state
 from art_divqat.data.auxiliary import FAMILIES, default_auxiliary
 from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer, select_alpha
 from art_divqat.defences.trainer._loop import QATLoop
-from art_divqat.defences.trainer.objective import DIVERGENCES, divergence, spread
+from art_divqat.defences.trainer.objective import DIVERGENCES, confidence, divergence, spread
 from art_divqat.errors import UserError
 
 LOGITS = arrays(np.float64, (3, 5), elements=st.floats(-20, 20))
@@ -66,6 +66,26 @@ def test_spread_is_that_of_centred_log_probabilities(logits, shift: float) -> No
     assert float(moved) == pytest.approx(float(expected), rel=1e-6, abs=1e-9)
 
 
+@given(
+    logits=arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 12)), elements=st.floats(-30, 30)),
+    shift=st.floats(-20, 20),
+)
+@settings(max_examples=60, deadline=None)
+def test_confidence_is_that_of_log_probabilities(logits, shift: float) -> None:
+    logs = log_softmax(logits, axis=1)
+    expected = np.sqrt(np.mean((logs - logs.mean(axis=1, keepdims=True)) ** 2, axis=1)).mean()
+    by_row = shift * np.arange(len(logits))[:, None]
+    assert float(confidence(torch.from_numpy(logits + by_row))) == pytest.approx(float(expected), rel=1e-6, abs=1e-9)
+
+
+def test_confidence_of_uniform_answers_is_zero_with_a_finite_gradient() -> None:
+    logits = torch.full((3, 5), 7.0, requires_grad=True)
+    loss = confidence(logits)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
 def test_spread_of_equal_answers_is_zero_with_a_finite_gradient() -> None:
     for rows in (1, 4):
         logits = torch.tensor([[5.0, -5.0, 1e4]]).repeat(rows, 1).requires_grad_()
@@ -80,11 +100,23 @@ def test_spread_penalty_draws_the_answers_to_other_images_together(digits, teach
     auxiliary, probes = (default_auxiliary(SHAPE, 800, seed=seed, families=("noise", "shapes")) for seed in (1, 2))
     found = {}
     for penalty in (0.0, 2.0):
-        trainer = DivQATTrainer(teacher, auxiliary=auxiliary, alpha_auxiliary=0.1, spread_penalty=penalty)
+        trainer = DivQATTrainer(teacher, auxiliary=auxiliary, spread_penalty=penalty, confidence_penalty=0.0)
         trainer.fit(x[:1000], y[:1000], batch_size=64, nb_epochs=4)
         found[penalty] = float(spread(torch.from_numpy(trainer.predict(probes))))
         assert (trainer.history[-1].spread_auxiliary > 0) == (penalty > 0)
     assert found[2.0] < 0.6 * found[0.0]
+
+
+def test_confidence_penalty_draws_the_answers_to_other_images_to_the_uniform_one(digits, teacher) -> None:
+    x, y = digits
+    auxiliary, probes = (default_auxiliary(SHAPE, 800, seed=seed, families=("noise", "shapes")) for seed in (1, 2))
+    found = {}
+    for penalty in (0.0, 1.5):
+        trainer = DivQATTrainer(teacher, auxiliary=auxiliary, spread_penalty=0.0, confidence_penalty=penalty)
+        trainer.fit(x[:1000], y[:1000], batch_size=64, nb_epochs=4)
+        found[penalty] = softmax(trainer.predict(probes), axis=1).max(axis=1).mean()
+        assert (trainer.history[-1].confidence_auxiliary > 0) == (penalty > 0)
+    assert found[1.5] < 0.5 < found[0.0]
 
 
 def test_divergence_has_finite_gradients_at_the_extremes() -> None:
@@ -155,7 +187,8 @@ def test_the_step_is_the_formula(digits, lenet_teacher, monkeypatch, penalty: fl
         done = original(self, batch, totals, training=training)
         seen.setdefault("loss", totals.loss / totals.rows)
         seen.setdefault("terms", (totals.cross_entropy / totals.rows, totals.divergence / totals.rows,
-                                  totals.auxiliary / totals.rows, totals.spread / totals.rows))  # fmt: skip
+                                  totals.auxiliary / totals.rows, totals.spread / totals.rows,
+                                  totals.confidence / totals.rows))  # fmt: skip
         return done
 
     monkeypatch.setattr(QATLoop, "_step", spy)
@@ -166,13 +199,15 @@ def test_the_step_is_the_formula(digits, lenet_teacher, monkeypatch, penalty: fl
         temperature=3.0,
         auxiliary=x[1000:1100],
         spread_penalty=penalty,
+        confidence_penalty=3 * penalty,
     )
     trainer.fit(x[:64], y[:64], nb_epochs=1, batch_size=64)
-    cross_entropy, on_training, on_auxiliary, spread_of_answers = seen["terms"]
+    cross_entropy, on_training, on_auxiliary, spread_of_answers, far = seen["terms"]
     assert on_training > 0
     assert on_auxiliary > 0
-    assert (spread_of_answers > 0) == (penalty > 0)
-    expected = cross_entropy - 0.2 * 9 * on_training - 0.7 * (9 * on_auxiliary - penalty * spread_of_answers)
+    assert (spread_of_answers > 0) == (far > 0) == (penalty > 0)
+    penalties = penalty * spread_of_answers + 3 * penalty * far
+    expected = cross_entropy - 0.2 * 9 * on_training - 0.7 * (9 * on_auxiliary - penalties)
     assert seen["loss"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -206,6 +241,7 @@ BAD = {
     "negative alpha": ({"alpha": -1}, r"'alpha' parameter of DivQATTrainer must be a float in \[0, inf\). Got -1"),
     "nan alpha": ({"alpha": float("nan")}, "alpha"),
     "negative spread penalty": ({"spread_penalty": -1.0}, "spread_penalty"),
+    "infinite confidence penalty": ({"confidence_penalty": float("inf")}, "confidence_penalty"),
     "infinite": ({"alpha_auxiliary": float("inf")}, "alpha_auxiliary"),
     "bool": ({"alpha": True}, "alpha"),
     "temperature": ({"temperature": 0}, "temperature"),
