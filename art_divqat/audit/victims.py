@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from art_divqat._rng import derive_seed
 from art_divqat._validation import check_int
 from art_divqat.attacks.evasion.ball import check_epsilon
+from art_divqat.attacks.parameters import Parameters, choice, real
 from art_divqat.audit.external.settings import EXTERNAL, is_external, same_external
 from art_divqat.defences.trainer.robust_registry import ROBUST_TRAINERS, robust_trainer
 from art_divqat.errors import UserError, unknown_name
@@ -25,19 +26,23 @@ if TYPE_CHECKING:
     from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 
 _QAT_PARAMETERS = ("backend", "epochs")
-_DIVQAT_PARAMETERS = (
-    *_QAT_PARAMETERS,
-    "alpha",
-    "alpha_auxiliary",
-    "spread_penalty",
-    "confidence_penalty",
-    "auxiliary",
-    "auxiliary_fraction",
-    "divergence",
-    "max_divergence",
-    "temperature",
-)
+# what DivQATTrainer accepts, so that a wrong number is refused before anything is written or trained
+_DIVQAT_NUMBERS: Parameters = {
+    **{name: real(None, 0) for name in ("alpha", "alpha_auxiliary", "spread_penalty", "confidence_penalty")},
+    "auxiliary_fraction": real(None, 0, 1, closed="right"),
+    "max_divergence": real(None, 0, closed="neither"),
+    "temperature": real(None, 0, closed="neither"),
+    "divergence": choice(None, "js", "kl", "kl-reverse"),
+}
+_DIVQAT_PARAMETERS = (*_QAT_PARAMETERS, "auxiliary", *_DIVQAT_NUMBERS)
 AUXILIARY_MIXTURE = "mixture"
+# families that a mixture leaves out; silhouettes are cut from the same photographs
+MIXTURES = {
+    AUXILIARY_MIXTURE: (),
+    f"{AUXILIARY_MIXTURE}-without-photos": ("photographs", "silhouettes"),
+    f"{AUXILIARY_MIXTURE}-without-noise": ("noise",),
+    f"{AUXILIARY_MIXTURE}-without-strokes": ("strokes",),
+}
 # three steps make the 8×8 digits as robust as seven do, in half the time
 _INNER_STEPS = {"digits": 3}
 
@@ -227,6 +232,8 @@ def canonical_victim(text: str, *, epsilon: float, query_pool: str) -> str:
     said: dict[str, Value] = {}
     for count in {"steps", "epochs"} & spec.as_dict.keys():
         check_int(spec.name, count, spec.as_dict[count], 1)
+    for name in _DIVQAT_NUMBERS.keys() & spec.as_dict.keys():
+        _DIVQAT_NUMBERS[name].check(spec.name, name, spec.as_dict[name])
     if "epsilon" in entry.parameters:
         radius = spec.as_dict.get("epsilon", epsilon)
         said["epsilon"] = check_epsilon(spec.name, radius, zero=False)
@@ -241,7 +248,9 @@ def _canonical_auxiliary(name: str, query_pool: str) -> str:
     if name == AUXILIARY_MIXTURE:
         # a defender does not hold the attacker's own images: those families are left out of the mixture
         return f"{AUXILIARY_MIXTURE}-without-{query_pool}" if query_pool in (PHOTOS, NOISE) else name
-    if name.startswith(f"{AUXILIARY_MIXTURE}-without-"):
+    if name.startswith(AUXILIARY_MIXTURE):
+        if name not in MIXTURES:
+            raise unknown_name("auxiliary mixture", name, MIXTURES)
         return name
     canonical = canonical_pool(name)
     if canonical == query_pool:

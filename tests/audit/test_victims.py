@@ -58,6 +58,37 @@ def test_auxiliary_images_are_never_the_attackers() -> None:
         resolve(tiny(victims=["divqat:auxilliary=noise"]))
 
 
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ("alpha=-1", r"'alpha' parameter of divqat must be a float in \[0, inf\). Got -1"),
+        ("spread_penalty=nan", "spread_penalty"),
+        ("confidence_penalty=-0.5", "confidence_penalty"),
+        ("auxiliary_fraction=0", "auxiliary_fraction"),
+        ("temperature=0", "temperature"),
+        ("max_divergence=0", "max_divergence"),
+        ("divergence=tv", "one of 'js', 'kl', 'kl-reverse'"),
+        ("auxiliary=mixture-without-cats", "auxiliary mixture"),
+    ],
+)
+def test_bad_parameters_are_refused_before_anything_is_trained(parameter: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve(tiny(victims=[f"divqat:{parameter}"]))
+
+
+def test_what_a_victim_accepts_is_what_the_trainer_accepts() -> None:
+    import inspect
+
+    from art_divqat.audit.victims import _DIVQAT_NUMBERS
+    from art_divqat.defences.trainer import DivQATTrainer
+    from art_divqat.defences.trainer.objective import DIVERGENCES
+
+    taken = inspect.signature(DivQATTrainer).parameters
+    assert set(_DIVQAT_NUMBERS) == set(taken) - {"classifier", "auxiliary", "options"}
+    for kind in DIVERGENCES:
+        _DIVQAT_NUMBERS["divergence"].check("divqat", "divergence", kind)
+
+
 @pytest.fixture(scope="module")
 def every_victim(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
     store = tmp_path_factory.mktemp("store")
