@@ -80,7 +80,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         f"js-t4-aux-0.1-spread-{penalty:g}": {**JS_T4, "alpha_auxiliary": 0.1, "spread_penalty": penalty}
         for penalty in (2.0, 5.0, 10.0)
     },
-    "js-t4-aux-0.1-confidence-5": {**JS_T4, "alpha_auxiliary": 0.1, "confidence_penalty": 5.0},
     # the penalty with next to none of the divergence
     "js-t4-aux-0.001-spread-500": {**JS_T4, "alpha_auxiliary": 0.001, "spread_penalty": 500.0},
     "klr-t4-aux-0.04": {**KLR_T4, "alpha_auxiliary": 0.04},
