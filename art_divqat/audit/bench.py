@@ -19,7 +19,7 @@ from art_divqat.audit.external.settings import EXTERNAL
 from art_divqat.audit.journal import content_hash
 from art_divqat.audit.probe import ProbedThief
 from art_divqat.audit.store import VictimStore
-from art_divqat.audit.victims import AUXILIARY_MIXTURE, MIXTURES, VictimContext, parent_of, train_victim
+from art_divqat.audit.victims import MIXTURES, VictimContext, parent_of, train_victim
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
 from art_divqat.data.auxiliary import FAMILIES
 from art_divqat.data.splits import stratified_subset
@@ -208,7 +208,7 @@ class Bench:
         from art_divqat.data.auxiliary import default_auxiliary
         from art_divqat.defences.trainer.divqat import AUXILIARY_IMAGES
 
-        if not name.startswith(AUXILIARY_MIXTURE):
+        if name not in MIXTURES:
             pool = load_pool(
                 name,
                 self.dataset,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from art_divqat._rng import derive_seed, isolated_random_state, numpy_generator
+from art_divqat.attacks.recovery import Recentre
 from art_divqat.data import Dataset, load_dataset, load_pool
 from art_divqat.data.auxiliary import FAMILIES, default_auxiliary
 from art_divqat.defences.trainer import DivQATTrainer
@@ -106,13 +107,11 @@ def lesson(served: Images, answers: str) -> Any:
     """
     if answers == "hard":
         return served.argmax(axis=1)
-    if answers in ("adjusted", "amplified"):
+    if answers == "amplified":
+        return Recentre(AMPLIFIED_SPREAD).restore(served)
+    if answers == "adjusted":
         logs = np.log(np.maximum(served, 1e-12))
-        logs = logs - logs.mean(axis=0)
-        if answers == "amplified":
-            logs = logs - logs.mean(axis=1, keepdims=True)
-            logs = logs * (AMPLIFIED_SPREAD / np.maximum(logs.std(axis=0), 1e-6))
-        return softmax(logs.astype(np.float32))
+        return softmax((logs - logs.mean(axis=0)).astype(np.float32))
     return served
 
 

@@ -219,12 +219,11 @@ class QATLoop:
             answers = goal.auxiliary_teacher[auxiliary_rows]
             term = divergence(answers, logits[rows:], goal.kind, goal.temperature, goal.cap)
             loss, terms[1] = loss - goal.alpha_auxiliary * squared * term, float(term.detach())
-            if goal.spread_penalty > 0:
-                term = spread(logits[rows:])
-                loss, terms[2] = loss + goal.alpha_auxiliary * goal.spread_penalty * term, float(term.detach())
-            if goal.confidence_penalty > 0:
-                term = confidence(logits[rows:])
-                loss, terms[3] = loss + goal.alpha_auxiliary * goal.confidence_penalty * term, float(term.detach())
+            penalties = ((2, goal.spread_penalty, spread), (3, goal.confidence_penalty, confidence))
+            for place, weight, penalty in penalties:
+                if weight > 0:
+                    term = penalty(logits[rows:])
+                    loss, terms[place] = loss + goal.alpha_auxiliary * weight * term, float(term.detach())
         value = float(loss.detach())
         if not math.isfinite(value):
             return False

@@ -21,6 +21,7 @@ from art_divqat.defences.trainer.objective import DIVERGENCES, confidence, diver
 from art_divqat.errors import UserError
 
 LOGITS = arrays(np.float64, (3, 5), elements=st.floats(-20, 20))
+ANY_LOGITS = arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 12)), elements=st.floats(-30, 30))
 
 
 def reference(p_logits: np.ndarray, q_logits: np.ndarray, kind: str, temperature: float) -> np.ndarray:
@@ -30,6 +31,11 @@ def reference(p_logits: np.ndarray, q_logits: np.ndarray, kind: str, temperature
     if kind == "kl-reverse":
         return entropy(q, p, axis=1)
     return jensenshannon(p, q, axis=1) ** 2
+
+
+def mean_size(logs: np.ndarray) -> float:
+    """Mean over the rows of their standard deviation over the classes."""
+    return float(logs.std(axis=1).mean())
 
 
 @given(p=LOGITS, q=LOGITS, kind=st.sampled_from(DIVERGENCES), temperature=st.floats(0.5, 8))
@@ -49,33 +55,25 @@ def test_cap_bounds_every_row(p, q, cap: float) -> None:
     assert ours == pytest.approx(float(expected), rel=1e-6, abs=1e-7)
 
 
-@given(
-    logits=arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 12)), elements=st.floats(-30, 30)),
-    shift=st.floats(-20, 20),
-)
+@given(logits=ANY_LOGITS, shift=st.floats(-20, 20))
 @settings(max_examples=60, deadline=None)
 def test_spread_is_that_of_centred_log_probabilities(logits, shift: float) -> None:
     """The reference goes by probabilities; nothing that is the same for a row or for a class counts."""
     logs = log_softmax(logits, axis=1)
-    logs = logs - logs.mean(axis=1, keepdims=True)
-    expected = np.sqrt(np.mean((logs - logs.mean(axis=0)) ** 2, axis=1)).mean()
-    assert float(spread(torch.from_numpy(logits))) == pytest.approx(float(expected), rel=1e-6, abs=1e-9)
+    expected = mean_size(logs - logs.mean(axis=0))
+    assert float(spread(torch.from_numpy(logits))) == pytest.approx(expected, rel=1e-6, abs=1e-9)
     by_class = shift * np.arange(logits.shape[1])
     by_row = shift * np.arange(len(logits))[:, None]
     moved = spread(torch.from_numpy(logits + by_class + by_row))
-    assert float(moved) == pytest.approx(float(expected), rel=1e-6, abs=1e-9)
+    assert float(moved) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
-@given(
-    logits=arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 12)), elements=st.floats(-30, 30)),
-    shift=st.floats(-20, 20),
-)
+@given(logits=ANY_LOGITS, shift=st.floats(-20, 20))
 @settings(max_examples=60, deadline=None)
 def test_confidence_is_that_of_log_probabilities(logits, shift: float) -> None:
-    logs = log_softmax(logits, axis=1)
-    expected = np.sqrt(np.mean((logs - logs.mean(axis=1, keepdims=True)) ** 2, axis=1)).mean()
+    expected = mean_size(log_softmax(logits, axis=1))
     by_row = shift * np.arange(len(logits))[:, None]
-    assert float(confidence(torch.from_numpy(logits + by_row))) == pytest.approx(float(expected), rel=1e-6, abs=1e-9)
+    assert float(confidence(torch.from_numpy(logits + by_row))) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def test_confidence_of_uniform_answers_is_zero_with_a_finite_gradient() -> None:
