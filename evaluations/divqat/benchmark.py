@@ -98,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     report = {
         "torch": torch.__version__,
         "machine": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": options.threads,
         "inference": [
             size_and_speed("resnet18", (3, 32, 32), options.images, 32, options.rounds),
