@@ -15,7 +15,7 @@ class Parameter:
     """A default, and a check that returns the value or raises `UserError`."""
 
     default: Any
-    check: Callable[[str, str, Any], Any]
+    check: Callable[[object, str, Any], Any]
 
 
 Parameters = Mapping[str, Parameter]

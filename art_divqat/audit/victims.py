@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from art_divqat._rng import derive_seed
 from art_divqat._validation import check_int
 from art_divqat.attacks.evasion.ball import check_epsilon
-from art_divqat.attacks.parameters import Parameters, choice, real
 from art_divqat.audit.external.settings import EXTERNAL, is_external, same_external
+from art_divqat.defences.trainer.divqat_numbers import DIVQAT_NUMBERS
 from art_divqat.defences.trainer.robust_registry import ROBUST_TRAINERS, robust_trainer
 from art_divqat.errors import UserError, unknown_name
 from art_divqat.specs import Spec, Value, check_parameters, parse_spec
@@ -26,15 +26,7 @@ if TYPE_CHECKING:
     from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 
 _QAT_PARAMETERS = ("backend", "epochs")
-# what DivQATTrainer accepts, so that a wrong number is refused before anything is written or trained
-_DIVQAT_NUMBERS: Parameters = {
-    **{name: real(None, 0) for name in ("alpha", "alpha_auxiliary", "spread_penalty", "confidence_penalty")},
-    "auxiliary_fraction": real(None, 0, 1, closed="right"),
-    "max_divergence": real(None, 0, closed="neither"),
-    "temperature": real(None, 0, closed="neither"),
-    "divergence": choice(None, "js", "kl", "kl-reverse"),
-}
-_DIVQAT_PARAMETERS = (*_QAT_PARAMETERS, "auxiliary", *_DIVQAT_NUMBERS)
+_DIVQAT_PARAMETERS = (*_QAT_PARAMETERS, "auxiliary", *DIVQAT_NUMBERS)
 AUXILIARY_MIXTURE = "mixture"
 # families that a mixture leaves out; silhouettes are cut from the same photographs
 MIXTURES = {
@@ -232,8 +224,9 @@ def canonical_victim(text: str, *, epsilon: float, query_pool: str) -> str:
     said: dict[str, Value] = {}
     for count in {"steps", "epochs"} & spec.as_dict.keys():
         check_int(spec.name, count, spec.as_dict[count], 1)
-    for name in _DIVQAT_NUMBERS.keys() & spec.as_dict.keys():
-        _DIVQAT_NUMBERS[name].check(spec.name, name, spec.as_dict[name])
+    # what the trainer would refuse is refused before anything is written or trained
+    for name in DIVQAT_NUMBERS.keys() & spec.as_dict.keys():
+        DIVQAT_NUMBERS[name].check(spec.name, name, spec.as_dict[name])
     if "epsilon" in entry.parameters:
         radius = spec.as_dict.get("epsilon", epsilon)
         said["epsilon"] = check_epsilon(spec.name, radius, zero=False)

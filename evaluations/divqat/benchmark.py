@@ -1,7 +1,8 @@
 """Int8 against fp32, and a DivQAT step against a QAT step: `python -m evaluations.divqat.benchmark`.
 
-Alternates the two sides of every comparison and reports the median of each, so that a busy machine slows both. Sizes
-are those of the serialized state. Untrained weights and random images: neither size nor speed depends on them.
+Alternates the two sides of every comparison, so that a busy machine slows both, and reports the median of each and the
+median and the range of the ratio of neighbours. Sizes are those of the serialized state.
+Untrained weights and random images: neither size nor speed depends on them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from art.estimators.classification import PyTorchClassifier
 
 from art_divqat.defences.trainer import DivQATTrainer, QATTrainer, quantize_post_training
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
@@ -27,16 +29,19 @@ from art_divqat.quantization import serialized_bytes
 RESULTS = Path(__file__).parent / "results" / "benchmark.json"
 
 
-def alternate(first: Callable[[], Any], second: Callable[[], Any], rounds: int) -> tuple[float, float]:
-    """Median seconds of each, called in turns after one warm-up."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(rounds + 1):
-        for call, kept in zip((first, second), times, strict=True):
-            started = time.perf_counter()
-            call()
-            if repeat:
-                kept.append(time.perf_counter() - started)
-    return statistics.median(times[0]), statistics.median(times[1])
+def alternate(first: Callable[[], float], second: Callable[[], float], rounds: int) -> list[tuple[float, float]]:
+    """The seconds that each says it took, called in turns after one warm-up."""
+    return [(first(), second()) for _ in range(rounds + 1)][1:]
+
+
+def median_ms(seconds: Iterable[float]) -> float:
+    """Median, in milliseconds."""
+    return 1e3 * statistics.median(seconds)
+
+
+def ratio(name: str, ratios: list[float]) -> dict[str, Any]:
+    """Median and range of the ratios of neighbouring measurements."""
+    return {name: statistics.median(ratios), f"{name}_range": [min(ratios), max(ratios)]}
 
 
 def size_and_speed(model: str, shape: tuple[int, int, int], images: int, batch: int, rounds: int) -> dict[str, Any]:
@@ -44,15 +49,24 @@ def size_and_speed(model: str, shape: tuple[int, int, int], images: int, batch: 
     x = np.random.default_rng(0).random((images, *shape)).astype(np.float32)
     full = RecipeClassifier(build_model(model, shape, 10, seed=0), shape, 10, TrainingRecipe())
     small = quantize_post_training(full, x[:batch])
-    seconds = alternate(lambda: full.predict(x, batch_size=batch), lambda: small.predict(x, batch_size=batch), rounds)
+
+    def predict(classifier: PyTorchClassifier) -> Callable[[], float]:
+        def run() -> float:
+            started = time.perf_counter()
+            classifier.predict(x, batch_size=batch)
+            return (time.perf_counter() - started) / images
+
+        return run
+
+    pairs = alternate(predict(full), predict(small), rounds)
     sizes = serialized_bytes(full.model), small.description.bytes
     return {
         "model": model,
         "batch": batch,
         "description": small.description.to_dict(),
-        "fp32_ms_per_image": 1e3 * seconds[0] / images,
-        "int8_ms_per_image": 1e3 * seconds[1] / images,
-        "speedup": seconds[0] / seconds[1],
+        "fp32_ms_per_image": median_ms(a for a, _ in pairs),
+        "int8_ms_per_image": median_ms(b for _, b in pairs),
+        **ratio("speedup", [a / b for a, b in pairs]),
         "fp32_bytes": sizes[0],
         "int8_bytes": sizes[1],
         "size_ratio": sizes[1] / sizes[0],
@@ -74,22 +88,20 @@ def step_cost(model: str, shape: tuple[int, int, int], images: int, batch: int, 
 
         return run
 
-    plain, divergent = steps(QATTrainer(full)), steps(DivQATTrainer(full, auxiliary=auxiliary))
-    pairs = [(plain(), divergent()) for _ in range(rounds)]
-    medians = statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+    pairs = alternate(steps(QATTrainer(full)), steps(DivQATTrainer(full, auxiliary=auxiliary)), rounds)
     return {
         "model": model,
         "batch": batch,
-        "qat_step_ms": 1e3 * medians[0],
-        "divqat_step_ms": 1e3 * medians[1],
-        "ratio": medians[1] / medians[0],
+        "qat_step_ms": median_ms(a for a, _ in pairs),
+        "divqat_step_ms": median_ms(b for _, b in pairs),
+        **ratio("ratio", [b / a for a, b in pairs]),
     }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--images", type=int, default=128, help="images a measurement, ResNet-18 at 32×32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS)

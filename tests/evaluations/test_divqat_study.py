@@ -6,7 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +69,14 @@ def test_benchmark_compares_what_it_says() -> None:
     assert result["size_ratio"] == pytest.approx(result["int8_bytes"] / result["fp32_bytes"])
     assert result["speedup"] == pytest.approx(result["fp32_ms_per_image"] / result["int8_ms_per_image"])
     assert benchmark.step_cost("lenet5", (1, 8, 8), images=160, batch=32, rounds=1)["ratio"] > 0
+    assert result["speedup_range"] == [result["speedup"]] * 2
     calls: list[str] = []
-    benchmark.alternate(lambda: calls.append("a"), lambda: calls.append("b"), 2)
+
+    def side(name: str) -> float:
+        calls.append(name)
+        return float(len(calls))
+
+    pairs = benchmark.alternate(lambda: side("a"), lambda: side("b"), 2)
     assert "".join(calls) == "ababab"
-    assert np.isfinite(result["speedup"])
+    assert pairs == [(3, 4), (5, 6)]
+    assert benchmark.ratio("gain", [3.0, 1.0, 2.0]) == {"gain": 2.0, "gain_range": [1.0, 3.0]}

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from art_divqat._rng import derive_seed
-from art_divqat._validation import check_choice, check_float
 from art_divqat.defences.trainer._loop import Objective
 from art_divqat.defences.trainer._preparation import check_like, preprocess
-from art_divqat.defences.trainer.objective import DIVERGENCES
+from art_divqat.defences.trainer.divqat_numbers import DIVQAT_NUMBERS
 from art_divqat.defences.trainer.qat import QATTrainer, ask_in_batches
 from art_divqat.errors import UserError
 
@@ -78,16 +77,16 @@ class DivQATTrainer(QATTrainer):
         **options: Any,
     ) -> None:
         super().__init__(classifier, **options)
-        self.alpha = check_float(self, "alpha", alpha, 0)
-        self.temperature = check_float(self, "temperature", temperature, 0, closed="neither")
-        self.divergence = check_choice(self, "divergence", divergence, DIVERGENCES)
-        self.max_divergence = (
-            None if max_divergence is None else check_float(self, "max_divergence", max_divergence, 0, closed="neither")
+        self.alpha: float = _checked(self, "alpha", alpha)
+        self.temperature: float = _checked(self, "temperature", temperature)
+        self.divergence: str = _checked(self, "divergence", divergence)
+        self.max_divergence: float | None = (
+            None if max_divergence is None else _checked(self, "max_divergence", max_divergence)
         )
-        self.alpha_auxiliary = check_float(self, "alpha_auxiliary", alpha_auxiliary, 0)
-        self.spread_penalty = check_float(self, "spread_penalty", spread_penalty, 0)
-        self.confidence_penalty = check_float(self, "confidence_penalty", confidence_penalty, 0)
-        self.auxiliary_fraction = check_float(self, "auxiliary_fraction", auxiliary_fraction, 0, 1, closed="right")
+        self.alpha_auxiliary: float = _checked(self, "alpha_auxiliary", alpha_auxiliary)
+        self.spread_penalty: float = _checked(self, "spread_penalty", spread_penalty)
+        self.confidence_penalty: float = _checked(self, "confidence_penalty", confidence_penalty)
+        self.auxiliary_fraction: float = _checked(self, "auxiliary_fraction", auxiliary_fraction)
         if auxiliary is not None:
             auxiliary = check_like(classifier, auxiliary, "The auxiliary images")
             if len(auxiliary) == 0:
@@ -132,3 +131,7 @@ class DivQATTrainer(QATTrainer):
             )
         seed = derive_seed("default auxiliary", self.seed)
         return default_auxiliary((shape[0], shape[1], shape[2]), AUXILIARY_IMAGES, seed=seed, training_images=x)
+
+
+def _checked(owner: object, name: str, value: Any) -> Any:
+    return DIVQAT_NUMBERS[name].check(owner, name, value)

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from art_divqat._validation import check_choice
-
-DIVERGENCES = ("js", "kl", "kl-reverse")
+from art_divqat.defences.trainer.divqat_numbers import DIVERGENCES
 
 
 def divergence(

@@ -17,7 +17,8 @@ from art_divqat._rng import isolated_random_state
 from art_divqat.data.auxiliary import FAMILIES, default_auxiliary
 from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer, select_alpha
 from art_divqat.defences.trainer._loop import QATLoop
-from art_divqat.defences.trainer.objective import DIVERGENCES, confidence, divergence, spread
+from art_divqat.defences.trainer.divqat_numbers import DIVERGENCES
+from art_divqat.defences.trainer.objective import confidence, divergence, spread
 from art_divqat.errors import UserError
 
 LOGITS = arrays(np.float64, (3, 5), elements=st.floats(-20, 20))
