@@ -221,8 +221,9 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
             classifier was built from a network without a name.
         :param preprocessing_defences: those of the saved classifier, which are objects and therefore not saved.
         :param postprocessing_defences: likewise.
-        :raises UserError: for a missing, damaged or foreign file, an engine that this CPU lacks, an architecture that
-            the weights do not fit, or a defence that is missing.
+        :raises UserError: for a missing, damaged or foreign file, an engine that this CPU lacks, 8-bit activations
+            where its int8 kernels would overflow, an architecture that the weights do not fit, or a defence that is
+            missing.
         """
         from art_divqat.estimators.quantized_files import load_quantized
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from art_divqat.errors import UserError
 from art_divqat.models import build_model
-from art_divqat.quantization import get_backend
+from art_divqat.quantization import get_backend, needs_reduced_range
 
 if TYPE_CHECKING:
     from art_divqat.estimators.quantized import Architecture, QuantizedPyTorchClassifier
@@ -90,6 +90,11 @@ def load_quantized(
     else:
         network = architecture()
     backend = get_backend(card["backend"], card["engine"], card["reduce_range"])
+    if backend.kernels == "int8" and not backend.reduce_range and needs_reduced_range(backend.engine):
+        raise UserError(
+            f"{folder} has 8-bit activations, from a CPU with VNNI instructions; {backend.engine} overflows on them "
+            "on this CPU, which has none: load it on a CPU that has, or quantize the network again on this one."
+        )
     prepared = backend.prepare(network, shape)
     try:
         prepared.load_state_dict(state)

@@ -233,6 +233,25 @@ def test_load_refuses_what_it_did_not_write(classifier, tmp_path: Path) -> None:
         classifier.save(tmp_path / "full")
 
 
+@pytest.mark.parametrize(("kernels", "bits", "loads"), [("fx", 8, False), ("fx", 7, True), ("pt2e", 8, True)])
+def test_load_refuses_8_bit_activations_where_int8_kernels_overflow(
+    kernels: str, bits: int, loads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernels == "pt2e":
+        pytest.importorskip("torchao")
+    backend = get_backend(kernels, reduce_range=bits == 7)
+    prepared = backend.prepare(build_model("lenet5", SHAPE, 10, seed=0), SHAPE)
+    backend.calibrate(prepared, [torch.rand(4, *SHAPE)])
+    classifier = QuantizedPyTorchClassifier(prepared, backend, SHAPE, 10, architecture="lenet5")
+    classifier.save(tmp_path / "saved")
+    monkeypatch.setattr("art_divqat.estimators.quantized_files.needs_reduced_range", lambda engine: True)
+    if loads:
+        assert QuantizedPyTorchClassifier.load(tmp_path / "saved").backend.reduce_range == (bits == 7)
+    else:
+        with pytest.raises(UserError, match=f"{backend.engine} overflows on them on this CPU"):
+            QuantizedPyTorchClassifier.load(tmp_path / "saved")
+
+
 class Halve(nn.Module):
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         return 0.5 * y + 0.05
