@@ -127,6 +127,21 @@ def distinct_lines(records: list[Record]) -> list[str]:
     ]
 
 
+def teacher_lines(records: list[Record]) -> list[str]:
+    """Accuracy of the int8 networks beside that of the full-precision network that they were trained on from.
+
+    >>> teacher_lines([{"variant": "qat", "seed": 0, "victim_accuracy": 0.9, "teacher_accuracy": 0.875}])
+    ['- qat: int8 .900, full precision .875']
+    """
+    lines = []
+    for variant in ("qat", "divqat"):
+        victims = list({r["seed"]: r for r in records if r["variant"] == variant}.values())
+        int8, full = average(victims, "victim_accuracy"), average(victims, "teacher_accuracy")
+        if int8 is not None and full is not None:
+            lines.append(f"- {variant}: int8 {shown(int8)}, full precision {shown(full)}")
+    return lines
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -138,6 +153,8 @@ def main(arguments: list[str] | None = None) -> int:
         if study == "matrix":
             print("\n".join([*matrix_table(group), ""]))
         print("\n".join(thieves_table(group)))
+        if study == "variants":
+            print("\n".join(["", *teacher_lines(group)]))
         if study == "stacked":
             print("\n".join(["", *stacking_lines(group)]))
         if study == "amplified":
