@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from evaluations.divqat import benchmark, run  # noqa: E402
+from evaluations.divqat import benchmark, run, settings, tables  # noqa: E402
 from evaluations.divqat.settings import AUXILIARIES, MAIN_POOL, STUDIES, VARIANTS, cells_of  # noqa: E402
 
 
@@ -62,6 +63,17 @@ def test_a_quick_cell_is_deterministic(data_root: Path, tmp_path: Path) -> None:
         lines.append([{k: v for k, v in record.items() if not k.endswith("seconds")} for record in records])
     assert len(lines[0]) == 3
     assert lines[0] == lines[1]
+
+
+def test_committed_records_make_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    for module in (settings, tables):
+        results = doctest.testmod(module)
+        assert results.attempted > 0
+        assert results.failed == 0
+    assert tables.main([]) == 0
+    printed = capsys.readouterr().out
+    for heading in ("### mnist, matrix (compact)", "### fashion_mnist, amplified (compact)"):
+        assert heading in printed
 
 
 def test_benchmark_compares_what_it_says() -> None:
