@@ -62,7 +62,10 @@ def _names(kind: str) -> dict[str, str]:
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, finished or not.")],
-    output_format: Annotated[str, typer.Option("--format", help="html, md, json, sarif, junit or csv.")] = "md",
+    output_format: Annotated[
+        str | None,
+        typer.Option("--format", help="html, md, json, sarif, junit or csv; by the name of --output, else md."),
+    ] = None,
     fail_on: Annotated[
         list[str] | None, typer.Option(help="End with exit code 1 where this holds, such as 'agreement>0.9'.")
     ] = None,
@@ -77,11 +80,15 @@ def report(
         gc.enable()
 
 
-def _report(folder: Path, output_format: str, fail_on: Sequence[str], output: Path | None) -> None:
+def _report(folder: Path, output_format: str | None, fail_on: Sequence[str], output: Path | None) -> None:
     from art_divqat.audit.results import read_results
     from art_divqat.audit.store import write_whole
     from art_divqat.report import render
+    from art_divqat.report.files import FORMATS
 
+    if output_format is None:
+        suffix = "" if output is None else output.suffix.lower().removeprefix(".")
+        output_format = suffix if suffix in FORMATS else "md"
     results = read_results(folder, fail_on)
     text = render(results, output_format)
     if output is None:

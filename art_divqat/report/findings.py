@@ -12,8 +12,9 @@ _MOST_NAMED = 4
 def finding(results: Results) -> str:
     """One sentence with the finding, for a terminal and for the first line of a report.
 
-    It is about the first victim that has a baseline, seen by the attacker that does best against it; about the defence
-    that leaves its best attacker the least, if defences were compared; else about the victim that is stolen best.
+    It is about the first victim that has a baseline and is none, seen by the attacker that does best against it; about
+    the defence that leaves its best attacker the least, if defences were compared; else about the victim that is
+    stolen best.
     """
     clauses = findings(View(results))
     if not clauses:
@@ -41,9 +42,13 @@ def findings(view: View) -> list[str]:
 
 
 def leading_comparison(view: View, metric: str = "agreement") -> Comparison | None:
-    """The comparison that the report leads with: the first victim that has a baseline, against its best attacker."""
+    """The comparison that the report leads with: the first victim that has a baseline, against its best attacker.
+
+    A victim that is a baseline itself comes last: it is there for the sake of the other.
+    """
     found = view.comparisons("ratio", metric)
-    for victim in view.victims:
+    baselines = {c.baseline for c in found}
+    for victim in sorted(view.victims, key=lambda name: name in baselines):
         of_victim = [c for c in found if c.victim == victim and c.value is not None]
         if not of_victim:
             continue

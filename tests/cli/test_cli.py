@@ -65,6 +65,11 @@ def test_evaluate_robust_with_knockoff(place: Path, config: Path) -> None:
         assert shown.returncode == 0, shown.stderr
         assert "robust" in shown.stdout
 
+    for name, start in (("a.html", "<!doctype html"), ("a.JSON", "{"), ("a.md", "# "), ("a", "# ")):
+        written = run("report", str(report.parent), "--output", name, cwd=place)
+        assert written.returncode == 0, written.stderr
+        assert (place / name).read_text(encoding="utf-8").lower().startswith(start)
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),

@@ -101,6 +101,17 @@ def test_names_that_begin_alike_are_told_apart() -> None:
     assert "Stealing the robust:epsilon=0.1 victim" in finding(make_results(victims=victims))
 
 
+def test_a_baseline_that_has_a_baseline_itself_does_not_lead() -> None:
+    divqat = "divqat:auxiliary=mixture"
+    results = compared(
+        agreement_ratio(0.97, 1.01, 1.07, victim="quantized"),
+        agreement_ratio(0.1, 0.14, 0.2, victim=divqat, baseline="quantized"),
+        victims=("quantized", divqat, "standard", "ptq"),
+    )
+    assert finding(results).startswith("Stealing the divqat victim")
+    assert "0.14 times (95 % interval 0.10–0.20) the quantized victim's" in finding(results)
+
+
 def test_without_a_baseline_there_is_no_comparison() -> None:
     told = finding(make_results(victims=("standard",), baseline=None))
     assert "there is no baseline to compare it with." in told
