@@ -50,25 +50,29 @@ def environment(device: str) -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    cpu = _first_cpu()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": next(iter(_cpu_lines("model name")), platform.processor() or platform.machine()),
-        "instructions": sorted(_INSTRUCTIONS & set(" ".join(_cpu_lines("flags", "Features")).split())),
+        "processor": cpu.get("model name") or platform.processor() or platform.machine(),
+        "instructions": sorted(_INSTRUCTIONS & set((cpu.get("flags") or cpu.get("Features") or "").split())),
         "cores": os.cpu_count(),
         "device": device,
         "packages": versions,
     }
 
 
-def _cpu_lines(*names: str) -> list[str]:
-    """What /proc/cpuinfo says under these names; nothing where there is no such file."""
+def _first_cpu() -> dict[str, str]:
+    """What /proc/cpuinfo says of the first CPU; nothing where there is no such file."""
+    said: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-            fields = [line.partition(":") for line in file]
+            for line in file:
+                name, _, value = line.partition(":")
+                said.setdefault(name.strip(), value.strip())
     except OSError:
-        return []
-    return [value.strip() for name, _, value in fields if name.strip() in names]
+        return {}
+    return said
 
 
 def resolve_device(asked: str) -> str:

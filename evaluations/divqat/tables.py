@@ -28,6 +28,11 @@ def read(path: Path) -> list[Record]:
     return records
 
 
+def one_a_seed(records: list[Record]) -> list[Record]:
+    """One record of each seed: a victim is the same for every thief of its seed."""
+    return list({r["seed"]: r for r in records}.values())
+
+
 def average(records: list[Record], name: str) -> Interval | None:
     """Mean of one metric over the records, one a seed, and its interval; None for no records."""
     return mean_interval([record[name] for record in records]) if records else None
@@ -73,8 +78,7 @@ def thieves_table(records: list[Record]) -> list[str]:
     ]
     for key, group in rows.items():
         thieves = thieves_of(group)
-        # a victim is the same for every thief of its seed
-        victims = list({r["seed"]: r for r in group}.values())
+        victims = one_a_seed(group)
         ends = average(victims, "victim_accuracy"), average(victims, "query_top_class_share")
         best = best_of(thieves)
         cells = [str(len(victims)), *map(shown, (ends[0], *thieves, best and Interval(best.mean, None, None)))]
@@ -95,7 +99,7 @@ def matrix_table(records: list[Record]) -> list[str]:
     lines = [f"| auxiliary | victim | {' | '.join(pools)} |", "|---" * (len(pools) + 2) + "|"]
     for variant, auxiliary in dict.fromkeys((r["variant"], r["auxiliary"]) for r in records):
         row = [r for r in records if (r["variant"], r["auxiliary"]) == (variant, auxiliary)]
-        found = [average(list({r["seed"]: r for r in row}.values()), "victim_accuracy")]
+        found = [average(one_a_seed(row), "victim_accuracy")]
         found += [best_of(thieves_of([r for r in row if r["pool"] == pool])) for pool in pools]
         name = {"qat": "plain QAT", "divqat": auxiliary}.get(variant, f"{auxiliary}, {variant}")
         lines.append(f"| {name} | {' | '.join(shown(v and Interval(v.mean, None, None)) for v in found)} |")
@@ -135,7 +139,7 @@ def teacher_lines(records: list[Record]) -> list[str]:
     """
     lines = []
     for variant in ("qat", "divqat"):
-        victims = list({r["seed"]: r for r in records if r["variant"] == variant}.values())
+        victims = one_a_seed([r for r in records if r["variant"] == variant])
         int8, full = average(victims, "victim_accuracy"), average(victims, "teacher_accuracy")
         if int8 is not None and full is not None:
             lines.append(f"- {variant}: int8 {shown(int8)}, full precision {shown(full)}")

@@ -80,10 +80,12 @@ def test_what_a_victim_accepts_is_what_the_trainer_accepts() -> None:
     import inspect
 
     from art_divqat.defences.trainer import DivQATTrainer
-    from art_divqat.defences.trainer.divqat_numbers import DIVQAT_NUMBERS
+    from art_divqat.defences.trainer.divqat_numbers import DIVERGENCES, DIVQAT_NUMBERS
 
     taken = inspect.signature(DivQATTrainer).parameters
     assert set(DIVQAT_NUMBERS) == set(taken) - {"classifier", "auxiliary", "options"}
+    for kind in DIVERGENCES:
+        DIVQAT_NUMBERS["divergence"].check("divqat", "divergence", kind)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +82,7 @@ def test_benchmark_compares_what_it_says() -> None:
     assert result["size_ratio"] == pytest.approx(result["int8_bytes"] / result["fp32_bytes"])
     assert result["speedup"] == pytest.approx(result["fp32_ms_per_image"] / result["int8_ms_per_image"])
     assert benchmark.step_cost("lenet5", (1, 8, 8), images=160, batch=32, rounds=1)["ratio"] > 0
+    assert np.isfinite(result["speedup"])
     assert result["speedup_range"] == [result["speedup"]] * 2
     calls: list[str] = []
 
