@@ -9,8 +9,8 @@ import lazy_loader as lazy
 from art_divqat._version import __version__
 
 # `audit` is the package of that name, and a module cannot be a function as well: hence `audit_model`.
-__getattr__, _, _ = lazy.attach(__name__, submod_attrs={"audit.api": ["audit_model"]})
+__getattr__, _, _ = lazy.attach(__name__, submod_attrs={"api": ["audit_model"]})
 __all__ = ["__version__", "audit_model"]
 
 if TYPE_CHECKING:
-    from art_divqat.audit.api import audit_model as audit_model
+    from art_divqat.api import audit_model as audit_model

@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed, numpy_generator
 from art_divqat.attacks.evasion import craft, craft_worst_case
-from art_divqat.audit.config import Recipe, ResolvedConfig
-from art_divqat.audit.external.settings import EXTERNAL
-from art_divqat.audit.journal import content_hash
 from art_divqat.audit.probe import ProbedThief
-from art_divqat.audit.store import VictimStore
-from art_divqat.audit.victims import MIXTURES, VictimContext, parent_of, train_victim
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
 from art_divqat.data.auxiliary import FAMILIES
 from art_divqat.data.splits import stratified_subset
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.metrics import accuracy
 from art_divqat.models import build_model
+from art_divqat.plan.config import Recipe, ResolvedConfig
+from art_divqat.results.journal import content_hash
 from art_divqat.specs import parse_spec
+from art_divqat.victims.external.settings import EXTERNAL
+from art_divqat.victims.registry import MIXTURES, VictimContext, parent_of, train_victim
+from art_divqat.victims.store import VictimStore
 
 if TYPE_CHECKING:
     from art_divqat.audit.robustness import VictimRobustness
@@ -176,7 +176,7 @@ class Bench:
 
     def external(self, name: str) -> Any:
         """The model of somebody else, read and checked against the data."""
-        from art_divqat.audit.external.victim import external_victim
+        from art_divqat.victims.external.open import external_victim
 
         if name not in self._externals:
             self._externals[name] = external_victim(self.config, name, self.dataset)

@@ -15,10 +15,6 @@ from art_divqat.attacks.extraction.registry import ATTACKS, AttackContext, run_a
 from art_divqat.attacks.recovery.registry import undoes_a_defence
 from art_divqat.audit import robustness
 from art_divqat.audit.bench import Bench, Progress, Victim, phase
-from art_divqat.audit.external.adapter import ExternalClassifier
-from art_divqat.audit.plan import Cell
-from art_divqat.audit.samples import pack
-from art_divqat.audit.serving import answering, known_to_the_attacker, serve
 from art_divqat.estimators import MeteredClassifier, QueryLedger
 from art_divqat.metrics import (
     accuracy,
@@ -28,7 +24,11 @@ from art_divqat.metrics import (
     l1_distortion,
     label_flip_rate,
 )
+from art_divqat.plan.cells import Cell
+from art_divqat.results.samples import pack
 from art_divqat.specs import parse_spec
+from art_divqat.victims.external.adapter import ExternalClassifier
+from art_divqat.victims.serving import answering, known_to_the_attacker, serve
 
 _LATENCY_BATCH = 128
 _LATENCY_RUNS = 3
@@ -146,7 +146,7 @@ def _in_train_mode(classifier: Any) -> bool:
 
 
 def _latency(served: Any, x: NDArray[np.float32]) -> float:
-    """Microseconds an image, median of a few calls of up to 128 images; a rough figure, see evaluations/latency."""
+    """Microseconds an image, median of a few calls of up to 128 images; rough, see evaluations/benchmarks/latency."""
     batch = x[:_LATENCY_BATCH]
     times = []
     for _ in range(_LATENCY_RUNS):

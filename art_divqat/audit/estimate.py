@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from art_divqat.audit.config import EvaluateConfig, ResolvedConfig
 from art_divqat.audit.environment import resolve_device
 from art_divqat.audit.executor import default_jobs
-from art_divqat.audit.external.adapter import PROBE_IMAGES
-from art_divqat.audit.plan import Cell, plan_cells
-from art_divqat.audit.presets import resolve
 from art_divqat.audit.run import Costs, check_attacks
-from art_divqat.audit.store import default_store
+from art_divqat.plan.cells import Cell, plan_cells
+from art_divqat.plan.config import EvaluateConfig, ResolvedConfig
+from art_divqat.plan.presets import resolve
+from art_divqat.victims.external.adapter import PROBE_IMAGES
+from art_divqat.victims.store import default_store
 
 _TIMED_IMAGES = 256
 _REPEATED_PROBES = 16
@@ -78,7 +78,7 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
     import torch
 
     from art_divqat.audit.bench import Bench, training_recipe
-    from art_divqat.audit.victims import VictimContext
+    from art_divqat.victims.registry import VictimContext
 
     bench = Bench(config, default_store())
     data = {

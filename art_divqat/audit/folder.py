@@ -9,9 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from art_divqat.audit.config import EvaluateConfig
-from art_divqat.audit.journal import Journal, content_hash
 from art_divqat.errors import UserError
+from art_divqat.plan.config import EvaluateConfig
+from art_divqat.results.journal import Journal, content_hash
 
 OURS = {
     "config.yaml",

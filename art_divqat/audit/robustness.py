@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from art_divqat._rng import derive_seed
 from art_divqat.attacks.evasion import check_autoattack, craft, gradient_norms, withstood, worst_case
 from art_divqat.audit.bench import SQUARE_QUERIES, phase
-from art_divqat.audit.external.settings import EXTERNAL
-from art_divqat.audit.journal import content_hash
-from art_divqat.audit.plan import Cell
-from art_divqat.audit.samples import curve_sample, pack
-from art_divqat.audit.victims import parent_of
 from art_divqat.metrics import accuracy, transfer_attack_success
+from art_divqat.plan.cells import Cell
+from art_divqat.results.journal import content_hash
+from art_divqat.results.samples import curve_sample, pack
 from art_divqat.specs import parse_spec
+from art_divqat.victims.external.settings import EXTERNAL
+from art_divqat.victims.registry import parent_of
 
 if TYPE_CHECKING:
     from art_divqat.audit.bench import Bench, Progress, Victim
@@ -43,7 +43,7 @@ class VictimRobustness:
 
     :param examples: radius → the evasion images perturbed on it at full strength, (images, C, H, W); 0 is not there.
     :param right: radius → which of them it still gets right, (images,).
-    :param details: what the flags are computed from, by the keys of `suspicions.DETAILS`.
+    :param details: what the flags are computed from, by the keys of `flag_rules.DETAILS`.
     """
 
     examples: dict[float, NDArray[np.float32]]

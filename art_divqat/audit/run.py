@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from art_divqat.attacks.extraction.registry import ATTACKS, check_parameters, least_budget
-from art_divqat.audit.config import EvaluateConfig, ResolvedConfig, write_config
 from art_divqat.audit.environment import environment, resolve_device, tool
 from art_divqat.audit.executor import Task, default_jobs, run_tasks
-from art_divqat.audit.external.settings import is_external
 from art_divqat.audit.folder import RunFolder
-from art_divqat.audit.plan import Cell, plan_cells
-from art_divqat.audit.presets import resolve
 from art_divqat.audit.progress import Silent, Watcher
-from art_divqat.audit.results import build_results, config_of, data_of
-from art_divqat.audit.schema import Results
-from art_divqat.audit.store import default_store, write_whole
-from art_divqat.audit.victims import VICTIMS, parent_of
 from art_divqat.errors import UserError
+from art_divqat.plan.cells import Cell, plan_cells
+from art_divqat.plan.config import EvaluateConfig, ResolvedConfig, write_config
+from art_divqat.plan.presets import resolve
+from art_divqat.results.build import build_results, config_of, data_of
+from art_divqat.results.schema import Results
 from art_divqat.specs import parse_spec
+from art_divqat.victims.external.settings import is_external
+from art_divqat.victims.registry import VICTIMS, parent_of
+from art_divqat.victims.store import default_store, write_whole
 
 # What a piece of work costs, in units of one image seen once by a training loop; only the estimate of the time left
 # depends on it.

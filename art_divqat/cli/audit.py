@@ -56,7 +56,7 @@ def audit(
 
     No code of the model's runs without --trust-code. White-box robustness is measured where the model gives gradients.
     """
-    from art_divqat.audit.external.settings import is_url
+    from art_divqat.victims.external.settings import is_url
 
     described = {
         "architecture": model,

@@ -21,7 +21,7 @@ def compare(
 
     Worse means easier to steal, or less accurate; where the interval holds 0 nothing is said.
     """
-    from art_divqat.audit.compare import compare_runs
+    from art_divqat.results.run_diff import compare_runs
 
     found = compare_runs(first, second)
     if json_output:

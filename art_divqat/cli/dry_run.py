@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from art_divqat.audit.config import EvaluateConfig
+    from art_divqat.plan.config import EvaluateConfig
 
 
 def show_plan(wanted: EvaluateConfig, *, json_output: bool) -> None:
     """Print the plan of a configuration; nothing is written, no model is read and no endpoint is asked."""
     from art_divqat.audit.estimate import estimate
-    from art_divqat.audit.presets import resolve
+    from art_divqat.plan.presets import resolve
 
     resolved, found = resolve(wanted), estimate(wanted)
     if json_output:

@@ -13,7 +13,7 @@ from art_divqat.cli import options
 from art_divqat.errors import InterruptedRunError, UserError
 
 if TYPE_CHECKING:
-    from art_divqat.audit.config import EvaluateConfig
+    from art_divqat.plan.config import EvaluateConfig
 
 EXIT_GATE = 1
 # a comma ends an item unless what follows is another parameter of it, as in robust:epsilon=0.1,epochs=5
@@ -107,9 +107,9 @@ def run(
         show_plan(wanted, json_output=json_output)
         return
     from art_divqat.audit.folder import default_folder
-    from art_divqat.audit.presets import resolve
     from art_divqat.audit.run import evaluate as run_evaluation
     from art_divqat.cli.progress import watch
+    from art_divqat.plan.presets import resolve
     from art_divqat.report import render_json
 
     folder = output or default_folder(resolve(wanted))
@@ -131,7 +131,7 @@ def run(
 
 def configuration(file: Path | None, given: dict[str, Any]) -> EvaluateConfig:
     """What a file and the options beside it ask for; the options win."""
-    from art_divqat.audit.config import make_config, read_config
+    from art_divqat.plan.config import make_config, read_config
 
     values = read_config(file) if file is not None else {}
     for option in ("trust_code", "answers_file"):

@@ -42,7 +42,7 @@ def _names(kind: str) -> dict[str, str]:
 
         return {name: model_summary(name) for name in list_models()}
     if kind == "victims":
-        from art_divqat.audit.victims import list_victims
+        from art_divqat.victims.registry import list_victims
 
         return list_victims()
     if kind == "attacks":
@@ -54,7 +54,7 @@ def _names(kind: str) -> dict[str, str]:
 
         return list_defences()
     if kind == "presets":
-        from art_divqat.audit.presets import PRESETS
+        from art_divqat.plan.presets import PRESETS
 
         return PRESETS
     raise unknown_name("kind of name", kind, _KINDS)
@@ -81,10 +81,10 @@ def report(
 
 
 def _report(folder: Path, output_format: str | None, fail_on: Sequence[str], output: Path | None) -> None:
-    from art_divqat.audit.results import read_results
-    from art_divqat.audit.store import write_whole
     from art_divqat.report import render
     from art_divqat.report.files import FORMATS
+    from art_divqat.results.build import read_results
+    from art_divqat.victims.store import write_whole
 
     if output_format is None:
         suffix = "" if output is None else output.suffix.lower().removeprefix(".")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from art_divqat.audit.schema import Estimate, Results, SummaryRow
+    from art_divqat.results.schema import Estimate, Results, SummaryRow
 
 # Headings break where these say so: on 80 columns a number must keep its digits.
 _VICTIM_COLUMNS = {
@@ -56,7 +56,7 @@ def print_results(results: Results, folder: Path) -> None:
 
 
 def _tables(results: Results, width: int) -> list[Any]:
-    from art_divqat.report.view import View
+    from art_divqat.report.results_view import View
 
     view, summary = View(results), results.summary
     if not summary:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from art_divqat._rng import derive_seed, isolated_random_state
 from art_divqat._validation import check_choice, check_float, check_int
 from art_divqat.errors import UserError
-from art_divqat.estimators.layout import fastest_layout, lay_out
+from art_divqat.estimators.memory_format import fastest_layout, lay_out
 
 ProgressCallback = Callable[[int, int], None]
 

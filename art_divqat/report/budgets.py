@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from art_divqat.audit.schema import SummaryRow
 from art_divqat.report.blocks import Block, Figure, Section
 from art_divqat.report.plots import MOST_SERIES, Series, draw_curves, draw_dots
+from art_divqat.report.results_view import View
+from art_divqat.report.selection import Attacker, Pair, left_out, most_telling
 from art_divqat.report.series import series_table
-from art_divqat.report.shown import Attacker, Pair, left_out, most_telling
 from art_divqat.report.tables import heading
 from art_divqat.report.text import attacker, percent
-from art_divqat.report.view import View
+from art_divqat.results.schema import SummaryRow
 
 _CURVES = ("agreement", "thief_accuracy")
 _MOST_PANELS = 3

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from art_divqat.audit.schema import Comparison
+from art_divqat.report.results_view import View
 from art_divqat.report.text import points, points_range, ratio, ratio_range
-from art_divqat.report.view import View
+from art_divqat.results.schema import Comparison
 
 PAPER = "arXiv 2207.10561"
 PAPER_FRACTION = 0.75

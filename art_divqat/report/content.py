@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from art_divqat.audit.schema import Results, SummaryRow
 from art_divqat.report.blocks import Report, Tile
 from art_divqat.report.budgets import curves_section
 from art_divqat.report.context import (
@@ -22,10 +21,11 @@ from art_divqat.report.evidence import (
 )
 from art_divqat.report.findings import caveats, finding, findings, leading_comparison
 from art_divqat.report.rating import Thresholds
+from art_divqat.report.results_view import View
 from art_divqat.report.tables import range_text, value_text
 from art_divqat.report.text import clean, counted, percent, ratio, ratio_range, short_name
 from art_divqat.report.transfer import claims_section
-from art_divqat.report.view import View
+from art_divqat.results.schema import Results, SummaryRow
 
 
 def compose(results: Results, thresholds: Thresholds | None = None) -> Report:

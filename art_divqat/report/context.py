@@ -8,8 +8,8 @@ from typing import Any
 
 from art_divqat.report.blocks import Block, Bullets, Cell, Code, Notice, Section, Table, Text
 from art_divqat.report.rating import Thresholds
+from art_divqat.report.results_view import View
 from art_divqat.report.text import NONE, clean, counted, percent
-from art_divqat.report.view import View
 
 _UNSAID = "not recorded"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from art_divqat.audit.schema import CurveEstimate
 from art_divqat.report.blocks import Figure
 from art_divqat.report.plots import Series, draw_curves
+from art_divqat.report.results_view import View
 from art_divqat.report.series import series_table
 from art_divqat.report.tables import heading
 from art_divqat.report.text import attacker, percent, short_name
-from art_divqat.report.view import View
+from art_divqat.results.schema import CurveEstimate
 
 _MOST_VICTIMS, _OF_MANY = 5, 2
 _MOST_PANELS = 3

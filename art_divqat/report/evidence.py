@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from art_divqat.audit.schema import Comparison, Estimate, SummaryRow
 from art_divqat.report.blocks import Block, Bullets, Cell, Figure, Section, Table, Text, Tone
 from art_divqat.report.claims import judge_claims
 from art_divqat.report.epsilon import curved, epsilon_figures
 from art_divqat.report.plots import draw_dots
 from art_divqat.report.rating import Thresholds
-from art_divqat.report.shown import strongest_rows
+from art_divqat.report.results_view import View
+from art_divqat.report.selection import strongest_rows
 from art_divqat.report.tables import METRICS, heading, range_text, value_text
 from art_divqat.report.text import (
     NONE,
@@ -24,7 +24,7 @@ from art_divqat.report.text import (
     ratio,
     ratio_range,
 )
-from art_divqat.report.view import View
+from art_divqat.results.schema import Comparison, Estimate, SummaryRow
 
 _ROBUSTNESS = (
     "victim_robust_accuracy",

@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError
 
-from art_divqat.audit.schema import Results
 from art_divqat.errors import UserError, unknown_name
 from art_divqat.report.html import render_html
 from art_divqat.report.machine import render_csv, render_junit, render_sarif
 from art_divqat.report.markdown import render_markdown
 from art_divqat.report.rating import Thresholds
+from art_divqat.results.schema import Results
 
 
 def render_json(results: Results) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from art_divqat.audit.schema import Comparison, Results, SummaryRow
+from art_divqat.report.results_view import Pair, View
 from art_divqat.report.text import attacker, counted, percent, percent_range, ratio, ratio_range, short_name
-from art_divqat.report.view import Pair, View
+from art_divqat.results.schema import Comparison, Results, SummaryRow
 
 _MOST_NAMED = 4
 

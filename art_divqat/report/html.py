@@ -6,10 +6,10 @@ import base64
 from functools import cache
 from typing import Any
 
-from art_divqat.audit.schema import Results
 from art_divqat.report.content import compose
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.text import clean
+from art_divqat.results.schema import Results
 
 
 def render_html(results: Results, thresholds: Thresholds | None = None) -> str:

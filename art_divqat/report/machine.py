@@ -10,11 +10,11 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
-from art_divqat.audit.schema import Results, SummaryRow
 from art_divqat.report.rating import Thresholds
+from art_divqat.report.results_view import View
 from art_divqat.report.tables import range_text, value_text
 from art_divqat.report.text import attacker, clean
-from art_divqat.report.view import View
+from art_divqat.results.schema import Results, SummaryRow
 
 SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _HOME = "https://github.com/art-divqat/art-divqat"

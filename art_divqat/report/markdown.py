@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from art_divqat.audit.schema import Results
 from art_divqat.report.blocks import Block, Bullets, Cell, Code, Figure, Notice, Report, Table, Text
 from art_divqat.report.content import compose
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.text import clean
+from art_divqat.results.schema import Results
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>|&~$#])")
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from art_divqat.audit.schema import Estimate
 from art_divqat.report.text import shorten
+from art_divqat.results.schema import Estimate
 
 # Okabe and Ito's palette, its darker colours first: distinct to every kind of colour vision, and by marker in grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A4F7D", "#56B4E9", "#B8860B", "#000000", "#7F7F7F")

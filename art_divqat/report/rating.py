@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from art_divqat._validation import parameter_error
-from art_divqat.audit.schema import Estimate
 from art_divqat.report.blocks import Tone
+from art_divqat.results.schema import Estimate
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from art_divqat.audit.schema import Estimate, Results
+from art_divqat.report.results_view import View
 from art_divqat.report.text import NONE, percent, percent_range, plain, plain_range
-from art_divqat.report.view import View
+from art_divqat.results.schema import Estimate, Results
 
 # name: (heading, whether it is a rate, what it is)
 METRICS: dict[str, tuple[str, bool, str]] = {

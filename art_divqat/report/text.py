@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-from art_divqat.audit.schema import Estimate
+from art_divqat.results.schema import Estimate
 
 NONE = "–"
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")

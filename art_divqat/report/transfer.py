@@ -6,9 +6,9 @@ from art_divqat.report.blocks import Block, Cell, Section, Table, Text, Tone
 from art_divqat.report.claims import PAPER, Judged, judge_claims
 from art_divqat.report.epsilon import curved, epsilon_figures
 from art_divqat.report.evidence import compared_cell, measured
+from art_divqat.report.results_view import View
 from art_divqat.report.tables import heading
 from art_divqat.report.text import NONE, attacker, clean, counted, short_name
-from art_divqat.report.view import View
 
 _VERDICT_TONES: dict[str, Tone] = {"holds": "note", "does not hold": "outline", "cannot tell": "unknown"}
 _SIDE_BY_SIDE = (

@@ -21,18 +21,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from external_models import SHAPE, export_onnx
+from support.external_models import SHAPE, export_onnx
 
-from art_divqat.audit.external import ExternalModel, load_external
-from art_divqat.audit.external.adapter import prepare
-from art_divqat.audit.journal import Journal
-from art_divqat.audit.results import read_results
 from art_divqat.audit.run import evaluate
 from art_divqat.data import load_dataset
 from art_divqat.data.sources import load_raw
 from art_divqat.errors import UserError
 from art_divqat.models import build_model
 from art_divqat.report import FORMATS, render
+from art_divqat.results.build import read_results
+from art_divqat.results.journal import Journal
+from art_divqat.victims.external import ExternalModel, load_external
+from art_divqat.victims.external.adapter import prepare
 
 MODELS, DATA, JOURNALS = 200, 200, 200
 
@@ -269,9 +269,9 @@ def test_a_pickle_is_never_run_as_data(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    from killing import CONFIG
+    from support.killing import CONFIG
 
-    from art_divqat.audit.config import make_config, read_config
+    from art_divqat.plan.config import make_config, read_config
 
     folder = tmp_path_factory.mktemp("run")
     (folder / "c.yaml").write_text(CONFIG)

@@ -1,7 +1,7 @@
 """A run killed with SIGKILL again and again ends with the very results of one that nobody disturbed.
 
 ART_DIVQAT_POINT_KILLS says how many kills at chosen points of the work (20), ART_DIVQAT_KILLS how many of the real
-command at random moments (2; `evaluations/kill` does twenty), ART_DIVQAT_KILL_SEED which points and moments.
+command at random moments (2; `evaluations/benchmarks/kill` does twenty), ART_DIVQAT_KILL_SEED which points and moments.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from killing import (
+from support.killing import (
     CELLS,
     COMMAND,
     CONFIG,
@@ -31,8 +29,8 @@ from killing import (
     stripped,
 )
 
-from art_divqat.audit.journal import Journal
-from art_divqat.audit.results import read_results
+from art_divqat.results.build import read_results
+from art_divqat.results.journal import Journal
 
 KILLS = int(os.environ.get("ART_DIVQAT_KILLS", "2"))
 POINT_KILLS = int(os.environ.get("ART_DIVQAT_POINT_KILLS", "20"))

@@ -11,16 +11,16 @@ import pytest
 
 from art_divqat.audit import robustness
 from art_divqat.audit.bench import Bench
-from art_divqat.audit.comparisons import compare_cells
-from art_divqat.audit.config import make_config
 from art_divqat.audit.executor import forget
-from art_divqat.audit.journal import Journal
-from art_divqat.audit.presets import resolve
-from art_divqat.audit.results import read_results
 from art_divqat.audit.run import evaluate
-from art_divqat.audit.samples import curve_sample, pack, unpack
-from art_divqat.audit.schema import Results
 from art_divqat.errors import UserError
+from art_divqat.plan.config import make_config
+from art_divqat.plan.presets import resolve
+from art_divqat.results.build import read_results
+from art_divqat.results.comparisons import compare_cells
+from art_divqat.results.journal import Journal
+from art_divqat.results.samples import curve_sample, pack, unpack
+from art_divqat.results.schema import Results
 
 RADII = (0.0, 0.05, 0.2, 0.3)
 OPTIONS: dict[str, Any] = {

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from art_divqat.audit.config import EvaluateConfig, make_config
-from art_divqat.audit.journal import Journal
 from art_divqat.audit.progress import Silent
-from art_divqat.audit.results import read_results
 from art_divqat.audit.run import evaluate
-from art_divqat.audit.schema import TIMINGS, Results
 from art_divqat.errors import UserError
+from art_divqat.plan.config import EvaluateConfig, make_config
+from art_divqat.results.build import read_results
+from art_divqat.results.journal import Journal
+from art_divqat.results.schema import TIMINGS, Results
 
 
 def tiny(**changes: Any) -> EvaluateConfig:
@@ -266,7 +266,7 @@ def test_unwritable_folder(tmp_path: Path, store: Path) -> None:
 
 
 def test_journal_lines_hold_a_bit_for_every_test_image(run: tuple[Path, Results]) -> None:
-    from art_divqat.audit.samples import unpack
+    from art_divqat.results.samples import unpack
 
     folder, results = run
     _, lines = Journal(folder / "journal.jsonl").read()

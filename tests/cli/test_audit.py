@@ -16,16 +16,15 @@ import torch
 from scipy.special import softmax
 
 import art_divqat
-from art_divqat.audit.config import make_config
-from art_divqat.audit.evaluation import ExtractionEvaluation
 from art_divqat.audit.run import evaluate
-from art_divqat.audit.schema import TIMINGS, Results
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+from art_divqat.evaluation import ExtractionEvaluation
 from art_divqat.models import build_model
+from art_divqat.plan.config import make_config
+from art_divqat.results.schema import TIMINGS, Results
 
 ROOT = Path(art_divqat.__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "estimators"))
 
 OPTIONS: dict[str, Any] = {
     "budgets": (20, 40),
@@ -162,7 +161,7 @@ def test_an_endpoint_with_faults_gives_the_same_results_and_is_paid_once(
     network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("httpx")
-    from oip_server import FAULTS, Server
+    from support.oip_server import FAULTS, Server
 
     from art_divqat.estimators import remote
 

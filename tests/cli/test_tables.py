@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from builders import make_results
+from support.builders import make_results
 
 from art_divqat.cli import tables
 from art_divqat.report import finding

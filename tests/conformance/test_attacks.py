@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from art.estimators.classification import BlackBoxClassifier, SklearnClassifier
-from digits_victim import SHAPE, SoftmaxRows, digits, thief, victim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
+from support.digits_victim import SHAPE, SoftmaxRows, digits, thief, victim
 
 from art_divqat.attacks.extraction import ATTACKS, AttackContext, AttackOutcome, run_attack
 from art_divqat.defences.trainer import DivQATTrainer, MadryPGDTrainer, quantize_post_training

@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from art_divqat.audit.config import make_config
 from art_divqat.audit.run import evaluate
 from art_divqat.data import Dataset, load_dataset
 from art_divqat.estimators import RemoteClassifier
+from art_divqat.plan.config import make_config
 
 httpx = pytest.importorskip("httpx")
 MLSERVER = os.environ.get("ART_DIVQAT_MLSERVER") or shutil.which("mlserver")

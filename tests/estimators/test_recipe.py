@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from art.estimators.classification import PyTorchClassifier
-from digits_victim import SHAPE, digits, thief
+from support.digits_victim import SHAPE, digits, thief
 from torch import nn
 
 from art_divqat.errors import UserError

@@ -20,7 +20,7 @@ pytest.importorskip("httpx")
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oip_server import FAULTS, Server
+from support.oip_server import FAULTS, Server
 
 from art_divqat.errors import UserError
 from art_divqat.estimators import RemoteClassifier

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import doctest
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
 
-from evaluations.divqat import benchmark, run, settings, tables  # noqa: E402
-from evaluations.divqat.settings import AUXILIARIES, MAIN_POOL, STUDIES, VARIANTS, cells_of  # noqa: E402
+from evaluations.studies.divqat import benchmark, run, settings, tables  # noqa: E402
+from evaluations.studies.divqat.settings import AUXILIARIES, MAIN_POOL, STUDIES, VARIANTS, cells_of  # noqa: E402
 
 
 def fake_records(victim, cells, size, root):

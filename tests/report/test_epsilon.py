@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from builders import CURVE_RATES, comparison, make_results, with_curves
+from support.builders import CURVE_RATES, comparison, make_results, with_curves
 
-from art_divqat.audit.schema import Estimate, Results
 from art_divqat.report import render_html, render_json, render_markdown
 from art_divqat.report.claims import judge_claims
 from art_divqat.report.epsilon import epsilon_figures
-from art_divqat.report.view import View
+from art_divqat.report.results_view import View
+from art_divqat.results.schema import Estimate, Results
 
 
 @pytest.fixture(scope="module")

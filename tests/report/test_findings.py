@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from builders import comparison, make_results, robust_rates
+from support.builders import comparison, make_results, robust_rates
 
-from art_divqat.audit.schema import Comparison, Estimate, Results
 from art_divqat.report import finding, render_html, render_markdown
 from art_divqat.report.claims import judge_claims
-from art_divqat.report.view import View
+from art_divqat.report.results_view import View
+from art_divqat.results.schema import Comparison, Estimate, Results
 
 ROBUST = "robust:epsilon=0.2"
 WHERE = {

@@ -11,15 +11,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from builders import make_results
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.builders import make_results
 
-from art_divqat.audit.flags import compute_flags
-from art_divqat.audit.gate import evaluate_gate
-from art_divqat.audit.schema import Flag, Gate, GateCondition, Results
 from art_divqat.report import FORMATS, render
 from art_divqat.report.machine import SARIF_SCHEMA
+from art_divqat.results.flags import compute_flags
+from art_divqat.results.gate import evaluate_gate
+from art_divqat.results.schema import Flag, Gate, GateCondition, Results
 
 TEXT = st.text(min_size=1, max_size=12) | st.sampled_from(
     ["<script>", "]]>", '"', "'", "a,b", "=1+1", "\n", "\x00", "\ufffe", "[x](0)", "{0}", "&amp;", "\u202e"]

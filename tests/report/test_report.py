@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import make_results, robust_rates
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.builders import make_results, robust_rates
 
-from art_divqat.audit.schema import Results
 from art_divqat.errors import UserError
 from art_divqat.report import (
     FORMATS,
@@ -29,6 +28,7 @@ from art_divqat.report import (
     summary_table,
     write_report,
 )
+from art_divqat.results.schema import Results
 
 
 class Page(HTMLParser):
@@ -70,13 +70,13 @@ def test_the_files_are_written_and_the_json_is_the_results(tmp_path: Path) -> No
 
 def test_the_same_results_give_the_same_bytes_in_another_process() -> None:
     code = (
-        "import sys, hashlib; sys.path.insert(0, sys.argv[1]); from builders import make_results;"
+        "import sys, hashlib; sys.path.insert(0, sys.argv[1]); from support.builders import make_results;"
         "from art_divqat.report import render_html, render_markdown, render_json; r = make_results();"
         "print(hashlib.sha256((render_html(r) + render_markdown(r) + render_json(r)).encode()).hexdigest())"
     )
     runs = [
         subprocess.run(
-            [sys.executable, "-c", code, str(Path(__file__).parent)],
+            [sys.executable, "-c", code, str(Path(__file__).parents[1])],
             capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": s, "PATH": "", "PYTHONPATH": "."},
         ).stdout
         for s in ("1", "2")
@@ -95,12 +95,13 @@ def test_free_keys_are_sorted_and_values_that_are_no_number_become_null() -> Non
 
 def test_reporting_needs_neither_torch_nor_art_and_leaves_pyplot_alone(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from builders import make_results;"
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
+        "from support.builders import make_results;"
         "from art_divqat.report import write_report; write_report(make_results(), Path(sys.argv[2]));"
         "print([m for m in ('torch', 'art', 'torchattacks', 'matplotlib.pyplot') if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)],
+        [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(tmp_path)],
         capture_output=True,
         text=True,
         check=True,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat.errors import UserError
-from art_divqat.estimators.layout import fastest_layout
+from art_divqat.estimators.memory_format import fastest_layout
 
 LogitFunction = Callable[[Tensor], Tensor]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from art_divqat._rng import isolated_random_state
 from art_divqat._validation import check_int
-from art_divqat.attacks.extraction.plumbing import Asker, SafeExtraction, check_thief, fit_thief, one_hot
+from art_divqat.attacks.extraction._base import Asker, SafeExtraction, check_thief, fit_thief, one_hot
 from art_divqat.errors import UserError
 
 

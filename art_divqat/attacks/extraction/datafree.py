@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from art_divqat._rng import isolated_random_state
 from art_divqat._validation import check_float, check_int
+from art_divqat.attacks.extraction._base import Asker, SafeExtraction, check_thief
 from art_divqat.attacks.extraction.generator import Generator, forward_differences, image_of
-from art_divqat.attacks.extraction.plumbing import Asker, SafeExtraction, check_thief
 from art_divqat.attacks.extraction.registry import data_free_step
 from art_divqat.errors import UserError
-from art_divqat.estimators.layout import fastest_layout
+from art_divqat.estimators.memory_format import fastest_layout
 
 Monitor = Callable[[int, Any], None]
 

@@ -22,7 +22,7 @@ from torch import nn
 from art_divqat._rng import derive_seed, isolated_random_state
 from art_divqat._validation import check_float, check_int
 from art_divqat.attacks.extraction import fee_worker
-from art_divqat.attacks.extraction.plumbing import Asker, SafeExtraction, allocate, check_thief, fit_thief
+from art_divqat.attacks.extraction._base import Asker, SafeExtraction, allocate, check_thief, fit_thief
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.models import TwoLayerPerceptron
 

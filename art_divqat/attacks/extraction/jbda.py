@@ -11,7 +11,7 @@ from torch import nn
 
 from art_divqat._rng import isolated_random_state
 from art_divqat._validation import check_choice, check_float, check_int
-from art_divqat.attacks.extraction.plumbing import Asker, SafeExtraction, Scout, allocate, check_thief, fit_thief
+from art_divqat.attacks.extraction._base import Asker, SafeExtraction, Scout, allocate, check_thief, fit_thief
 from art_divqat.errors import UserError
 from art_divqat.estimators.recipe import batches, training_step
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from art_divqat._rng import isolated_random_state
 from art_divqat._validation import check_bool, check_int
-from art_divqat.attacks.extraction.plumbing import Asker, SafeExtraction, Scout, check_thief, fit_thief, one_hot
+from art_divqat.attacks.extraction._base import Asker, SafeExtraction, Scout, check_thief, fit_thief, one_hot
 from art_divqat.attacks.extraction.policy import GradientBandit, PoolByClass, Rewards
 from art_divqat.errors import UserError
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import derive_seed, isolated_random_state
-from art_divqat.attacks.parameters import Parameter, Parameters, choice, flag, integer, real, resolve
 from art_divqat.attacks.recovery.registry import RECOVERIES, attackers_view, recovery_entry
 from art_divqat.errors import UserError, unknown_name
+from art_divqat.parameters import Parameter, Parameters, choice, flag, integer, real, resolve
 
 if TYPE_CHECKING:
     import numpy as np

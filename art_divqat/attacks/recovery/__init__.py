@@ -12,20 +12,20 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "invert": ["InvertHeuristic"],
         "learned": ["LearnedRestorer", "PartialBayes", "sample_answers"],
         "registry": ["RECOVERIES", "list_recoveries"],
-        "view": ["AverageRepeats", "Labels", "RecoveredClassifier", "Recentre", "Recovery", "TopK"],
+        "answers": ["AverageRepeats", "Labels", "RecoveredClassifier", "Recentre", "Recovery", "TopK"],
     },
 )
 
 if TYPE_CHECKING:
+    from art_divqat.attacks.recovery.answers import AverageRepeats as AverageRepeats
+    from art_divqat.attacks.recovery.answers import Labels as Labels
+    from art_divqat.attacks.recovery.answers import Recentre as Recentre
+    from art_divqat.attacks.recovery.answers import RecoveredClassifier as RecoveredClassifier
+    from art_divqat.attacks.recovery.answers import Recovery as Recovery
+    from art_divqat.attacks.recovery.answers import TopK as TopK
     from art_divqat.attacks.recovery.invert import InvertHeuristic as InvertHeuristic
     from art_divqat.attacks.recovery.learned import LearnedRestorer as LearnedRestorer
     from art_divqat.attacks.recovery.learned import PartialBayes as PartialBayes
     from art_divqat.attacks.recovery.learned import sample_answers as sample_answers
     from art_divqat.attacks.recovery.registry import RECOVERIES as RECOVERIES
     from art_divqat.attacks.recovery.registry import list_recoveries as list_recoveries
-    from art_divqat.attacks.recovery.view import AverageRepeats as AverageRepeats
-    from art_divqat.attacks.recovery.view import Labels as Labels
-    from art_divqat.attacks.recovery.view import Recentre as Recentre
-    from art_divqat.attacks.recovery.view import RecoveredClassifier as RecoveredClassifier
-    from art_divqat.attacks.recovery.view import Recovery as Recovery
-    from art_divqat.attacks.recovery.view import TopK as TopK

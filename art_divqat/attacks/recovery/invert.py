@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from art_divqat._validation import check_choice, check_float
-from art_divqat.attacks.recovery.view import Recovery
+from art_divqat.attacks.recovery.answers import Recovery
 
 _TINY = 1e-12
 

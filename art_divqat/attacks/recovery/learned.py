@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from art_divqat._rng import derive_seed, isolated_random_state, numpy_generator
 from art_divqat._validation import check_float, check_int
-from art_divqat.attacks.recovery.view import Recovery
+from art_divqat.attacks.recovery.answers import Recovery
 from art_divqat.errors import UserError
 
 Defence = Callable[[NDArray[np.float32]], NDArray[np.float32]]

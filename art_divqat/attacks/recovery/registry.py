@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from art_divqat.attacks.parameters import Parameters, choice, integer, real
 from art_divqat.errors import UserError, unknown_name
+from art_divqat.parameters import Parameters, choice, integer, real
 
 if TYPE_CHECKING:
+    from art_divqat.attacks.recovery.answers import Recovery
     from art_divqat.attacks.recovery.learned import Defence
-    from art_divqat.attacks.recovery.view import Recovery
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,26 @@ class RecoveryEntry:
 
 
 def _labels(request: RecoveryRequest) -> Recovery:
-    from art_divqat.attacks.recovery.view import Labels
+    from art_divqat.attacks.recovery.answers import Labels
 
     del request
     return Labels()
 
 
 def _top_k(request: RecoveryRequest) -> Recovery:
-    from art_divqat.attacks.recovery.view import TopK
+    from art_divqat.attacks.recovery.answers import TopK
 
     return TopK(request.values["k"])
 
 
 def _average(request: RecoveryRequest) -> Recovery:
-    from art_divqat.attacks.recovery.view import AverageRepeats
+    from art_divqat.attacks.recovery.answers import AverageRepeats
 
     return AverageRepeats(request.values["repeats"])
 
 
 def _recentre(request: RecoveryRequest) -> Recovery:
-    from art_divqat.attacks.recovery.view import Recentre
+    from art_divqat.attacks.recovery.answers import Recentre
 
     return Recentre(request.values["spread"])
 
@@ -199,7 +199,7 @@ def attackers_view(
 
     :raises UserError: for unknown answers or recovery, or a recovery that cannot work here.
     """
-    from art_divqat.attacks.recovery.view import Labels, RecoveredClassifier, TopK
+    from art_divqat.attacks.recovery.answers import Labels, RecoveredClassifier, TopK
 
     top = top_of(answers)
     if top is not None and top > victim.nb_classes:

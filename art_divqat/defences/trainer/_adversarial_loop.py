@@ -24,7 +24,7 @@ from art_divqat.attacks.evasion.ball import check_epsilon, check_steps
 from art_divqat.attacks.evasion.crafting import check_images, check_labels
 from art_divqat.attacks.evasion.networks import LogitFunction, differentiable_preprocessing
 from art_divqat.errors import UserError
-from art_divqat.estimators.layout import fastest_layout, lay_out
+from art_divqat.estimators.memory_format import fastest_layout, lay_out
 from art_divqat.estimators.recipe import batches
 
 ProgressCallback = Callable[[int, int], None]

@@ -13,7 +13,7 @@ from torch import Tensor
 from art_divqat._rng import derive_seed
 from art_divqat.defences.trainer._loop import Objective
 from art_divqat.defences.trainer._preparation import check_like, preprocess
-from art_divqat.defences.trainer.divqat_numbers import DIVQAT_NUMBERS
+from art_divqat.defences.trainer.divqat_parameters import DIVQAT_NUMBERS
 from art_divqat.defences.trainer.qat import QATTrainer, ask_in_batches
 from art_divqat.errors import UserError
 

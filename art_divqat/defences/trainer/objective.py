@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from art_divqat._validation import check_choice
-from art_divqat.defences.trainer.divqat_numbers import DIVERGENCES
+from art_divqat.defences.trainer.divqat_parameters import DIVERGENCES
 
 
 def divergence(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from trainer_helpers import fresh_classifier
+from support.trainer_helpers import fresh_classifier
 
 from art_divqat.estimators import RecipeClassifier
 

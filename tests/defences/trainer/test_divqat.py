@@ -11,13 +11,13 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import jensenshannon
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
-from trainer_helpers import SHAPE, fresh_classifier
+from support.trainer_helpers import SHAPE, fresh_classifier
 
 from art_divqat._rng import isolated_random_state
 from art_divqat.data.auxiliary import FAMILIES, default_auxiliary
 from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer, select_alpha
 from art_divqat.defences.trainer._loop import QATLoop
-from art_divqat.defences.trainer.divqat_numbers import DIVERGENCES
+from art_divqat.defences.trainer.divqat_parameters import DIVERGENCES
 from art_divqat.defences.trainer.objective import confidence, divergence, spread
 from art_divqat.errors import UserError
 

@@ -12,8 +12,8 @@ import torch
 from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 from art.data_generators import NumpyDataGenerator
 from art.estimators.classification import BlackBoxClassifier, PyTorchClassifier
+from support.trainer_helpers import SHAPE, fresh_classifier
 from torch import nn
-from trainer_helpers import SHAPE, fresh_classifier
 
 from art_divqat._rng import isolated_random_state
 from art_divqat.defences.trainer import PGDAdversary, QATTrainer, quantize_post_training

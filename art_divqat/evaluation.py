@@ -1,0 +1,36 @@
+"""The audit as one of ART's evaluations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from art.evaluations.evaluation import Evaluation
+
+from art_divqat.api import audit_model
+from art_divqat.results.schema import Results
+
+
+class ExtractionEvaluation(Evaluation):  # type: ignore[misc]
+    """How easily a classifier is stolen; see :func:`art_divqat.api.audit_model` for what `options` may say.
+
+    :param data: the images that the classifier belongs to.
+    :param output: the run folder.
+    :param options: attacks, defences, budgets, seeds, …
+
+    >>> ExtractionEvaluation("digits", budgets=[100]).options
+    {'budgets': [100]}
+    """
+
+    def __init__(self, data: Any, *, output: Path | str | None = None, **options: Any) -> None:
+        self.data = data
+        self.output = output
+        self.options = options
+
+    def evaluate(self, classifier: Any, **kwargs: Any) -> Results:
+        """Steal `classifier` and measure the copies.
+
+        :param kwargs: options of this call alone.
+        :raises UserError: for a classifier that does not fit the data.
+        """
+        return audit_model(classifier, self.data, **{"output": self.output, **self.options, **kwargs})

@@ -1,0 +1,80 @@
+"""From a configuration to cells: the unit of work, of caching, of resuming and of parallelism."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from art_divqat.attacks.extraction.registry import check_parameters
+from art_divqat.attacks.recovery.registry import NEED_WHOLE_ROWS
+from art_divqat.defences.registry import DEFENCES, parse_defence
+from art_divqat.plan.config import ResolvedConfig
+from art_divqat.specs import parse_spec
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (dataset, victim, defence, attack, answers, budget, seed).
+
+    >>> Cell("digits", "robust:epsilon=0.2", "none", "knockoff", "soft", 500, 0).id
+    'digits|robust:epsilon=0.2|none|knockoff|soft|500|0'
+    """
+
+    dataset: str
+    victim: str
+    defence: str
+    attack: str
+    answers: str
+    budget: int
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """A name that is unique in a run."""
+        return "|".join(map(str, self.as_dict().values()))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The seven coordinates, in order."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def plan_cells(config: ResolvedConfig) -> list[Cell]:
+    """Every cell of a resolved configuration, seeds outermost so that an interrupted run holds whole seeds.
+
+    >>> from art_divqat.plan.config import EvaluateConfig
+    >>> from art_divqat.plan.presets import resolve
+    >>> len(plan_cells(resolve(EvaluateConfig(victims=("robust",), seeds=2, budgets=(100, 200)))))
+    16
+    """
+    return [
+        Cell(config.dataset, victim, defence, attack, answers, budget, seed)
+        for seed in range(config.seeds)
+        for victim in config.victims
+        for defence in config.defences
+        for attack in config.attacks
+        for answers in config.answers
+        if applies(attack, defence, answers)
+        for budget in config.budgets
+    ]
+
+
+def applies(attack: str, defence: str, answers: str) -> bool:
+    """Whether an attack that undoes a defence has something to undo, and whole rows of probabilities to do it on.
+
+    `dae` and `bayes` need a defence that works on the answer alone, `invert` the heuristic alone.
+
+    >>> applies("knockoff:recovery=invert", "heuristic:beta=0.9", "soft")
+    True
+    >>> applies("knockoff:recovery=dae", "none", "soft")
+    False
+    """
+    spec = parse_spec(attack)
+    _, recovery, _ = check_parameters(spec.name, spec.as_dict)
+    links = parse_defence(defence).links
+    if recovery in NEED_WHOLE_ROWS and answers != "soft":
+        return False
+    if recovery == "invert":
+        return [link.name for link in links] == ["heuristic"]
+    if recovery in ("dae", "bayes"):
+        return bool(links) and all(DEFENCES[link.name].needs == "nothing" for link in links)
+    return True

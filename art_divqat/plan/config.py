@@ -1,0 +1,232 @@
+"""What one evaluation is asked for: one model feeds the command line, the file and Python."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from art_divqat.errors import UserError, suggest
+from art_divqat.victims.external.settings import ExternalModel
+
+_ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
+
+
+def _known_answers(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_ANSWERS, value):
+        raise ValueError(f"expected soft, hard, or top-K such as top-3, got {value!r}")
+    return value
+
+
+# the pattern is for the JSON schema; its own message would be a regular expression
+Answers = Annotated[str, BeforeValidator(_known_answers), Field(pattern=_ANSWERS)]
+
+
+class Recipe(BaseModel):
+    """A training recipe; see :class:`art_divqat.estimators.TrainingRecipe` for the fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(64, ge=1)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+
+
+class Evasion(BaseModel):
+    """How robust accuracy is measured: white-box PGD with `steps` steps on `images` test images.
+
+    `epsilons` are the radii of the curves, besides the single figure at `epsilon`; empty for no curves. None stands for
+    the preset's, and in the configuration of a run that was made before there were curves, for none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: int = Field(200, ge=0, description="0 measures no robustness")
+    steps: int = Field(20, ge=1)
+    autoattack: bool = False
+    epsilons: tuple[float, ...] | None = Field(None, description="radii of the curves; none for no curves")
+
+    @field_validator("epsilons")
+    @classmethod
+    def _ascending_pixel_units(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        for radius in value or ():
+            _check_pixel_units(radius)
+        if any(later <= earlier for earlier, later in itertools.pairwise(value or ())):
+            raise ValueError(f"expected ascending radii, each once, got {_listed(value or ())}")
+        return value
+
+
+class EvaluateConfig(BaseModel):
+    """One evaluation, as it was asked for.
+
+    Fields that are None are filled by :func:`art_divqat.plan.presets.resolve`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    schema_version: Literal[1] = 1
+    preset: Literal["quick", "standard", "paper"] = "quick"
+    dataset: str = "digits"
+    limit: int | None = Field(None, ge=1)
+    victims: tuple[str, ...] = ("standard",)
+    baseline: bool = True
+    defences: tuple[str, ...] = ("none",)
+    attacks: tuple[str, ...] = ("knockoff",)
+    answers: tuple[Answers, ...] = ("soft", "hard")
+    budgets: tuple[int, ...] | None = None
+    query_pool: str | None = None
+    seeds: int | None = Field(None, ge=1, le=1000)
+    model: str | None = None
+    thief_model: str | None = None
+    epsilon: float | None = None
+    victim_recipe: Recipe | None = None
+    thief_recipe: Recipe | None = None
+    evasion: Evasion | None = None
+    fail_on: tuple[str, ...] = ()
+    repeat_queries: Literal["paid", "free"] = "paid"
+    split_seed: int = Field(0, ge=0)
+    threads: int = Field(1, ge=1, le=256, description="torch threads a cell; part of the numbers, to the last digit")
+    device: str = "auto"
+    jobs: int | None = Field(None, ge=1, le=256)
+    data_root: Path | None = None
+    download: bool = False
+    external: ExternalModel | None = None
+    # neither is ever written down: trust is given anew by whoever runs, and answers lie in the run folder
+    trust_code: bool = Field(False, exclude=True)
+    answers_file: Path | None = Field(None, exclude=True)
+
+    @field_validator("victims", "defences", "attacks", "answers")
+    @classmethod
+    def _some_and_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("expected at least one")
+        if len(set(value)) < len(value):
+            raise ValueError(f"each may be given once, got {', '.join(value)}")
+        return value
+
+    @field_validator("budgets")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is None:
+            return None
+        if not value or min(value) < 1:
+            raise ValueError(f"expected positive numbers of queries, got {_listed(value)}")
+        if any(later <= earlier for earlier, later in itertools.pairwise(value)):
+            raise ValueError(f"expected ascending budgets, each once, got {_listed(value)}")
+        return value
+
+    @field_validator("epsilon")
+    @classmethod
+    def _pixel_units(cls, value: float | None) -> float | None:
+        if value is not None:
+            _check_pixel_units(value)
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise ValueError(f"there is no option {key!r}: {suggest(str(key), cls.model_fields)}")
+        return data
+
+    def for_results(self) -> dict[str, Any]:
+        """What the results record: all that the numbers depend on, without places, parallelism and the gate."""
+        said = self.model_dump(mode="json", exclude={"jobs", "data_root", "download", "fail_on", "external"})
+        return said if self.external is None else {**said, "external": self.external.for_results()}
+
+
+class ResolvedConfig(EvaluateConfig):
+    """A configuration in which every option is said."""
+
+    budgets: tuple[int, ...]
+    query_pool: str
+    seeds: int = Field(ge=1, le=1000)
+    model: str
+    thief_model: str
+    epsilon: float
+    victim_recipe: Recipe
+    thief_recipe: Recipe
+    evasion: Evasion
+
+
+def _check_pixel_units(radius: float) -> None:
+    if not 0 <= radius <= 1:
+        raise ValueError(
+            f"expected a number in [0, 1], in units of [0, 1] pixels (8 of 255 is {8 / 255:.4f}), got {radius:g}"
+        )
+
+
+def _listed(values: tuple[int, ...] | tuple[float, ...]) -> str:
+    return ",".join(map(str, values))
+
+
+def make_config(values: Mapping[str, Any]) -> EvaluateConfig:
+    """Validate plain values into a configuration.
+
+    :raises UserError: one line that names the first bad option, what was expected and what was given.
+
+    >>> make_config({"budgets": [0]})
+    Traceback (most recent call last):
+    ...
+    art_divqat.errors.UserError: Option budgets: expected positive numbers of queries, got 0.
+    """
+    try:
+        return EvaluateConfig.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] != "value_error":
+            message = f"{message[0].lower()}{message[1:]}, got {first['input']!r}"
+        raise UserError(f"Option {place}: {message}." if place else f"{message}.".replace("..", ".")) from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The plain values of a YAML, TOML or JSON file, not yet validated.
+
+    :raises UserError: if the file is missing, is not one of these, or does not hold a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The configuration {path} cannot be read: {error}.") from None
+    try:
+        if path.suffix == ".toml":
+            if sys.version_info >= (3, 11):
+                import tomllib
+            else:
+                import tomli as tomllib
+            values: Any = tomllib.loads(text)
+        elif path.suffix == ".json":
+            values = json.loads(text)
+        else:
+            import yaml
+
+            values = yaml.safe_load(text)
+    except Exception as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"The configuration {path} is not valid {path.suffix.lstrip('.') or 'yaml'}: {line}.") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"The configuration {path} holds no options: expected lines such as 'dataset: digits'.")
+    return values
+
+
+def write_config(config: EvaluateConfig) -> str:
+    """The configuration as YAML, every option said."""
+    import yaml
+
+    return (
+        "# What was asked for, whole. Run it again with: art-divqat evaluate --config config.yaml\n"
+        + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    )

@@ -1,0 +1,138 @@
+"""Presets, and how what was not said is filled in, so that the configuration of a run says everything."""
+
+from __future__ import annotations
+
+from art_divqat.attacks.extraction.registry import check_parameters
+from art_divqat.data.pools import canonical_pool, default_pool
+from art_divqat.data.sources import canonical_dataset
+from art_divqat.defences.registry import parse_defence
+from art_divqat.errors import UserError
+from art_divqat.models.registry import check_model
+from art_divqat.plan.cells import applies
+from art_divqat.plan.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig
+from art_divqat.results.gate import parse_condition
+from art_divqat.specs import parse_spec
+from art_divqat.victims.external.settings import resolve_external
+from art_divqat.victims.registry import canonical_victim, with_baselines
+
+PRESETS: dict[str, str] = {
+    "quick": "three seeds, three budgets, PGD-20 on 200 images: minutes on a laptop",
+    "standard": "three seeds, five budgets, longer training, PGD-50 on 1,000 images: hours on a laptop",
+    "paper": "the budgets and schedules of arXiv 2207.10561, AutoAttack: for a GPU",
+}
+_BUDGETS = {
+    "quick": (250, 500, 1_000),
+    "standard": (1_000, 2_500, 5_000, 7_500, 10_000),
+    "paper": (1_000, *range(5_000, 50_001, 5_000)),
+}
+_EPSILON = {"digits": 0.2, "mnist": 0.3, "fashion_mnist": 0.1, "kmnist": 0.3, "emnist": 0.3}
+_NATURAL_EPSILON = 8 / 255
+_EVASION = {
+    "quick": Evasion(images=200, steps=20),
+    "standard": Evasion(images=1_000, steps=50),
+    "paper": Evasion(images=1_000, steps=50, autoattack=True),
+}
+# arXiv 2207.10561; robustness to 0 is the accuracy
+_PAPER_EPSILONS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+_GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist")
+
+
+def default_epsilon(dataset: str) -> float:
+    """The L∞ radius, in units of [0, 1] pixels, that robustness on a data set is usually measured at."""
+    return _EPSILON.get(dataset, _NATURAL_EPSILON)
+
+
+def resolve(config: EvaluateConfig) -> ResolvedConfig:
+    """The same configuration with every name canonical, every default filled in and baselines added.
+
+    :raises UserError: for a name that is not known.
+
+    >>> resolve(EvaluateConfig(victims=("robust",))).victims
+    ('standard', 'robust:epsilon=0.2')
+    """
+    dataset = canonical_dataset(config.dataset)
+    epsilon = default_epsilon(dataset) if config.epsilon is None else config.epsilon
+    pool = canonical_pool(config.query_pool or default_pool(dataset))
+    given, external = resolve_external(config.victims, config.external, config.model)
+    victims = tuple(canonical_victim(victim, epsilon=epsilon, query_pool=pool) for victim in given)
+    small = dataset in _GREY
+    paper = config.preset == "paper"
+    model = check_model(config.model or ("small-cnn" if small else "resnet34" if paper else "resnet20"))
+    thief_model = check_model(config.thief_model or ("vgg16" if paper and not small else model))
+    budgets = config.budgets
+    if budgets is None:
+        budgets = (1_000, *range(2_000, 10_001, 1_000)) if paper and small else _BUDGETS[config.preset]
+    attacks = tuple(canonical_attack(attack) for attack in config.attacks)
+    defences = tuple(str(parse_defence(defence)) for defence in config.defences)
+    for attack in attacks:
+        if not any(applies(attack, defence, answers) for defence in defences for answers in config.answers):
+            raise UserError(
+                f"Attack {attack!r} undoes a defence, from soft answers, and there is none to undo: add one it applies "
+                "to with --defence, and --answers soft."
+            )
+    for condition in config.fail_on:
+        parse_condition(condition)
+    values = {
+        "dataset": dataset,
+        "victims": with_baselines(victims) if config.baseline else victims,
+        "attacks": attacks,
+        "defences": defences,
+        "budgets": budgets,
+        "query_pool": pool,
+        "seeds": config.seeds or 3,
+        "model": model,
+        "thief_model": thief_model,
+        "epsilon": epsilon,
+        "victim_recipe": config.victim_recipe or _victim_recipe(config.preset, dataset, small),
+        "thief_recipe": config.thief_recipe or _thief_recipe(config.preset, dataset, small),
+        "evasion": _evasion(config, epsilon),
+    }
+    unwritten = {"trust_code": config.trust_code, "answers_file": config.answers_file, "external": external}
+    return ResolvedConfig.model_validate({**config.model_dump(), **values, **unwritten})
+
+
+def curve_epsilons(preset: str, epsilon: float) -> tuple[float, ...]:
+    """The radii of the curves: 0, a quarter, a half, once and twice ε if `quick`, else the paper's list and ε itself.
+
+    >>> curve_epsilons("quick", 0.2)
+    (0.0, 0.05, 0.1, 0.2, 0.4)
+    """
+    if preset == "quick":
+        radii = {min(epsilon * part, 1.0) for part in (0, 0.25, 0.5, 1, 2)}
+    else:
+        radii = {*_PAPER_EPSILONS, epsilon}
+    return tuple(sorted(radii))
+
+
+def _evasion(config: EvaluateConfig, epsilon: float) -> Evasion:
+    evasion = config.evasion or _EVASION[config.preset]
+    if evasion.epsilons is not None:
+        return evasion
+    return evasion.model_copy(update={"epsilons": curve_epsilons(config.preset, epsilon)})
+
+
+def canonical_attack(text: str) -> str:
+    """The canonical form of an attack's specification.
+
+    :raises UserError: for an unknown name or a bad parameter.
+
+    >>> canonical_attack("knockoff-adaptive: reward=cert")
+    'knockoff-adaptive:reward=cert'
+    """
+    spec = parse_spec(text)
+    check_parameters(spec.name, spec.as_dict)
+    return str(spec)
+
+
+def _victim_recipe(preset: str, dataset: str, small: bool) -> Recipe:
+    if preset == "paper":
+        return Recipe(epochs=50 if small else 200, batch_size=128, optimizer="sgd", learning_rate=0.05, schedule="step")
+    if dataset == "digits":
+        return Recipe(epochs=20, batch_size=64)
+    return Recipe(epochs=5 if preset == "quick" else 20, batch_size=128)
+
+
+def _thief_recipe(preset: str, dataset: str, small: bool) -> Recipe:
+    if preset == "paper":
+        return Recipe(epochs=50 if small else 100, batch_size=128, optimizer="sgd", learning_rate=0.01, schedule="step")
+    return Recipe(epochs=20 if preset == "quick" else 30, batch_size=64, learning_rate=2e-3)

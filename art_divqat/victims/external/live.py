@@ -1,0 +1,165 @@
+"""Live Python objects as victims: any ART classifier, scikit-learn estimator or torch module, held for one audit."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from art_divqat.errors import UserError
+from art_divqat.models.registry import Shape
+from art_divqat.victims.external.adapter import PROBE_IMAGES, ExternalClassifier, in_train_mode, prepare
+from art_divqat.victims.external.settings import external_spec
+
+_held: dict[str, ExternalClassifier] = {}
+
+
+def held(name: str) -> ExternalClassifier | None:
+    """The live classifier of this name, if an audit in this process holds it."""
+    return _held.get(name)
+
+
+@contextlib.contextmanager
+def holding(name: str, classifier: ExternalClassifier) -> Iterator[None]:
+    """Hold a classifier under a name while an audit runs."""
+    from art_divqat.audit import executor
+
+    _held[name] = classifier
+    try:
+        yield
+    finally:
+        _held.pop(name, None)
+        # the bench of the run holds the classifier too
+        executor.forget()
+
+
+def adapt(model: Any, input_shape: Shape, nb_classes: int) -> ExternalClassifier:
+    """Any classifier as one on float32 NCHW images in [0, 1]; not yet probed.
+
+    - An ART classifier: channels-last images, flat ones and other clip values than (0, 1) are seen to.
+    - A scikit-learn estimator: flat features; `predict_proba`, else `decision_function`, else its labels as one-hot
+      rows.
+    - A torch module: put on the CPU's side as it is, in eval mode.
+
+    :raises UserError: for anything else, or one that takes other images or has other classes than the data.
+    """
+    name = type(model).__name__
+    if _is_art(model):
+        return _from_art(model, input_shape, nb_classes)
+    import torch
+
+    if isinstance(model, torch.nn.Module):
+        from art_divqat.victims.external.settings import ExternalModel
+        from art_divqat.victims.external.torch_files import classifier_of
+
+        first = next(model.parameters(), None)
+        device = "cpu" if first is None else str(first.device)
+        return classifier_of(model, ExternalModel(), input_shape, nb_classes, device, name)
+    if callable(getattr(model, "predict", None)):
+        return _from_sklearn(model, input_shape, nb_classes)
+    raise UserError(
+        f"A {name} cannot be audited: expected an ART classifier, a scikit-learn estimator or a torch module."
+    )
+
+
+def live_name(classifier: ExternalClassifier, label: str, x: NDArray[np.float32]) -> str:
+    """The canonical victim of a live classifier: what it answers to the probe images is its identity."""
+    answers = classifier.predict(x[:PROBE_IMAGES])
+    return external_spec(label, hashlib.sha256(np.round(answers, 4).astype("<f4").tobytes()).hexdigest())
+
+
+def probed(classifier: ExternalClassifier, x: NDArray[np.float32], y: NDArray[np.int64], outputs: str) -> None:
+    """Decide what a live classifier answers, and refuse one that does not fit the data."""
+    prepare(classifier, x, y, outputs)
+
+
+def _is_art(model: Any) -> bool:
+    from art.estimators.classification import ClassifierMixin
+
+    return isinstance(model, ClassifierMixin)
+
+
+def _from_art(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
+    own, channels_last = tuple(model.input_shape), (shape[1], shape[2], shape[0])
+    flat = (int(np.prod(shape)),)
+    if own not in (shape, channels_last, flat):
+        raise UserError(f"The classifier takes images of shape {own}; the data has {shape}.")
+    if model.nb_classes != nb_classes:
+        raise UserError(f"The classifier has {model.nb_classes} classes; the data has {nb_classes}.")
+    low, high = _clip_values(model)
+
+    def answer(x: NDArray[np.float32]) -> Any:
+        images = x if own == shape else x.transpose(0, 2, 3, 1) if own == channels_last else x.reshape(len(x), -1)
+        return model.predict(np.ascontiguousarray(images if (low, high) == (0, 1) else low + images * (high - low)))
+
+    direct = own == shape and (low, high) == (0, 1)
+    return ExternalClassifier(
+        answer,
+        shape,
+        nb_classes,
+        white_box=_white_box(model) if direct else None,
+        train_mode=lambda: in_train_mode(getattr(model, "model", None)),
+        own_defences=len(getattr(model, "postprocessing_defences", None) or ()),
+        description=f"The {type(model).__name__}",
+    )
+
+
+def _clip_values(model: Any) -> tuple[float, float]:
+    if model.clip_values is None:
+        return 0.0, 1.0
+    low, high = (np.unique(np.asarray(value, np.float64)) for value in model.clip_values)
+    if len(low) != 1 or len(high) != 1:
+        raise UserError("The classifier has clip values of its own for each pixel; only one range can be audited.")
+    return float(low[0]), float(high[0])
+
+
+def _white_box(model: Any) -> Any:
+    """What gradients are taken of: the classifier, or its network behind a logarithm if that ends in a softmax."""
+    import torch
+    from art.estimators.classification import PyTorchClassifier
+
+    if not isinstance(model, PyTorchClassifier):
+        return None
+    from art_divqat.attacks.evasion.networks import differentiable_preprocessing
+    from art_divqat.victims.external.adapter import decide_outputs
+
+    try:
+        before = differentiable_preprocessing(model)
+    except UserError:
+        return None
+    network = getattr(model, "twin", model.model)
+    probe = torch.rand(8, *model.input_shape, generator=torch.Generator().manual_seed(0)).to(model.device)
+    with torch.no_grad():
+        was = network.training
+        answers = network.eval()(probe if before is None else before(probe))
+        network.train(was)
+    try:
+        kind = decide_outputs(answers.float().cpu().numpy(), "auto")
+    except UserError:
+        return None
+    return model if kind == "logits" else None
+
+
+def _from_sklearn(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
+    features = getattr(model, "n_features_in_", None)
+    if features is not None and features != int(np.prod(shape)):
+        raise UserError(f"The estimator takes {features} features; images of shape {shape} have {int(np.prod(shape))}.")
+    classes = getattr(model, "classes_", None)
+    if classes is not None and not np.array_equal(classes, np.arange(nb_classes)):
+        told = ", ".join(map(str, list(classes)[:12]))
+        raise UserError(f"The estimator has the classes {told}; the data has 0 to {nb_classes - 1}.")
+
+    def answer(x: NDArray[np.float32]) -> Any:
+        rows = x.reshape(len(x), -1)
+        for method in ("predict_proba", "decision_function"):
+            function = getattr(model, method, None)
+            if function is not None:
+                given = np.asarray(function(rows))
+                return np.stack([-given / 2, given / 2], axis=1) if given.ndim == 1 else given
+        return np.eye(nb_classes, dtype=np.float32)[np.asarray(model.predict(rows), dtype=np.int64)]
+
+    return ExternalClassifier(answer, shape, nb_classes, description=f"The {type(model).__name__}")

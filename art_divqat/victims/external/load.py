@@ -1,0 +1,138 @@
+"""From where a model is to an ART classifier; no code of anybody's runs unless that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from art_divqat.errors import UserError
+from art_divqat.models.registry import Shape
+from art_divqat.victims.external.adapter import ExternalClassifier
+from art_divqat.victims.external.identify import CODE, check_trust, identify
+from art_divqat.victims.external.settings import ExternalModel, local_path
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def load_external(
+    model: ExternalModel,
+    input_shape: Shape,
+    nb_classes: int,
+    *,
+    trust_code: bool = False,
+    device: str = "cpu",
+    answers: Path | None = None,
+) -> ExternalClassifier:
+    """An ART classifier for a file, a folder or an endpoint; not yet probed, see :func:`adapter.prepare`.
+
+    :param input_shape: (channels, height, width) of the images it will be asked.
+    :param trust_code: allow a factory, TorchScript or `torch.export` file, each of which is code.
+    :param device: `cpu` or `cuda:i`; ONNX and int8 models stay on the CPU.
+    :param answers: the file that keeps an endpoint's answers; needed for an endpoint.
+    :raises UserError: for anything that is not a whole model of a kind that can be read, or code without `trust_code`.
+    """
+    if model.source is None:
+        raise UserError("This model is a live Python object of another process: run the audit from Python again.")
+    if model.factory is not None:
+        check_trust(f"to be built by {model.factory}", model.source, trust_code)
+    if model.is_remote:
+        return _endpoint(model, input_shape, nb_classes, answers)
+    path = local_path(model.source)
+    kind = identify(path)
+    if kind in CODE:
+        check_trust(CODE[kind], str(path), trust_code)
+    if kind == "onnx":
+        from art_divqat.victims.external.onnx_file import onnx_function
+
+        function = normalised(onnx_function(path, input_shape), model, input_shape)
+        return ExternalClassifier(function, input_shape, nb_classes, description=str(path))
+    if kind == "saved" or (kind == "stored" and (path / "quantized").is_dir()):
+        return _saved(path if kind == "saved" else path / "quantized", model, input_shape, nb_classes)
+    from art_divqat.victims.external import torch_files
+
+    network: nn.Module
+    if kind in CODE:
+        network = torch_files.read_program(path, kind)
+    else:
+        file = path / "weights.safetensors" if kind == "stored" else path
+        architecture = model.architecture
+        if kind == "stored" and architecture is None and model.factory is None:
+            architecture = torch_files.architecture_of(path)
+        state = torch_files.read_state(file)
+        network = torch_files.build(architecture, model.factory, input_shape, nb_classes, str(path))
+        torch_files.fill(network, state, str(path))
+    return torch_files.classifier_of(network, model, input_shape, nb_classes, device, str(path))
+
+
+def normalised(function: Callable[[Any], Any], model: ExternalModel, shape: Shape) -> Callable[[Any], Any]:
+    """The function behind (x − mean) / std, each one value or one a channel."""
+    if model.mean is None and model.std is None:
+        return function
+    mean, std = channels(model, shape)
+    return lambda x: function(((x - mean) / std).astype(np.float32))
+
+
+def channels(model: ExternalModel, shape: Shape) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation of (1, channels or 1, 1, 1).
+
+    :raises UserError: if there are as many values as the images have no channels.
+    """
+    for name, values in (("mean", model.mean), ("std", model.std)):
+        if values is not None and len(values) not in (1, shape[0]):
+            raise UserError(f"--{name} gives {len(values)} values; the images have {shape[0]} channels.")
+    mean, std = model.mean or (0.0,), model.std or (1.0,)
+    as_row = (1, -1, 1, 1)
+    return np.array(mean, np.float32).reshape(as_row), np.array(std, np.float32).reshape(as_row)
+
+
+def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: int) -> ExternalClassifier:
+    from art_divqat.estimators import QuantizedPyTorchClassifier
+
+    try:
+        classifier = QuantizedPyTorchClassifier.load(folder)
+    except UserError:
+        raise
+    except Exception as error:
+        from art_divqat.victims.external.adapter import first_line
+
+        raise UserError(f"{folder} holds no classifier that can be read: {first_line(error)}") from None
+    if tuple(classifier.input_shape) != input_shape:
+        raise UserError(f"{folder} takes images of shape {tuple(classifier.input_shape)}; the data has {input_shape}.")
+    plain = model.mean is None and model.std is None
+    return ExternalClassifier(
+        normalised(classifier.predict, model, input_shape),
+        input_shape,
+        nb_classes,
+        white_box=classifier if plain else None,
+        description=str(folder),
+    )
+
+
+def _endpoint(model: ExternalModel, input_shape: Shape, nb_classes: int, answers: Path | None) -> ExternalClassifier:
+    from art_divqat.estimators.remote import RemoteClassifier
+
+    assert model.source is not None
+    if answers is None:
+        raise UserError("An endpoint needs a file that keeps its answers, so that none is paid for twice.")
+    remote = RemoteClassifier(
+        model.source,
+        input_shape,
+        nb_classes,
+        journal=answers,
+        protocol=model.protocol,
+        auth_env=model.auth_env,
+        auth_header=model.auth_header,
+        batch_size=model.batch_size,
+        rate=model.rate,
+        timeout=model.timeout,
+        retries=model.retries,
+    )
+    function = normalised(remote.predict, model, input_shape)
+    classifier = ExternalClassifier(function, input_shape, nb_classes, remote=True, description=remote.address)
+    classifier.repeat = remote.repeat  # type: ignore[attr-defined]
+    return classifier

@@ -1,1 +1,0 @@
-"""What DivQAT does and does not stop, measured: `python -m evaluations.divqat.run --help`."""

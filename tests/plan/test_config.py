@@ -1,0 +1,101 @@
+"""Configurations: one model for the command line, files and Python; bad values name themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from art_divqat.errors import UserError
+from art_divqat.plan.cells import plan_cells
+from art_divqat.plan.config import EvaluateConfig, make_config, read_config, write_config
+from art_divqat.plan.presets import PRESETS, resolve
+from art_divqat.specs import parse_spec
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"budgets": [0]}, "positive numbers of queries, got 0"),
+        ({"budgets": [-5]}, "positive"),
+        ({"budgets": [200, 100]}, "ascending budgets, each once, got 200,100"),
+        ({"budgets": [100, 100]}, "ascending"),
+        ({"budgets": []}, "positive"),
+        ({"epsilon": 8}, r"in units of \[0, 1\] pixels \(8 of 255 is 0.0314\), got 8"),
+        ({"epsilon": -0.1}, "got -0.1"),
+        ({"epsilon": float("nan")}, "finite"),
+        ({"seeds": 0}, "Option seeds"),
+        ({"limit": 0}, "Option limit"),
+        ({"budget": [1]}, "there is no option 'budget': did you mean budgets"),
+        ({"answers": ["loud"]}, "soft, hard, or top-K"),
+        ({"victims": []}, "at least one"),
+        ({"victims": ["standard", "standard"]}, "each may be given once"),
+        ({"preset": "fast"}, "Option preset"),
+        ({"thief_recipe": {"epochs": 0}}, r"thief_recipe\.epochs"),
+    ],
+)
+def test_bad_values(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        make_config(values)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dataset": "digit"}, "did you mean digits"),
+        ({"victims": ("robus",)}, "did you mean robust"),
+        ({"victims": ("robust:epsilon=8",)}, r"must be a float in \(0, 1\]"),
+        ({"victims": ("standard:epsilon=0.1",)}, "has no parameter 'epsilon'"),
+        ({"victims": ("robust:epsilon",)}, "is not parameter=value"),
+        ({"attacks": ("knokoff",)}, "did you mean knockoff"),
+        ({"model": "lenet"}, "did you mean lenet5"),
+        ({"query_pool": "nois"}, "did you mean noise"),
+    ],
+)
+def test_unknown_names(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve(EvaluateConfig(**values))
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "cifar10", "npz:a.npz"])
+def test_presets_resolve_to_themselves(preset: str, dataset: str) -> None:
+    resolved = resolve(make_config({"preset": preset, "dataset": dataset, "victims": ["robust"]}))
+    assert resolve(resolved) == resolved
+    assert all(value is not None for value in resolved.for_results().values() if value != resolved.limit)
+
+
+def test_what_is_written_back_repeats_the_run(tmp_path: Path) -> None:
+    resolved = resolve(make_config({"victims": ["robust:epsilon=0.1"], "budgets": [10, 20], "seeds": 2}))
+    path = tmp_path / "config.yaml"
+    path.write_text(write_config(resolved))
+    assert resolve(make_config(read_config(path))) == resolved
+    assert next(cell.id for cell in plan_cells(resolved)) == "digits|standard|none|knockoff|soft|10|0"
+
+
+def test_files(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('dataset = "digits"\nbudgets = [5]\n')
+    (tmp_path / "a.json").write_text('{"seeds": 2}')
+    assert make_config(read_config(tmp_path / "a.toml")).budgets == (5,)
+    assert make_config(read_config(tmp_path / "a.json")).seeds == 2
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    (tmp_path / "list.yaml").write_text("- 1")
+    (tmp_path / "code.yaml").write_text("dataset: !!python/object/apply:os.system ['true']")
+    for name, message in (
+        ("bad.yaml", "is not valid yaml"),
+        ("list.yaml", "holds no options"),
+        ("code.yaml", "is not valid yaml"),
+        ("none.yaml", "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_config(tmp_path / name)
+
+
+def test_specs() -> None:
+    assert str(parse_spec("a:z=1,b=true,c=x")) == "a:b=true,c=x,z=1"
+    assert parse_spec("a:x=1e-3").as_dict == {"x": 0.001}
+    for bad in ("", ":x=1", "a:x=1,x=2", "a:=1", "a:x="):
+        with pytest.raises(UserError):
+            parse_spec(bad)

@@ -1,0 +1,1 @@
+"""What several test files share: small victims, made-up results, servers and killers of processes."""

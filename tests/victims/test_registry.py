@@ -1,0 +1,177 @@
+"""Every kind of victim: its name, its baseline, and that it goes through a run, defended and attacked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from art_divqat.audit.run import evaluate
+from art_divqat.audit.train import train
+from art_divqat.errors import UserError
+from art_divqat.plan.config import EvaluateConfig, make_config
+from art_divqat.plan.presets import resolve
+from art_divqat.results.schema import Results
+from art_divqat.specs import parse_spec
+from art_divqat.victims.registry import VICTIMS, baseline_of, parent_of, with_baselines
+
+TRAINED = [name for name in VICTIMS if name != "external"]
+
+
+def tiny(**changes: Any) -> EvaluateConfig:
+    values: dict[str, Any] = {
+        "limit": 200,
+        "budgets": [60],
+        "answers": ["soft"],
+        "seeds": 1,
+        "victim_recipe": {"epochs": 2},
+        "thief_recipe": {"epochs": 2},
+        "evasion": {"images": 20, "steps": 2},
+        "jobs": 1,
+        "query_pool": "in-distribution",
+        "model": "lenet5",
+    }
+    return make_config({**values, **changes})
+
+
+def test_baselines() -> None:
+    assert resolve(tiny(victims=["divqat"])).victims == ("quantized", "divqat:auxiliary=mixture")
+    assert with_baselines(["robust-divqat:epsilon=0.1"]) == (
+        "robust-quantized:epsilon=0.1",
+        "robust-divqat:epsilon=0.1",
+    )
+    assert baseline_of("robust:epsilon=0.2", ["standard", "robust:epsilon=0.2"]) == "standard"
+    assert baseline_of("standard", ["standard"]) is None
+    assert parent_of(parse_spec("quantized")) == "standard"
+    assert parent_of(parse_spec("robust")) is None
+    for name, entry in VICTIMS.items():
+        assert entry.baseline is None or entry.baseline in VICTIMS, name
+
+
+def test_auxiliary_images_are_never_the_attackers() -> None:
+    assert "mixture-without-photos" in resolve(tiny(victims=["divqat"], query_pool="photos")).victims[-1]
+    with pytest.raises(UserError, match="are the attacker's own pool"):
+        resolve(tiny(victims=["divqat:auxiliary=fashion_mnist"], dataset="mnist", query_pool="fashion_mnist"))
+    with pytest.raises(UserError, match="did you mean"):
+        resolve(tiny(victims=["divqat:auxilliary=noise"]))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ("alpha=-1", r"'alpha' parameter of divqat must be a float in \[0, inf\). Got -1"),
+        ("spread_penalty=nan", "spread_penalty"),
+        ("confidence_penalty=-0.5", "confidence_penalty"),
+        ("auxiliary_fraction=0", "auxiliary_fraction"),
+        ("temperature=0", "temperature"),
+        ("max_divergence=0", "max_divergence"),
+        ("divergence=tv", "one of 'js', 'kl', 'kl-reverse'"),
+        ("auxiliary=mixture-without-cats", "auxiliary mixture"),
+    ],
+)
+def test_bad_parameters_are_refused_before_anything_is_trained(parameter: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve(tiny(victims=[f"divqat:{parameter}"]))
+
+
+def test_what_a_victim_accepts_is_what_the_trainer_accepts() -> None:
+    import inspect
+
+    from art_divqat.defences.trainer import DivQATTrainer
+    from art_divqat.defences.trainer.divqat_parameters import DIVERGENCES, DIVQAT_NUMBERS
+
+    taken = inspect.signature(DivQATTrainer).parameters
+    assert set(DIVQAT_NUMBERS) == set(taken) - {"classifier", "auxiliary", "options"}
+    for kind in DIVERGENCES:
+        DIVQAT_NUMBERS["divergence"].check("divqat", "divergence", kind)
+
+
+@pytest.fixture(scope="module")
+def every_victim(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
+    store = tmp_path_factory.mktemp("store")
+    config = tiny(victims=TRAINED)
+    return store, evaluate(config, tmp_path_factory.mktemp("run") / "all", store=store)
+
+
+@pytest.mark.slow
+def test_every_victim_goes_through_a_run(every_victim: tuple[Path, Results], tmp_path: Path) -> None:
+    store, results = every_victim
+    assert {cell.victim.partition(":")[0] for cell in results.cells} == set(TRAINED)
+    for cell in results.cells:
+        assert all(value is not None and np.isfinite(value) for value in cell.metrics.values()), cell
+    # from the store, quantized ones included, the numbers are the same to the last digit
+    again = evaluate(tiny(victims=TRAINED), tmp_path / "again", store=store)
+    for first, second in zip(results.cells, again.cells, strict=True):
+        first.metrics.pop("latency_us")
+        second.metrics.pop("latency_us")
+        assert first.metrics == second.metrics
+
+
+@pytest.mark.slow
+def test_train_keeps_what_evaluate_would_use(every_victim: tuple[Path, Results], tmp_path: Path) -> None:
+    store, _ = every_victim
+    config = tiny(victims=["robust"])
+    measured = train(config, tmp_path / "robust", store=store)
+    assert set(measured) == {"victim", "victim_accuracy", "victim_robust_accuracy"}
+    assert sorted(path.name for path in (tmp_path / "robust").iterdir()) == ["victim.json", "weights.safetensors"]
+    with pytest.raises(UserError, match="is there already"):
+        train(config, tmp_path / "robust", store=store)
+    with pytest.raises(UserError, match="One victim is trained at a time"):
+        train(tiny(victims=["robust", "standard"]), tmp_path / "two", store=store)
+
+
+@pytest.mark.slow
+def test_defences_side_by_side(every_victim: tuple[Path, Results], tmp_path: Path) -> None:
+    store, _ = every_victim
+    config = tiny(
+        victims=["standard"],
+        defences=["none", "heuristic:beta=0.9", "labels", "mad:epsilon=0.5", "random:epsilon=0.5"],
+        attacks=["knockoff", "knockoff:recovery=invert", "knockoff:recovery=recentre"],
+        answers=["soft", "hard"],
+    )
+    results = evaluate(config, tmp_path / "run", store=store)
+    # invert applies to the heuristic alone
+    assert [cell.defence for cell in results.cells if "invert" in cell.attack] == ["heuristic:beta=0.9"]
+    assert {cell.answers for cell in results.cells if "recovery" in cell.attack} == {"soft"}
+    by_defence = {cell.defence: cell.metrics for cell in results.cells}
+    assert by_defence["none"]["l1_distortion"] == 0
+    for name in ("heuristic:beta=0.9", "mad:epsilon=0.5", "random:epsilon=0.5", "labels"):
+        assert by_defence[name]["l1_distortion"] > 0, name  # type: ignore[operator]
+    assert by_defence["mad:epsilon=0.5"]["l1_distortion"] == pytest.approx(0.5, abs=1e-3)
+    # ε (1 − y_j), with j any class but the first
+    assert 0.3 < by_defence["random:epsilon=0.5"]["l1_distortion"] <= 0.5 + 1e-6  # type: ignore[operator]
+    assert by_defence["labels"]["label_flip_rate"] == 0
+    labels_alone = [
+        c.metrics["thief_accuracy"] for c in results.cells if c.defence == "labels" and c.attack == "knockoff"
+    ]
+    assert labels_alone[0] == labels_alone[1]
+    effects = [c for c in results.comparisons if c.kind == "defence_effect"]
+    assert {c.defence for c in effects} == {"heuristic:beta=0.9", "labels", "mad:epsilon=0.5", "random:epsilon=0.5"}
+    for effect in effects:
+        cells = {c.defence: c for c in results.cells if (c.attack, c.answers) == (effect.attack, effect.answers)}
+        assert effect.value is not None
+        expected = cells[effect.defence].metrics[effect.metric] - cells["none"].metrics[effect.metric]  # type: ignore[operator]
+        assert effect.value.mean == pytest.approx(expected)
+
+
+def test_an_attack_without_a_defence_to_undo() -> None:
+    with pytest.raises(UserError, match="there is none to undo"):
+        resolve(tiny(victims=["standard"], attacks=["knockoff:recovery=dae"]))
+
+
+def test_the_gate(tmp_path: Path) -> None:
+    config = tiny(victims=["standard"], fail_on=["victim_accuracy>=0.0", "l1_distortion>0.5"], evasion={"images": 0})
+    results = evaluate(config, tmp_path / "run", store=tmp_path / "store")
+    assert not results.gate.passed
+    assert [condition.failed for condition in results.gate.conditions] == [True, False]
+    with pytest.raises(UserError, match="agreement"):
+        resolve(tiny(fail_on=["agrement>0.5"]))
+
+
+def test_an_adaptive_attack_on_a_pool_without_labels(tmp_path: Path) -> None:
+    config = tiny(victims=["standard"], attacks=["knockoff-adaptive"], query_pool="photos")
+    with pytest.raises(UserError, match="needs a query pool with labels"):
+        evaluate(config, tmp_path / "run", store=tmp_path / "store")
+    assert not (tmp_path / "run").exists()
