@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from art_divqat._files import default_store, write_whole
 from art_divqat.audit.environment import resolve_device
 from art_divqat.audit.progress import Watcher
 from art_divqat.audit.run import evaluate
@@ -19,7 +20,6 @@ from art_divqat.errors import UserError
 from art_divqat.plan.config import EvaluateConfig, make_config
 from art_divqat.plan.presets import resolve
 from art_divqat.results.schema import Results
-from art_divqat.victims.store import default_store, write_whole
 
 _TEST_FRACTION = 0.2
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from art_divqat._canonical import content_hash
 from art_divqat._rng import derive_seed, numpy_generator
 from art_divqat.attacks.evasion import craft, craft_worst_case
 from art_divqat.audit.probe import ProbedThief
@@ -22,7 +23,6 @@ from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.metrics import accuracy
 from art_divqat.models import build_model
 from art_divqat.plan.config import Recipe, ResolvedConfig
-from art_divqat.results.journal import content_hash
 from art_divqat.specs import parse_spec
 from art_divqat.victims.external.settings import EXTERNAL
 from art_divqat.victims.registry import MIXTURES, VictimContext, parent_of, train_victim

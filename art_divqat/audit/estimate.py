@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from art_divqat._files import default_store
 from art_divqat.audit.environment import resolve_device
 from art_divqat.audit.executor import default_jobs
 from art_divqat.audit.run import Costs, check_attacks
@@ -14,7 +15,6 @@ from art_divqat.plan.cells import Cell, plan_cells
 from art_divqat.plan.config import EvaluateConfig, ResolvedConfig
 from art_divqat.plan.presets import resolve
 from art_divqat.victims.external.adapter import PROBE_IMAGES
-from art_divqat.victims.store import default_store
 
 _TIMED_IMAGES = 256
 _REPEATED_PROBES = 16

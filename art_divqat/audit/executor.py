@@ -15,10 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from art_divqat._canonical import content_hash
 from art_divqat.audit.progress import ProgressFile, Watcher
 from art_divqat.plan.cells import Cell
 from art_divqat.plan.config import ResolvedConfig
-from art_divqat.results.journal import content_hash
 from art_divqat.victims.external.settings import is_external
 
 _MOST_DEFAULT_JOBS = 4

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from art_divqat._canonical import content_hash
 from art_divqat.errors import UserError
 from art_divqat.plan.config import EvaluateConfig
-from art_divqat.results.journal import Journal, content_hash
+from art_divqat.results.journal import Journal
 
 OURS = {
     "config.yaml",

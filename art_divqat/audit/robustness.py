@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from art_divqat._canonical import content_hash
 from art_divqat._rng import derive_seed
 from art_divqat.attacks.evasion import check_autoattack, craft, gradient_norms, withstood, worst_case
 from art_divqat.audit.bench import SQUARE_QUERIES, phase
 from art_divqat.metrics import accuracy, transfer_attack_success
 from art_divqat.plan.cells import Cell
-from art_divqat.results.journal import content_hash
 from art_divqat.results.samples import curve_sample, pack
 from art_divqat.specs import parse_spec
 from art_divqat.victims.external.settings import EXTERNAL

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from art_divqat._files import default_store, write_text_whole
 from art_divqat.attacks.extraction.registry import ATTACKS, check_parameters, least_budget
 from art_divqat.audit.environment import environment, resolve_device, tool
 from art_divqat.audit.executor import Task, default_jobs, run_tasks
@@ -21,9 +22,7 @@ from art_divqat.results.schema import Results
 from art_divqat.specs import parse_spec
 from art_divqat.victims.external.settings import is_external
 from art_divqat.victims.registry import VICTIMS, parent_of
-from art_divqat.victims.store import default_store, write_whole
 
-# What a piece of work costs, in units of one image seen once by a training loop; only the estimate of the time left
 # depends on it.
 _ADVERSARIAL_COST = 8.0
 _EVASION_COST = 1.0
@@ -83,7 +82,7 @@ def _start_or_continue(folder: RunFolder, config: ResolvedConfig, data: dict[str
         header, lines = folder.journal.read(repair=True)
         _check_same(header, config, folder.path)
         return lines
-    write_whole(folder.config, lambda path: path.write_text(write_config(config), encoding="utf-8"))
+    write_text_whole(folder.config, write_config(config))
     folder.journal.start(
         {
             "schema_version": 1,

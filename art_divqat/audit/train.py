@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from art_divqat._files import default_store
 from art_divqat.audit.environment import resolve_device
 from art_divqat.audit.executor import Task, run_tasks
 from art_divqat.audit.progress import Silent, Watcher
 from art_divqat.errors import UserError
 from art_divqat.plan.config import EvaluateConfig
 from art_divqat.plan.presets import resolve
-from art_divqat.victims.store import default_store
 
 
 def train(

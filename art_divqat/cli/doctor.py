@@ -127,7 +127,7 @@ def _devices() -> Finding:
 def _cache() -> Finding:
     import tempfile
 
-    from art_divqat.victims.store import default_store
+    from art_divqat._files import default_store
 
     folder = default_store()
     try:

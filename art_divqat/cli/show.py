@@ -81,10 +81,10 @@ def report(
 
 
 def _report(folder: Path, output_format: str | None, fail_on: Sequence[str], output: Path | None) -> None:
+    from art_divqat._files import write_text_whole
     from art_divqat.report import render
     from art_divqat.report.files import FORMATS
     from art_divqat.results.build import read_results
-    from art_divqat.victims.store import write_whole
 
     if output_format is None:
         suffix = "" if output is None else output.suffix.lower().removeprefix(".")
@@ -94,7 +94,7 @@ def _report(folder: Path, output_format: str | None, fail_on: Sequence[str], out
     if output is None:
         sys.stdout.write(text)
     else:
-        write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text_whole(output, text)
         typer.echo(str(output), err=True)
     if not results.gate.passed:
         raise typer.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from art_divqat._files import default_data_root, first_line
 from art_divqat.data.checks import as_nchw, check_images, check_labels
 from art_divqat.errors import UserError, unknown_name
 
@@ -118,17 +118,6 @@ def canonical_dataset(name: str) -> str:
     return canonical
 
 
-def default_data_root() -> Path:
-    """Where data sets are looked for and downloaded to unless `--data-root` says otherwise.
-
-    `ART_DIVQAT_DATA` if it is set, else `art-divqat/data` in the user's cache folder.
-    """
-    named = os.environ.get("ART_DIVQAT_DATA")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "art-divqat" / "data"
-
-
 def load_raw(name: str, *, data_root: Path | None = None, download: bool = False) -> RawImages:
     """Read a data set by name; the network is used only with `download`.
 
@@ -175,7 +164,7 @@ def _torchvision(name: str, root: Path, download: bool) -> RawImages:
     except Exception as error:
         # torchvision's readers of damaged files raise whatever their format's parser does, AssertionError among it
         if download:
-            raise UserError(f"Data set {name!r} could not be downloaded to {root}: {_first_line(error)}") from error
+            raise UserError(f"Data set {name!r} could not be downloaded to {root}: {first_line(error)}") from error
         raise UserError(
             f"Data set {name!r} is not in {root}, or not whole: add --download, or point --data-root at the folder "
             f"that holds {source.folder}."
@@ -191,10 +180,6 @@ def _torchvision(name: str, root: Path, download: bool) -> RawImages:
         tuple(map(str, range(classes))),
         source.notes,
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _npz(path: Path) -> RawImages:
@@ -219,7 +204,7 @@ def _npz(path: Path) -> RawImages:
         raise
     except Exception as error:
         # zipfile, zlib, the .npy header parser and the pickle guard each fail in their own way on a damaged archive
-        raise UserError(f"{path} cannot be read as an .npz archive of plain arrays: {_first_line(error)}") from error
+        raise UserError(f"{path} cannot be read as an .npz archive of plain arrays: {first_line(error)}") from error
     images, test_images = (check_images(as_nchw(part, str(path)), str(path)) for part in (x, x_test))
     if images.shape[1:] != test_images.shape[1:]:
         raise UserError(f"{path}: x_train holds images of {images.shape[1:]}, x_test of {test_images.shape[1:]}.")

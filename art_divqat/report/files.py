@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import PydanticSerializationError
 
+from art_divqat._files import write_text_whole
 from art_divqat.errors import UserError, unknown_name
 from art_divqat.report.html import render_html
 from art_divqat.report.machine import render_csv, render_junit, render_sarif
@@ -68,26 +67,6 @@ def write_report(results: Results, folder: Path, thresholds: Thresholds | None =
         "report.md": render_markdown(results, thresholds),
         "report.html": render_html(results, thresholds),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return [_write(folder / name, text) for name, text in rendered.items()]
-    except OSError as error:
-        raise UserError(f"The report cannot be written into {folder}: {error.strerror or error}.") from None
-
-
-def _write(path: Path, text: str) -> Path:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path
+    for name, text in rendered.items():
+        write_text_whole(folder / name, text)
+    return [folder / name for name in rendered]

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from art_divqat._canonical import canonical_json
 from art_divqat.errors import UserError
 from art_divqat.metrics.intervals import Interval, mean_intervals, wilson_intervals
 from art_divqat.plan.cells import Cell, plan_cells
@@ -16,7 +17,7 @@ from art_divqat.plan.config import ResolvedConfig
 from art_divqat.results.comparisons import as_estimate, compare_cells
 from art_divqat.results.flags import compute_flags
 from art_divqat.results.gate import evaluate_gate
-from art_divqat.results.journal import Journal, canonical_json
+from art_divqat.results.journal import Journal
 from art_divqat.results.schema import CellResult, Results, SummaryRow
 
 # metrics that are rates over the test images, so that one seed alone has an interval too

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from art_divqat._canonical import canonical_json
 from art_divqat.errors import UserError
 
 _GENESIS = "0" * 64
@@ -24,22 +25,8 @@ _LINE = re.compile(
 )
 
 
-def canonical_json(value: Any) -> str:
-    """One JSON text for one value: sorted keys, no spaces, no NaN.
-
-    >>> canonical_json({"b": 1, "a": [0.5, None]})
-    '{"a":[0.5,null],"b":1}'
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def content_hash(value: Any) -> str:
-    """SHA-256 of :func:`canonical_json`, in hexadecimal."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
 def _chained(entry: bytes, previous: str) -> str:
-    """The hash of a line: :func:`content_hash` of its entry and the hash before, from the text of the entry."""
+    """The hash of a line: `content_hash` of its entry and the hash before, from the text of the entry."""
     return hashlib.sha256(b'{"entry":%b,"previous":"%b"}' % (entry, previous.encode())).hexdigest()
 
 

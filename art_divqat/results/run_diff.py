@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from art_divqat._canonical import canonical_json
 from art_divqat.errors import UserError
 from art_divqat.metrics.intervals import mean_interval, paired_bootstrap
 from art_divqat.results.comparisons import as_estimate, verdict_of
-from art_divqat.results.journal import Journal, canonical_json
+from art_divqat.results.journal import Journal
 from art_divqat.results.samples import unpack
 from art_divqat.results.schema import Coordinates, Estimate
 from art_divqat.victims.external.settings import is_external

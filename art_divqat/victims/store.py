@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -13,18 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from art_divqat._canonical import canonical_json, content_hash
+from art_divqat._files import write_whole
 from art_divqat.errors import UserError
-from art_divqat.results.journal import canonical_json, content_hash
 
 if TYPE_CHECKING:
     from torch import nn
 
 T = TypeVar("T")
-
-
-def default_store() -> Path:
-    """Where trained victims are kept: `art-divqat/victims` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "art-divqat" / "victims"
 
 
 class VictimStore:
@@ -109,26 +103,3 @@ class VictimStore:
 
         whole = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         write_whole(self.folder(identity) / f"{name}.safetensors", lambda path: save_file(whole, path))
-
-
-def write_whole(path: Path, write: Any) -> None:
-    """Call `write` with a temporary path beside `path`, then move it into place; leave nothing behind on failure.
-
-    :raises UserError: if the folder cannot be written or the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from None
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

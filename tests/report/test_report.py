@@ -127,7 +127,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("art_divqat.report.files.os.fsync", full)
+    monkeypatch.setattr("art_divqat._files.os.fsync", full)
     with pytest.raises(UserError, match="No space left"):
         write_report(make_results(seeds=1), tmp_path)
     assert (tmp_path / "results.json").read_bytes() == old

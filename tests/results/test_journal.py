@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from art_divqat._canonical import canonical_json
 from art_divqat.errors import UserError
-from art_divqat.results.journal import Journal, canonical_json
+from art_divqat.results.journal import Journal
 
 JSON = st.recursive(
     st.none()

@@ -38,7 +38,7 @@ COMMAND = ("evaluate", "--config", "c.yaml", "--quiet")
 
 def stripped(folder: Path) -> str:
     """results.json of a run folder without times, as one canonical text; "" where there is none."""
-    from art_divqat.results.journal import canonical_json
+    from art_divqat._canonical import canonical_json
     from art_divqat.results.schema import TIMINGS, Results
 
     def clean(value: Any) -> Any:
