@@ -1,4 +1,4 @@
-"""The options that `evaluate` and `audit` share."""
+"""Command-line options: each is declared once, named as the field of the configuration that it sets."""
 
 from __future__ import annotations
 
@@ -9,21 +9,50 @@ import typer
 
 Many = list[str] | None
 
-Data = Annotated[str | None, typer.Option(help="Data set: a name, npz:PATH or folder:PATH.")]
-Attacks = Annotated[Many, typer.Option(help="Extraction attack, such as knockoff; repeatable.")]
+Dataset = Annotated[str | None, typer.Option(help="Data set: a name, npz:PATH or folder:PATH.")]
+AuditedData = Annotated[str | None, typer.Option("--data", help="Data set: a name, npz:PATH or folder:PATH.")]
+Victims = Annotated[Many, typer.Option("--victim", help="Victim, such as standard or robust:epsilon=0.2; repeatable.")]
+Attacks = Annotated[Many, typer.Option("--attack", help="Extraction attack, such as knockoff; repeatable.")]
+Defences = Annotated[
+    Many, typer.Option("--defence", help="Defence NAME[:parameter=value,…], chained with +; repeatable.")
+]
+DefencesToTry = Annotated[Many, typer.Option("--defence", help="Defence to try before the model; repeatable.")]
 Answers = Annotated[Many, typer.Option(help="What the thief learns from: soft, hard; repeatable.")]
-Budget = Annotated[Many, typer.Option(help="Queries, ascending: N,N,…")]
+Budgets = Annotated[Many, typer.Option("--budget", help="Queries, ascending: N,N,…")]
+QueryPool = Annotated[
+    str | None, typer.Option(help="What the attacker queries with: in-distribution, photos, noise or a data set.")
+]
+AvoidedPool = Annotated[
+    str | None,
+    typer.Option("--query-pool", help="The attacker's pool, which DivQAT's auxiliary images keep away from."),
+]
 Seeds = Annotated[int | None, typer.Option(help="How many repetitions with different seeds.")]
+Model = Annotated[str | None, typer.Option(help="Architecture of the victims.")]
 ThiefModel = Annotated[str | None, typer.Option(help="Architecture of the thieves.")]
 Epsilon = Annotated[float | None, typer.Option(help="L∞ radius of robustness, in units of [0, 1] pixels.")]
 Preset = Annotated[str | None, typer.Option(help="quick, standard or paper.")]
 Limit = Annotated[int | None, typer.Option(help="Use at most so many training and so many test images.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder with data sets in torchvision's layout.")]
+Download = Annotated[
+    bool | None, typer.Option("--download", help="Download a data set that is not there.", show_default=False)
+]
+RepeatQueries = Annotated[
+    str | None, typer.Option(help="paid: every image asked is charged; free: an image is charged once.")
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")]
+Jobs = Annotated[int | None, typer.Option(help="Cells side by side; the results do not depend on it.")]
+JobsOfAudit = Annotated[int | None, typer.Option("--jobs", help="Cells side by side; an endpoint is asked by one.")]
+Threads = Annotated[int | None, typer.Option(help="torch threads a cell; the last digits depend on it.")]
 FailOn = Annotated[
     Many, typer.Option(help="End with exit code 1 where this holds, such as 'agreement>0.9'; repeatable.")
 ]
+NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Do not add the victim that each is compared with.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Allow a factory, TorchScript or torch.export file to run.")
+]
 Config = Annotated[Path | None, typer.Option(help="YAML, TOML or JSON file with any of these options.")]
+Output = Annotated[Path | None, typer.Option(help="Run folder: new, empty, or of the same configuration.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and leave.")]
+Retrain = Annotated[bool, typer.Option("--retrain", help="Train victims anew even if they are kept.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOutput = Annotated[bool, typer.Option("--json", help="Print results.json to stdout and nothing else.")]
