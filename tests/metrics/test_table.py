@@ -128,6 +128,13 @@ def test_rates_and_the_leading_metric() -> None:
     assert select(lambda metric: metric.is_rate, first=AGREEMENT)[0] == AGREEMENT
 
 
+def test_the_glossary_has_every_metric() -> None:
+    # in a cell of a Markdown table a bar is written with a backslash
+    page = (PACKAGE.parent / "docs" / "glossary.md").read_text(encoding="utf-8").replace("\\|", "|")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{row.name}` | {row.heading} | {row.meaning} | {row.unit} |" for row in METRICS.values()]
+
+
 def test_the_table_imports_no_torch() -> None:
     code = "import art_divqat.metrics.table, sys; assert not {'torch', 'art', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
