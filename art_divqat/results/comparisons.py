@@ -22,7 +22,8 @@ from art_divqat.metrics.intervals import (
     mean_interval,
     resampled_means,
 )
-from art_divqat.metrics.table import AGREEMENT, AGREEMENT_CLEAN, METRICS, SAMPLES, compared_by
+from art_divqat.metrics.table import METRICS, compared_by
+from art_divqat.metrics.table import SAMPLES as _SAMPLES
 from art_divqat.results.samples import curve_sample, unpack_all
 from art_divqat.results.schema import Comparison
 from art_divqat.victims.registry import baseline_of
@@ -33,7 +34,7 @@ _Record = dict[str, Any]
 Key = tuple[str, str, str, str, str, int]
 _GROUP = ("dataset", "victim", "defence", "attack", "answers", "budget")
 # a quotient of two others is drawn from their samples
-_RATIOS = tuple(name for name in compared_by("ratio") if name in SAMPLES)
+_RATIOS = tuple(name for name in compared_by("ratio") if name in _SAMPLES)
 _QUOTIENTS = {
     name: row.quotient_of for name, row in METRICS.items() if "ratio" in row.compared and row.quotient_of is not None
 }
@@ -136,7 +137,7 @@ def _resampled(found: Sequence[_Record | _Drawn], resamples: int) -> list[_Recor
     for number, each in enumerate(found):
         if isinstance(each, _Drawn):
             # without a defence the two agreements are one
-            family = each.sets[0][0].partition("@")[0].replace(SAMPLES[AGREEMENT_CLEAN], SAMPLES[AGREEMENT])
+            family = each.sets[0][0].partition("@")[0].replace("agrees_clean", "agrees")
             families.setdefault(family, []).append((number, each))
     done: dict[int, _Record] = {}
     # matrix products and sorting, which are most of it, leave the interpreter to another thread
@@ -194,10 +195,10 @@ def _against_baseline(
     found: list[_Record | _Drawn] = []
     for metric in _RATIOS:
         if any(line["metrics"][metric] > 0 for line in theirs):
-            sample = SAMPLES[metric]
+            sample = _SAMPLES[metric]
             found.append(_Drawn("ratio", metric, ((sample, ours), (sample, theirs)), common, _ratio))
     for metric, parts in _QUOTIENTS.items():
-        correct = [(SAMPLES[part], side) for side in (ours, theirs) for part in parts]
+        correct = [(_SAMPLES[part], side) for side in (ours, theirs) for part in parts]
         if all(_has(*one) for one in correct) and any(line["metrics"][parts[0]] > 0 for line in theirs):
             found.append(_Drawn("ratio", metric, correct, common, _ratio_of_ratios))
     for metric in _DIFFERENCES:
@@ -205,7 +206,7 @@ def _against_baseline(
         numbers = [a - b for a, b in values if a is not None and b is not None]
         if not numbers or len(numbers) < len(values):
             continue
-        sample = SAMPLES.get(metric, metric)
+        sample = _SAMPLES.get(metric, metric)
         if _has(sample, ours, theirs):
             found.append(_Drawn("difference", metric, ((sample, ours), (sample, theirs)), common, _difference, 0.0))
         else:
@@ -242,7 +243,7 @@ def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[_Record | 
         if not first:
             continue
         for metric in _DEFENCE_EFFECTS:
-            sample = SAMPLES[metric]
+            sample = _SAMPLES[metric]
             sets = ((sample, first), (sample, second))
             found.append(_Drawn("defence_effect", metric, sets, common, _difference, 0.0))
     return found
@@ -290,7 +291,7 @@ def _query_fractions(groups: dict[Key, list[dict[str, Any]]], victims: Sequence[
         }
         groups_in_order = [*(by_budget[budget] for budget in budgets), target]
         for metric in _QUERY_FRACTIONS:
-            sets = [(SAMPLES[metric], lines) for lines in groups_in_order]
+            sets = [(_SAMPLES[metric], lines) for lines in groups_in_order]
             found.append(_Drawn("query_fraction", metric, sets, common))
     return found
 

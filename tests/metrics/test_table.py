@@ -106,7 +106,7 @@ def test_the_order_of_columns() -> None:
 
 def test_what_is_compared_and_how() -> None:
     assert comparisons._RATIOS == ("thief_accuracy", "agreement", "agreement_clean")
-    assert comparisons._QUOTIENTS == {"extraction_ratio": ("thief_accuracy", "victim_accuracy")}
+    assert METRICS["extraction_ratio"].quotient_of == ("thief_accuracy", "victim_accuracy")
     assert compared_by("difference") == (
         "victim_accuracy",
         "victim_robust_accuracy",
