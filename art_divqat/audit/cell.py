@@ -24,6 +24,7 @@ from art_divqat.metrics import (
     l1_distortion,
     label_flip_rate,
 )
+from art_divqat.metrics.table import SAMPLES
 from art_divqat.plan.cells import Cell
 from art_divqat.results.samples import pack
 from art_divqat.specs import parse_spec
@@ -97,12 +98,13 @@ def _measure(
     if not getattr(victim.classifier, "remote", False):
         metrics["latency_us"] = _latency(served, x)
     labels = thief_answers.argmax(axis=1)
-    samples = {
-        "victim_correct": pack(clean_answers.argmax(axis=1) == y),
-        "thief_correct": pack(labels == y),
-        "agrees": pack(labels == served_answers.argmax(axis=1)),
-        "agrees_clean": pack(labels == clean_answers.argmax(axis=1)),
+    hits = {
+        "victim_accuracy": clean_answers.argmax(axis=1) == y,
+        "thief_accuracy": labels == y,
+        "agreement": labels == served_answers.argmax(axis=1),
+        "agreement_clean": labels == clean_answers.argmax(axis=1),
     }
+    samples = {SAMPLES[name]: pack(counted) for name, counted in hits.items()}
     rows = bench.evasion_rows
     if len(rows) == 0:
         return metrics, samples, None

@@ -20,6 +20,7 @@ from art_divqat._rng import derive_seed
 from art_divqat.attacks.evasion import check_autoattack, craft, gradient_norms, withstood, worst_case
 from art_divqat.audit.bench import SQUARE_QUERIES, phase
 from art_divqat.metrics import accuracy, transfer_attack_success
+from art_divqat.metrics.table import SAMPLES
 from art_divqat.plan.cells import Cell
 from art_divqat.results.samples import curve_sample, pack
 from art_divqat.specs import parse_spec
@@ -89,7 +90,7 @@ def measure(
         hits["transfer_robust_accuracy"] = thief.predict(victim.adversarial).argmax(axis=1) == y
     rates: dict[str, float | None] = {name: float(right.mean()) for name, right in hits.items()}
     rates["transfer_attack_success"] = success
-    measured = Measured(rates, {name: pack(right) for name, right in hits.items()})
+    measured = Measured(rates, {SAMPLES[name]: pack(right) for name, right in hits.items()})
     known = victim_robustness(bench, cell.victim, cell.seed, progress)
     if known is not None:
         measured.details |= known.details

@@ -6,25 +6,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from art_divqat.metrics.table import METRICS
+
 if TYPE_CHECKING:
     from art_divqat.results.schema import Estimate, Results, SummaryRow
 
-# Headings break where these say so: on 80 columns a number must keep its digits.
-_VICTIM_COLUMNS = {
-    "victim_accuracy": "victim acc.",
-    "defended_accuracy": "defended acc.",
-    "label_flip_rate": "label flips",
-    "l1_distortion": "L1",
-    "victim_robust_accuracy": "victim rob.",
-}
-_DEFENCE_ONLY = ("defended_accuracy", "label_flip_rate", "l1_distortion")
-_THIEF_COLUMNS = {
-    "thief_accuracy": "thief acc.",
-    "agreement": "agree- ment",
-    "extraction_ratio": "extr. ratio",
-    "thief_robust_accuracy": "thief rob.",
-    "transfer_attack_success": "transf. succ.",
-}
+# Headings break where the table of metrics has spaces: on 80 columns a number must keep its digits.
+_SHOWN = [metric for metric in METRICS.values() if metric.short]
+_VICTIM_COLUMNS = {metric.name: metric.short for metric in _SHOWN if metric.subject == "victim"}
+_THIEF_COLUMNS = {metric.name: metric.short for metric in _SHOWN if metric.subject == "thief"}
 # a terminal that says nothing of its width, such as a file
 _WIDTH = 120
 
@@ -62,7 +52,7 @@ def _tables(results: Results, width: int) -> list[Any]:
     if not summary:
         return []
     defended = view.defences != ["none"]
-    of_victims = [name for name in _VICTIM_COLUMNS if defended or name not in _DEFENCE_ONLY]
+    of_victims = [name for name in _VICTIM_COLUMNS if defended or not METRICS[name].only_defended]
     victims = {(row.victim, row.defence): row for row in reversed(summary)}
     rows = [([view.pair_name(*pair)], victims[pair]) for pair in view.pairs]
     tables = [_table("Victims", ["victim"], rows, of_victims, _VICTIM_COLUMNS, width)]

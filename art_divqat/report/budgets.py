@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from art_divqat.metrics.table import AGREEMENT, compared_by
 from art_divqat.report.blocks import Block, Figure, Section
 from art_divqat.report.plots import MOST_SERIES, Series, draw_curves, draw_dots
 from art_divqat.report.results_view import View
@@ -14,7 +15,7 @@ from art_divqat.report.tables import heading
 from art_divqat.report.text import attacker, percent
 from art_divqat.results.schema import SummaryRow
 
-_CURVES = ("agreement", "thief_accuracy")
+_CURVES = compared_by("query_fraction", first=AGREEMENT)
 _MOST_PANELS = 3
 
 

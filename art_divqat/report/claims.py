@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from art_divqat.metrics.table import AGREEMENT, THIEF_ACCURACY, THIEF_ROBUST_ACCURACY, TRANSFER_ROBUST_ACCURACY
 from art_divqat.report.results_view import View
 from art_divqat.report.text import points, points_range, ratio, ratio_range
 from art_divqat.results.schema import Comparison
@@ -18,16 +19,16 @@ PAPER_FRACTION = 0.75
 Verdict = Literal["holds", "does not hold", "cannot tell"]
 
 _CLAIMS = {
-    ("ratio", "thief_accuracy"): "A higher thief accuracy at equal budget (paper: up to 1.2 times)",
-    ("ratio", "agreement"): "A higher agreement at equal budget (paper: up to 1.2 times)",
-    ("query_fraction", "thief_accuracy"): "Less than 0.75 of the queries for the same thief accuracy",
-    ("query_fraction", "agreement"): "Less than 0.75 of the queries for the same agreement",
-    ("difference", "transfer_robust_accuracy"): "Robustness transfers: the thief on examples crafted on its victim",
-    ("difference", "thief_robust_accuracy"): "Robustness transfers: the thief under white-box attack",
-    ("curve_difference", "transfer_robust_accuracy"): (
+    ("ratio", THIEF_ACCURACY): "A higher thief accuracy at equal budget (paper: up to 1.2 times)",
+    ("ratio", AGREEMENT): "A higher agreement at equal budget (paper: up to 1.2 times)",
+    ("query_fraction", THIEF_ACCURACY): "Less than 0.75 of the queries for the same thief accuracy",
+    ("query_fraction", AGREEMENT): "Less than 0.75 of the queries for the same agreement",
+    ("difference", TRANSFER_ROBUST_ACCURACY): "Robustness transfers: the thief on examples crafted on its victim",
+    ("difference", THIEF_ROBUST_ACCURACY): "Robustness transfers: the thief under white-box attack",
+    ("curve_difference", TRANSFER_ROBUST_ACCURACY): (
         "Robustness transfers, mean over ε: the thief on examples crafted on its victim"
     ),
-    ("curve_difference", "thief_robust_accuracy"): (
+    ("curve_difference", THIEF_ROBUST_ACCURACY): (
         "Robustness transfers, mean over ε: the thief under white-box attack"
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from art_divqat.metrics.table import EXTRACTION_RATIO, THIEF_ACCURACY
 from art_divqat.report.blocks import Report, Tile
 from art_divqat.report.budgets import curves_section
 from art_divqat.report.context import (
@@ -117,7 +118,7 @@ def _tiles(view: View) -> list[Tile]:
     if row is None:
         return []
     tiles = [Tile("Highest agreement", value_text("agreement", row.metrics["agreement"]), _detail("agreement", row))]
-    for metric, label in (("thief_accuracy", "Thief accuracy"), ("extraction_ratio", "Thief / victim accuracy")):
+    for metric, label in ((THIEF_ACCURACY, "Thief accuracy"), (EXTRACTION_RATIO, "Thief / victim accuracy")):
         if metric in row.metrics:
             tiles.append(Tile(label, value_text(metric, row.metrics[metric]), _detail(metric, row)))
     comparison = leading_comparison(view)

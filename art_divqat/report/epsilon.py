@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from art_divqat.metrics.table import THIEF_ROBUST_ACCURACY as _THIEF
+from art_divqat.metrics.table import TRANSFER_ROBUST_ACCURACY as _CROSSING
+from art_divqat.metrics.table import VICTIM_ROBUST_ACCURACY as _VICTIM
 from art_divqat.report.blocks import Figure
 from art_divqat.report.plots import Series, draw_curves
 from art_divqat.report.results_view import View
@@ -15,7 +18,6 @@ from art_divqat.results.schema import CurveEstimate
 
 _MOST_VICTIMS, _OF_MANY = 5, 2
 _MOST_PANELS = 3
-_VICTIM, _THIEF, _CROSSING = "victim_robust_accuracy", "thief_robust_accuracy", "transfer_robust_accuracy"
 Panel = tuple[str, list[Series]]
 
 

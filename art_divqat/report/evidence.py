@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from art_divqat.metrics.table import METRICS, VICTIM_ACCURACY, select
 from art_divqat.report.blocks import Block, Bullets, Cell, Figure, Section, Table, Text, Tone
 from art_divqat.report.claims import judge_claims
 from art_divqat.report.epsilon import curved, epsilon_figures
@@ -11,7 +12,7 @@ from art_divqat.report.plots import draw_dots
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.results_view import View
 from art_divqat.report.selection import strongest_rows
-from art_divqat.report.tables import METRICS, heading, range_text, value_text
+from art_divqat.report.tables import heading, range_text, value_text
 from art_divqat.report.text import (
     NONE,
     attacker,
@@ -26,15 +27,11 @@ from art_divqat.report.text import (
 )
 from art_divqat.results.schema import Comparison, Estimate, SummaryRow
 
-_ROBUSTNESS = (
-    "victim_robust_accuracy",
-    "thief_robust_accuracy",
-    "transfer_robust_accuracy",
-    "transfer_attack_success",
-)
-_COSTS = ("victim_accuracy", "defended_accuracy", "label_flip_rate", "l1_distortion", "kl_divergence", "latency_us")
+_ROBUSTNESS = select(lambda metric: metric.images == "evasion")
+_COSTS = (VICTIM_ACCURACY, *select(lambda metric: metric.cost))
 # comparisons that are no thief's, or follow from two others; side by side they stand in the claims
-_OF_VICTIMS = ("victim_accuracy", "victim_robust_accuracy", "extraction_ratio")
+_OF_VICTIMS = select(lambda metric: metric.subject == "victim" or metric.quotient_of is not None)
+_ONLY_DEFENDED = select(lambda metric: metric.only_defended)
 _MOST_DOTS = 12
 # of a table on a page; results.json has all
 _MOST_ROWS = 300
@@ -128,7 +125,7 @@ def robustness_section(view: View) -> Section | None:
         ],
         "Robust accuracy of the victim, of the thief, and across",
         frozenset(range(2, 3 + len(columns))),
-        "; ".join(f"{heading(m)}: {METRICS[m][2]}" for m in columns) + "." + _left_out(len(rows)),
+        "; ".join(f"{heading(m)}: {METRICS[m].meaning}" for m in columns) + "." + _left_out(len(rows)),
     )
     blocks: list[Block] = [
         Text(
@@ -256,7 +253,7 @@ def cost_section(view: View) -> Section | None:
         rows[:_MOST_ROWS],
         "",
         frozenset(range(2, 2 + len(columns))),
-        "; ".join(f"{heading(m)}: {METRICS[m][2]}" for m in columns) + ".",
+        "; ".join(f"{heading(m)}: {METRICS[m].meaning}" for m in columns) + ".",
     )
     return Section("costs", "What each defence costs", [table])
 
@@ -268,9 +265,8 @@ def groups_section(view: View) -> Section | None:
         return None
     names = list(dict.fromkeys(m for row in summary for m in row.metrics))
     columns = [m for m in METRICS if m in names] + [m for m in names if m not in METRICS]
-    # without a defence the two agreements are the same number
-    twice = "agreement_clean" if view.defences == ["none"] else ""
-    shown = [m for m in columns if m not in _COSTS[1:] and m != twice][:9]
+    twice = _ONLY_DEFENDED if view.defences == ["none"] else ()
+    shown = [m for m in columns if m not in _COSTS[1:] and m not in twice][:9]
     rows = [
         (
             Cell(clean(r.victim), "" if r.defence == "none" else f"defence {clean(r.defence)}"),
@@ -289,5 +285,5 @@ def groups_section(view: View) -> Section | None:
         frozenset(range(2, 3 + len(shown))),
         note,
     )
-    glossary = Bullets([f"{heading(m)}: {METRICS[m][2]}" for m in shown if m in METRICS])
+    glossary = Bullets([f"{heading(m)}: {METRICS[m].meaning}" for m in shown if m in METRICS])
     return Section("all-results", "All results", [table, glossary])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from art_divqat.metrics.table import select
 from art_divqat.report.blocks import Block, Cell, Section, Table, Text, Tone
 from art_divqat.report.claims import PAPER, Judged, judge_claims
 from art_divqat.report.epsilon import curved, epsilon_figures
@@ -11,16 +12,7 @@ from art_divqat.report.tables import heading
 from art_divqat.report.text import NONE, attacker, clean, counted, short_name
 
 _VERDICT_TONES: dict[str, Tone] = {"holds": "note", "does not hold": "outline", "cannot tell": "unknown"}
-_SIDE_BY_SIDE = (
-    "victim_accuracy",
-    "thief_accuracy",
-    "agreement",
-    "extraction_ratio",
-    "victim_robust_accuracy",
-    "thief_robust_accuracy",
-    "transfer_robust_accuracy",
-    "transfer_attack_success",
-)
+_SIDE_BY_SIDE = select(lambda metric: not metric.cost and not metric.only_defended)
 
 
 def claims_section(view: View) -> Section | None:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from art_divqat._canonical import canonical_json
 from art_divqat.errors import UserError
 from art_divqat.metrics.intervals import Interval, mean_intervals, wilson_intervals
+from art_divqat.metrics.table import METRICS
 from art_divqat.plan.cells import Cell, plan_cells
 from art_divqat.plan.config import ResolvedConfig
 from art_divqat.results.comparisons import as_estimate, compare_cells
@@ -20,23 +21,10 @@ from art_divqat.results.gate import evaluate_gate
 from art_divqat.results.journal import Journal
 from art_divqat.results.schema import CellResult, Results, SummaryRow
 
-# metrics that are rates over the test images, so that one seed alone has an interval too
-_RATES_OVER_TEST = (
-    "victim_accuracy",
-    "defended_accuracy",
-    "thief_accuracy",
-    "agreement",
-    "agreement_clean",
-    "label_flip_rate",
-)
-_RATES_OVER_EVASION = ("victim_robust_accuracy", "thief_robust_accuracy", "transfer_robust_accuracy")
-_RATES = frozenset((*_RATES_OVER_TEST, *_RATES_OVER_EVASION))
-_UNIT = (*_RATES_OVER_TEST, *_RATES_OVER_EVASION, "transfer_attack_success")
 # all in one call: a model made by itself costs several times as much
 _CELLS = TypeAdapter(list[CellResult])
 _ROWS = TypeAdapter(list[SummaryRow])
 _Fields = dict[str, float | None]
-_POSITIVE = ("extraction_ratio", "kl_divergence", "latency_us")
 
 
 def build_results(
@@ -184,13 +172,8 @@ def _curves(groups: Sequence[Sequence[dict[str, Any]]], data: dict[str, Any]) ->
 
 def _intervals(name: str, samples: Sequence[Sequence[float]], data: dict[str, Any]) -> list[Interval]:
     """The interval of a metric in each sample; all are of one size, a value a seed."""
-    images = data["dataset"]["test"] if name in _RATES_OVER_TEST else data["evasion_images"]
-    if samples and len(samples[0]) == 1 and name in _RATES and images:
+    metric = METRICS.get(name)
+    images = data["dataset"]["test"] if metric is not None and metric.images == "test" else data["evasion_images"]
+    if samples and len(samples[0]) == 1 and metric is not None and metric.is_rate and metric.of_all and images:
         return wilson_intervals([values[0] for values in samples], images)
-    return mean_intervals(samples, _bounds(name)) if samples else []
-
-
-def _bounds(name: str) -> tuple[float, float] | None:
-    if name in _POSITIVE:
-        return 0.0, float("inf")
-    return (0.0, 1.0) if name in _UNIT else (0.0, 2.0) if name == "l1_distortion" else None
+    return mean_intervals(samples, None if metric is None else metric.bounds) if samples else []

@@ -22,6 +22,8 @@ from art_divqat.metrics.intervals import (
     mean_interval,
     resampled_means,
 )
+from art_divqat.metrics.table import METRICS, compared_by
+from art_divqat.metrics.table import SAMPLES as _SAMPLES
 from art_divqat.results.samples import curve_sample, unpack_all
 from art_divqat.results.schema import Comparison
 from art_divqat.victims.registry import baseline_of
@@ -31,22 +33,16 @@ Verdict = Literal["higher", "lower", "cannot tell"]
 _Record = dict[str, Any]
 Key = tuple[str, str, str, str, str, int]
 _GROUP = ("dataset", "victim", "defence", "attack", "answers", "budget")
-# which sample of a line a rate is the mean of; other rates have one of their own name, or none
-_SAMPLES = {
-    "victim_accuracy": "victim_correct",
-    "thief_accuracy": "thief_correct",
-    "agreement": "agrees",
-    "agreement_clean": "agrees_clean",
+# a quotient of two others is drawn from their samples
+_RATIOS = tuple(name for name in compared_by("ratio") if name in _SAMPLES)
+_QUOTIENTS = {
+    name: row.quotient_of for name, row in METRICS.items() if "ratio" in row.compared and row.quotient_of is not None
 }
-_RATIOS = ("thief_accuracy", "agreement", "agreement_clean")
-_DIFFERENCES = (
-    "victim_accuracy",
-    "victim_robust_accuracy",
-    "thief_robust_accuracy",
-    "transfer_robust_accuracy",
-    "transfer_attack_success",
-)
-_CURVES = ("thief_robust_accuracy", "transfer_robust_accuracy")
+_DIFFERENCES = compared_by("difference")
+_CURVES = compared_by("curve_difference")
+_DEFENCE_EFFECTS = compared_by("defence_effect")
+_QUERY_FRACTIONS = compared_by("query_fraction")
+_BEST_ATTACKERS = compared_by("best_attacker")
 # from here on half the resamples must do: a bound is then unsure by 4 % of its distance from the mean instead of 3 %
 _MANY_GROUPS = 2_000
 _AT_ONCE = 4_096
@@ -201,9 +197,10 @@ def _against_baseline(
         if any(line["metrics"][metric] > 0 for line in theirs):
             sample = _SAMPLES[metric]
             found.append(_Drawn("ratio", metric, ((sample, ours), (sample, theirs)), common, _ratio))
-    correct = [(_SAMPLES[m], side) for side in (ours, theirs) for m in ("thief_accuracy", "victim_accuracy")]
-    if all(_has(*one) for one in correct) and any(line["metrics"]["thief_accuracy"] > 0 for line in theirs):
-        found.append(_Drawn("ratio", "extraction_ratio", correct, common, _ratio_of_ratios))
+    for metric, parts in _QUOTIENTS.items():
+        correct = [(_SAMPLES[part], side) for side in (ours, theirs) for part in parts]
+        if all(_has(*one) for one in correct) and any(line["metrics"][parts[0]] > 0 for line in theirs):
+            found.append(_Drawn("ratio", metric, correct, common, _ratio_of_ratios))
     for metric in _DIFFERENCES:
         values = [(a["metrics"].get(metric), b["metrics"].get(metric)) for a, b in zip(ours, theirs, strict=True)]
         numbers = [a - b for a, b in values if a is not None and b is not None]
@@ -245,7 +242,7 @@ def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[_Record | 
         common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "n_seeds": len(first)}
         if not first:
             continue
-        for metric in ("thief_accuracy", "agreement_clean"):
+        for metric in _DEFENCE_EFFECTS:
             sample = _SAMPLES[metric]
             sets = ((sample, first), (sample, second))
             found.append(_Drawn("defence_effect", metric, sets, common, _difference, 0.0))
@@ -293,7 +290,7 @@ def _query_fractions(groups: dict[Key, list[dict[str, Any]]], victims: Sequence[
             "n_seeds": len(target),
         }
         groups_in_order = [*(by_budget[budget] for budget in budgets), target]
-        for metric in ("thief_accuracy", "agreement"):
+        for metric in _QUERY_FRACTIONS:
             sets = [(_SAMPLES[metric], lines) for lines in groups_in_order]
             found.append(_Drawn("query_fraction", metric, sets, common))
     return found
@@ -320,7 +317,7 @@ def _query_fraction(asked: _Drawn, sets: _Sets, places: tuple[int, ...], drawn: 
 def _best_attackers(groups: dict[Key, list[dict[str, Any]]]) -> list[_Record]:
     best: dict[tuple[str, str, str, int, str], tuple[float, Key]] = {}
     for key, group in groups.items():
-        for metric in ("thief_accuracy", "agreement"):
+        for metric in _BEST_ATTACKERS:
             mean = fmean(line["metrics"][metric] for line in group)
             place = (*key[:3], key[5], metric)
             if place not in best or mean > best[place][0]:

@@ -12,6 +12,7 @@ from functools import cached_property
 from statistics import fmean
 
 from art_divqat.attacks.recovery.registry import THROWN_AWAY
+from art_divqat.metrics.table import THIEF_ROBUST_ACCURACY, TRANSFER_ROBUST_ACCURACY
 from art_divqat.results.schema import CellResult, Results, SummaryRow
 
 DETAILS: dict[str, str] = {
@@ -225,7 +226,7 @@ def black_box_wins(e: Evidence) -> str | None:
     """Transferred examples beat white-box ones."""
     found = []
     for row in e.rows:
-        transfer, white = (row.metrics.get(f"{kind}_robust_accuracy") for kind in ("transfer", "thief"))
+        transfer, white = (row.metrics.get(name) for name in (TRANSFER_ROBUST_ACCURACY, THIEF_ROBUST_ACCURACY))
         if transfer is not None and white is not None and transfer.mean < white.mean - e.tolerances.accuracy:
             found.append(place(row))
     told = "Examples crafted on the victim fool the thief more often than examples crafted on the thief itself in"

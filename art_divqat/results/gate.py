@@ -9,22 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from art_divqat.errors import UserError, unknown_name
+from art_divqat.metrics.table import METRICS, RATES
 from art_divqat.results.flags import place
 from art_divqat.results.schema import Gate, GateCondition, Results, SummaryRow
 
-RATES = (
-    "victim_accuracy",
-    "defended_accuracy",
-    "thief_accuracy",
-    "agreement",
-    "agreement_clean",
-    "victim_robust_accuracy",
-    "thief_robust_accuracy",
-    "transfer_robust_accuracy",
-    "transfer_attack_success",
-    "label_flip_rate",
-)
-METRICS = (*RATES, "extraction_ratio", "l1_distortion", "kl_divergence", "latency_us")
 _BOUNDS = ("mean", "low", "high")
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,

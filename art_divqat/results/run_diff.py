@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from art_divqat._canonical import canonical_json
 from art_divqat.errors import UserError
 from art_divqat.metrics.intervals import mean_interval, paired_bootstrap
+from art_divqat.metrics.table import AGREEMENT, SAMPLES, select
 from art_divqat.results.comparisons import as_estimate, verdict_of
 from art_divqat.results.journal import Journal
 from art_divqat.results.samples import unpack
@@ -19,9 +20,9 @@ from art_divqat.results.schema import Coordinates, Estimate
 from art_divqat.victims.external.settings import is_external
 
 # more of the first is worse for the owner of the model; more of the second is better
-_SAMPLED = {"agreement": "agrees", "thief_accuracy": "thief_correct"}
-_STOLEN = (*_SAMPLED, "transfer_attack_success")
-_OWN = ("victim_accuracy", "defended_accuracy", "victim_robust_accuracy")
+_STOLEN = select(lambda metric: metric.watched and metric.worse == "higher", first=AGREEMENT)
+_OWN = select(lambda metric: metric.watched and metric.worse == "lower")
+_SAMPLED = {name: SAMPLES[name] for name in _STOLEN if name in SAMPLES}
 _YOUR_MODEL = "external"
 
 

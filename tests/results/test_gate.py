@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from support.builders import make_results
 
 from art_divqat.errors import UserError
-from art_divqat.report.tables import METRICS as REPORTED
-from art_divqat.report.tables import is_rate
-from art_divqat.results.gate import METRICS, RATES, evaluate_gate, parse_condition
+from art_divqat.metrics.table import RATES
+from art_divqat.results.gate import evaluate_gate, parse_condition
 from art_divqat.results.schema import Results
 
 
@@ -103,8 +102,3 @@ def test_a_metric_or_an_interval_that_no_row_has_is_no_pass() -> None:
         evaluate_gate(flat(), ["agreement.high>0.9"])
     with pytest.raises(UserError, match="no cell has finished"):
         evaluate_gate(make_results(victims=(), baseline=None), ["agreement>0.9"])
-
-
-def test_the_gate_and_the_report_have_one_vocabulary() -> None:
-    assert set(METRICS) == set(REPORTED)
-    assert {m for m in METRICS if is_rate(m)} == set(RATES)
