@@ -23,7 +23,7 @@ def test_python_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     text = page.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     # what a page calls `run` is the run folder of a committed study
-    shutil.copytree(DOCS.parent / "evaluations" / "robust-extraction" / "digits", tmp_path / "run")
+    shutil.copytree(DOCS.parent / "evaluations" / "studies" / "robust-extraction" / "digits", tmp_path / "run")
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     namespace: dict[str, object] = {"__name__": "docs"}
     try:
