@@ -41,12 +41,14 @@ def folded(name: str) -> str:
     return name.strip().lower().replace("_", "-")
 
 
-def load_target(target: str) -> Any:
-    """The object that `"package.module:name"` stands for.
+def load_target(target: Any) -> Any:
+    """The object that `"package.module:name"` stands for; anything but text is the object itself.
 
     >>> load_target("math:gcd")(12, 18)
     6
     """
+    if not isinstance(target, str):
+        return target
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -150,6 +152,16 @@ class Registry(Generic[E]):
         if canonical not in self._loaded:
             self._loaded[canonical] = self._load(canonical)
         return self._loaded[canonical]
+
+    def find(self, name: str) -> E | None:
+        """The entry of a name, or None where it is not known here or its plug-in cannot be loaded.
+
+        For readers of what others ran: they may have had plug-ins that are not installed here.
+        """
+        try:
+            return self[name]
+        except UserError:
+            return None
 
     def _load(self, name: str) -> E:
         plugged = self._plugged[name]

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from art_divqat.errors import UserError, suggest
+from art_divqat.errors import UserError
+from art_divqat.parameters import refuse_unknown
 
 Value = int | float | bool | str
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -65,11 +66,7 @@ def check_parameters(spec: Spec, known: Iterable[str]) -> None:
 
     :raises UserError: naming the first unknown one and the near ones.
     """
-    known = list(known)
-    for key, _ in spec.parameters:
-        if key not in known:
-            hint = suggest(key, known) if known else "it takes none."
-            raise UserError(f"{spec.name!r} has no parameter {key!r}: {hint}")
+    refuse_unknown(spec.name, spec.as_dict, known, kind="")
 
 
 def _read(text: str) -> Value:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
+from art_divqat.attacks.extraction.contract import AttackContext
 from art_divqat.attacks.extraction.fee import hidden_units
-from art_divqat.attacks.extraction.registry import ATTACKS, AttackContext, run_attack
+from art_divqat.attacks.extraction.registry import ATTACKS, run_attack
 from art_divqat.attacks.recovery.registry import undoes_a_defence
 from art_divqat.audit import robustness
 from art_divqat.audit.bench import Bench, Progress, Victim, phase

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from art_divqat._files import default_store, write_text_whole
-from art_divqat.attacks.extraction.registry import ATTACKS, check_parameters, least_budget
+from art_divqat.attacks.extraction.registry import ATTACKS, check_parameters, least_budget, pool_needed
 from art_divqat.audit.environment import environment, resolve_device, tool
 from art_divqat.audit.executor import Task, default_jobs, run_tasks
 from art_divqat.audit.folder import RunFolder
@@ -112,7 +112,7 @@ def _check_same(header: dict[str, Any], config: ResolvedConfig, path: Path) -> N
 def check_attacks(config: ResolvedConfig, data: dict[str, Any]) -> None:
     """Refuse attacks that cannot run on this pool, these budgets or these victims, before anything is written.
 
-    :raises UserError: for a pool without labels or smaller than a budget, where an attack needs them, a budget smaller
+    :raises UserError: for a pool without labels or smaller than a budget, than an attack needs, a budget smaller
         than one step of an attack, or `fee` on a network that is not of its kind.
     """
     specs = {attack: parse_spec(attack) for attack in config.attacks}
@@ -135,11 +135,13 @@ def check_attacks(config: ResolvedConfig, data: dict[str, Any]) -> None:
                 "--query-pool a data set, or in-distribution."
             )
     available = data["pool"]["images"]
-    if config.budgets[-1] > available and any(entry.needs_pool for entry in entries.values()):
-        raise UserError(
-            f"Budget {config.budgets[-1]} is beyond the query pool {config.query_pool!r}, which holds {available} "
-            "images: lower --budget or choose a larger --query-pool."
-        )
+    for attack, spec in specs.items():
+        needed = pool_needed(spec.name, spec.as_dict, config.budgets[-1])
+        if needed > available:
+            raise UserError(
+                f"Budget {config.budgets[-1]} is beyond the query pool {config.query_pool!r}, which holds {available} "
+                f"images: attack {attack!r} needs {needed}; lower --budget or choose a larger --query-pool."
+            )
 
 
 def _run_cells(

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from art_divqat.attacks.extraction.registry import check_parameters
-from art_divqat.attacks.recovery.registry import NEED_WHOLE_ROWS
+from art_divqat.attacks.recovery.contract import PublicDefence
+from art_divqat.attacks.recovery.registry import RECOVERIES
 from art_divqat.defences.registry import DEFENCES, parse_defence
+from art_divqat.errors import UserError
 from art_divqat.plan.config import ResolvedConfig
 from art_divqat.specs import parse_spec
 
@@ -61,7 +63,8 @@ def plan_cells(config: ResolvedConfig) -> list[Cell]:
 def applies(attack: str, defence: str, answers: str) -> bool:
     """Whether an attack that undoes a defence has something to undo, and whole rows of probabilities to do it on.
 
-    `dae` and `bayes` need a defence that works on the answer alone, `invert` the heuristic alone.
+    A run that is only read may name plug-ins that are not installed here; of those nothing is known that speaks
+    against it. :func:`~art_divqat.plan.presets.resolve` has checked the names of a run to be made.
 
     >>> applies("knockoff:recovery=invert", "heuristic:beta=0.9", "soft")
     True
@@ -69,12 +72,16 @@ def applies(attack: str, defence: str, answers: str) -> bool:
     False
     """
     spec = parse_spec(attack)
-    _, recovery, _ = check_parameters(spec.name, spec.as_dict)
+    try:
+        recovery = check_parameters(spec.name, spec.as_dict).recovery
+        if recovery is None:
+            return True
+        entry, links = RECOVERIES[recovery], _links(defence)
+    except UserError:
+        return True
+    return (answers == "soft" or not entry.whole_rows) and entry.applies_to(links)
+
+
+def _links(defence: str) -> tuple[PublicDefence, ...]:
     links = parse_defence(defence).links
-    if recovery in NEED_WHOLE_ROWS and answers != "soft":
-        return False
-    if recovery == "invert":
-        return [link.name for link in links] == ["heuristic"]
-    if recovery in ("dae", "bayes"):
-        return bool(links) and all(DEFENCES[link.name].needs == "nothing" for link in links)
-    return True
+    return tuple(PublicDefence(link.name, rebuildable=DEFENCES[link.name].needs == "nothing") for link in links)

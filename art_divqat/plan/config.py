@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -160,6 +160,9 @@ class ResolvedConfig(EvaluateConfig):
     evasion: Evasion
 
 
+Config = TypeVar("Config", bound=EvaluateConfig)
+
+
 def _check_pixel_units(radius: float) -> None:
     if not 0 <= radius <= 1:
         raise ValueError(
@@ -181,8 +184,16 @@ def make_config(values: Mapping[str, Any]) -> EvaluateConfig:
     ...
     art_divqat.errors.UserError: Option budgets: expected positive numbers of queries, got 0.
     """
+    return validated(EvaluateConfig, values)
+
+
+def validated(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """Validate plain values into a configuration of a kind.
+
+    :raises UserError: one line that names the first bad option, what was expected and what was given.
+    """
     try:
-        return EvaluateConfig.model_validate(dict(values))
+        return kind.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))

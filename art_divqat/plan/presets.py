@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from art_divqat.attacks.extraction.registry import check_parameters
+from art_divqat.attacks.extraction.registry import canonical_spec
 from art_divqat.data.pools import canonical_pool, default_pool
 from art_divqat.data.sources import canonical_dataset
 from art_divqat.defences.registry import parse_defence
 from art_divqat.errors import UserError
 from art_divqat.models.registry import check_model
 from art_divqat.plan.cells import applies
-from art_divqat.plan.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig
+from art_divqat.plan.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig, validated
 from art_divqat.results.gate import parse_condition
 from art_divqat.specs import parse_spec
 from art_divqat.victims.external.settings import resolve_external
@@ -45,7 +45,7 @@ def default_epsilon(dataset: str) -> float:
 def resolve(config: EvaluateConfig) -> ResolvedConfig:
     """The same configuration with every name canonical, every default filled in and baselines added.
 
-    :raises UserError: for a name that is not known.
+    :raises UserError: for a name that is not known, or one that is given twice in two spellings.
 
     >>> resolve(EvaluateConfig(victims=("robust",))).victims
     ('standard', 'robust:epsilon=0.2')
@@ -88,7 +88,7 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
         "evasion": _evasion(config, epsilon),
     }
     unwritten = {"trust_code": config.trust_code, "answers_file": config.answers_file, "external": external}
-    return ResolvedConfig.model_validate({**config.model_dump(), **values, **unwritten})
+    return validated(ResolvedConfig, {**config.model_dump(), **values, **unwritten})
 
 
 def curve_epsilons(preset: str, epsilon: float) -> tuple[float, ...]:
@@ -116,12 +116,10 @@ def canonical_attack(text: str) -> str:
 
     :raises UserError: for an unknown name or a bad parameter.
 
-    >>> canonical_attack("knockoff-adaptive: reward=cert")
-    'knockoff-adaptive:reward=cert'
+    >>> canonical_attack("Knockoff_Adaptive: reward=cert, recovery=Top_K")
+    'knockoff-adaptive:recovery=top-k,reward=cert'
     """
-    spec = parse_spec(text)
-    check_parameters(spec.name, spec.as_dict)
-    return str(spec)
+    return str(canonical_spec(parse_spec(text)))
 
 
 def _victim_recipe(preset: str, dataset: str, small: bool) -> Recipe:

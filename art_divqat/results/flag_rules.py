@@ -5,15 +5,17 @@ What only a cell can know it writes into its `details`, under the keys of DETAIL
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 
-from art_divqat.attacks.recovery.registry import THROWN_AWAY
+from art_divqat.attacks.extraction.registry import ATTACKS
+from art_divqat.attacks.recovery.registry import undoes_a_defence
+from art_divqat.errors import UserError
 from art_divqat.metrics.table import THIEF_ROBUST_ACCURACY, TRANSFER_ROBUST_ACCURACY
 from art_divqat.results.schema import CellResult, Results, SummaryRow
+from art_divqat.specs import Spec, parse_spec
 
 DETAILS: dict[str, str] = {
     "thief_final_loss_slope": "change of the thief's training loss over its last tenth of epochs, over its level there",
@@ -32,9 +34,6 @@ DETAILS: dict[str, str] = {
     "robust_accuracy_large_epsilon": "the victim's robust accuracy at an ε at which nothing can be told apart (0.5)",
     "accuracy_rise": "by how much the victim's accuracy at a larger ε is above that at a smaller one, at most",
 }
-RANDOM_ATTACKS = ("random", "knockoff", "copycat")
-_UNDOES = re.compile(rf"[:,]recovery=(?!(?:{'|'.join(THROWN_AWAY)})\b)")
-_ADAPTIVE_POLICIES = ("policy=adaptive", "strategy=adaptive")
 
 
 @dataclass(frozen=True)
@@ -118,13 +117,20 @@ def one_seed(e: Evidence) -> str | None:
     return f"{len(few):,} of {len(e.rows):,} groups ran with a single seed." if few else None
 
 
+def _spec(attack: str) -> Spec:
+    """An attack's name and parameters; results made by others may hold any text."""
+    try:
+        return parse_spec(attack)
+    except UserError:
+        return Spec(attack)
+
+
 def no_random_baseline(e: Evidence) -> str | None:
-    """No attack queried at random: knockoff (unless its policy is adaptive), copycat or random."""
+    """No attack queried at random; one that is not known here is taken to choose."""
     attacks = list(dict.fromkeys(row.attack for row in e.rows))
-    for attack in attacks:
-        name, _, parameters = attack.partition(":")
-        if name in RANDOM_ATTACKS and not any(policy in parameters for policy in _ADAPTIVE_POLICIES):
-            return None
+    entries = [ATTACKS.find(_spec(attack).name) for attack in attacks]
+    if any(entry is not None and entry.queries_at_random for entry in entries):
+        return None
     return f"Every attack chooses or makes its queries: {', '.join(attacks)}."
 
 
@@ -137,7 +143,8 @@ def no_adaptive_attacker(e: Evidence) -> str | None:
     """A defence met no attacker who knows of it: one with a recovery= that undoes it, or whose cells say so."""
     defences = list(dict.fromkeys(row.defence for row in e.rows if row.defence != "none"))
     told = {cell.attack for cell in e.results.cells if cell.details.get("adaptive_attacker", 0) > 0}
-    adaptive = told | {row.attack for row in e.rows if _UNDOES.search(row.attack)}
+    attacks = {row.attack for row in e.rows}
+    adaptive = told | {attack for attack in attacks if undoes_a_defence(_spec(attack).as_dict.get("recovery"))}
     met = {row.defence for row in e.rows if row.attack in adaptive}
     missing = [defence for defence in defences if defence not in met]
     return f"No attacker did anything about {', '.join(missing)}." if missing else None

@@ -248,6 +248,27 @@ def test_budget_beyond_the_pool_writes_nothing(tmp_path: Path, store: Path) -> N
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("attack", "needed"), [("jbda:nb_seeds=500", 500), ("knockoff:recovery=average,repeats=2", 500)]
+)
+def test_a_pool_that_an_attack_exhausts_is_refused_with_what_it_needs(
+    attack: str, needed: int, tmp_path: Path, store: Path
+) -> None:
+    with pytest.raises(UserError, match=rf"which holds 434 images: attack '{attack}' needs {needed}; lower") as error:
+        evaluate(tiny(attacks=["jbda", attack], budgets=[1000]), tmp_path / "run", store=store)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_beyond_the_pool_is_spent_by_attacks_that_need_fewer_images(tmp_path: Path, store: Path) -> None:
+    attacks = ["JBDA:nb_seeds=20,round_epochs=1", "knockoff:recovery=Average,repeats=8"]
+    config = tiny(victims=["standard"], attacks=attacks, budgets=[1000], seeds=1, evasion={"images": 0})
+    results = evaluate(config, tmp_path / "run", store=store)
+    assert [cell.queries for cell in results.cells] == [1000, 1000]
+    names = ["jbda:nb_seeds=20,round_epochs=1", "knockoff:recovery=average,repeats=8"]
+    assert [cell.attack for cell in results.cells] == results.config["attacks"] == names
+
+
 def test_budgets_are_nested_and_thieves_are_fresh(store: Path, tmp_path: Path) -> None:
     """A cell alone gives what it gives among others: nothing carries over from cell to cell."""
     many = evaluate(tiny(victims=["standard"], seeds=1), tmp_path / "many", store=store)

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from support.digits_victim import SHAPE, SoftmaxRows, digits, thief, victim
 
 from art_divqat.attacks.extraction import ATTACKS, AttackContext, AttackOutcome, run_attack
+from art_divqat.attacks.extraction.fee import hidden_units
 from art_divqat.defences.trainer import DivQATTrainer, MadryPGDTrainer, quantize_post_training
 from art_divqat.errors import UserError
 from art_divqat.estimators import MeteredClassifier, QuantizedPyTorchClassifier, QueryLedger, RecipeClassifier
@@ -82,6 +83,7 @@ def context(name: str, target: Any, budget: int, seed: int, repeats: str = "paid
         seed=seed,
         pool_labels=LABELS,
         parameters=PARAMETERS.get(name, {}),
+        known_hidden_units=hidden_units(target),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from art_divqat.errors import UserError
-from art_divqat.plan.cells import plan_cells
+from art_divqat.plan.cells import applies, plan_cells
 from art_divqat.plan.config import EvaluateConfig, make_config, read_config, write_config
 from art_divqat.plan.presets import PRESETS, resolve
 from art_divqat.specs import parse_spec
@@ -50,6 +50,8 @@ def test_bad_values(values: dict[str, Any], message: str) -> None:
         ({"victims": ("standard:epsilon=0.1",)}, "has no parameter 'epsilon'"),
         ({"victims": ("robust:epsilon",)}, "is not parameter=value"),
         ({"attacks": ("knokoff",)}, "did you mean knockoff"),
+        ({"attacks": ("knockoff:recovery=top_q",)}, "Unknown recovery 'top_q': did you mean top-k"),
+        ({"attacks": ("knockoff", "Knockoff")}, "each may be given once, got knockoff, knockoff"),
         ({"model": "lenet"}, "did you mean lenet5"),
         ({"query_pool": "nois"}, "did you mean noise"),
     ],
@@ -57,6 +59,35 @@ def test_bad_values(values: dict[str, Any], message: str) -> None:
 def test_unknown_names(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         resolve(EvaluateConfig(**values))
+
+
+def test_attacks_are_named_as_their_table_names_them() -> None:
+    resolved = resolve(EvaluateConfig(attacks=("Knockoff", "knockoff_adaptive:recovery=Top_K,k=2", "DFME")))
+    assert resolved.attacks == ("knockoff", "knockoff-adaptive:k=2,recovery=top-k", "dfme")
+
+
+@pytest.mark.parametrize(
+    ("attack", "defence", "answers", "expected"),
+    [
+        ("knockoff", "none", "hard", True),
+        ("knockoff:recovery=invert", "heuristic:beta=0.9", "soft", True),
+        ("knockoff:recovery=invert", "heuristic:beta=0.9", "hard", False),
+        ("knockoff:recovery=invert", "heuristic:beta=0.9+rounding:decimals=2", "soft", False),
+        ("knockoff:recovery=invert", "reverse-sigmoid", "soft", False),
+        ("knockoff:recovery=dae", "heuristic:beta=0.9+rounding:decimals=2", "soft", True),
+        ("knockoff:recovery=bayes", "rounding:decimals=2+mad:epsilon=0.5", "soft", False),
+        ("knockoff:recovery=bayes", "none", "soft", False),
+        ("knockoff:recovery=recentre", "none", "soft", True),
+        ("knockoff:recovery=recentre", "none", "top-3", False),
+        ("knockoff:recovery=labels", "none", "top-3", True),
+        # plug-ins that are not installed here, in a run that is only read
+        ("elsewhere:tries=3", "none", "soft", True),
+        ("knockoff:recovery=elsewhere", "heuristic:beta=0.9", "hard", True),
+        ("knockoff:recovery=invert", "elsewhere", "soft", True),
+    ],
+)
+def test_recoveries_meet_what_they_work_on(attack: str, defence: str, answers: str, expected: bool) -> None:
+    assert applies(attack, defence, answers) is expected
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

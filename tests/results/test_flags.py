@@ -69,7 +69,7 @@ CASES: dict[str, tuple[Callable[[], Results], Callable[[], Results]]] = {
     "incomplete": (lambda: sound(planned=1_000), sound),
     "one-seed": (lambda: sound(seeds=1), lambda: sound(seeds=2)),
     "no-random-baseline": (
-        lambda: sound(attacks=("knockoff-adaptive", "knockoff:policy=adaptive", "dfme:recovery=invert")),
+        lambda: sound(attacks=("knockoff-adaptive", "jbda", "dfme:recovery=invert")),
         lambda: sound(attacks=("knockoff-adaptive", "random:recovery=invert")),
     ),
     "only-soft-answers": (lambda: sound(answers=("soft",)), lambda: sound(answers=("soft", "top-k"))),
@@ -203,6 +203,20 @@ def test_an_attacker_may_be_left_with_less_than_one_image_costs() -> None:
 
 def test_a_spec_with_several_parameters_is_read() -> None:
     assert "no-adaptive-attacker" not in names(sound(attacks=("random", "knockoff:beta=0.9,recovery=invert")))
+
+
+def test_attacks_of_packages_that_are_not_installed_here_are_read_too() -> None:
+    raised = names(sound(attacks=("elsewhere:tries=3", "random attack, by hand", "knockoff:recovery=elsewhere")))
+    assert "no-adaptive-attacker" in raised
+    assert "no-random-baseline" not in raised
+    raised = names(sound(attacks=("elsewhere",), details={"adaptive_attacker": 1.0}))
+    assert "no-adaptive-attacker" not in raised
+    assert "no-random-baseline" in raised
+
+
+@pytest.mark.parametrize("name", ["Knockoff", "random:recovery=labels", "copycat"])
+def test_an_attack_that_queries_at_random_is_a_baseline(name: str) -> None:
+    assert "no-random-baseline" not in names(sound(attacks=(name, "jbda")))
 
 
 def test_tolerances_are_the_callers() -> None:

@@ -9,16 +9,20 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
+        "contract": ["AttackContext", "AttackEntry", "AttackOutcome"],
         "copycat": ["CopycatCNN"],
         "datafree": ["DFME", "MAZE"],
         "fee": ["FunctionallyEquivalentExtraction"],
         "jbda": ["JacobianAugmentation"],
         "knockoff": ["KnockoffNets"],
-        "registry": ["ATTACKS", "AttackContext", "AttackOutcome", "list_attacks", "run_attack"],
+        "registry": ["ATTACKS", "list_attacks", "run_attack"],
     },
 )
 
 if TYPE_CHECKING:
+    from art_divqat.attacks.extraction.contract import AttackContext as AttackContext
+    from art_divqat.attacks.extraction.contract import AttackEntry as AttackEntry
+    from art_divqat.attacks.extraction.contract import AttackOutcome as AttackOutcome
     from art_divqat.attacks.extraction.copycat import CopycatCNN as CopycatCNN
     from art_divqat.attacks.extraction.datafree import DFME as DFME
     from art_divqat.attacks.extraction.datafree import MAZE as MAZE
@@ -26,7 +30,5 @@ if TYPE_CHECKING:
     from art_divqat.attacks.extraction.jbda import JacobianAugmentation as JacobianAugmentation
     from art_divqat.attacks.extraction.knockoff import KnockoffNets as KnockoffNets
     from art_divqat.attacks.extraction.registry import ATTACKS as ATTACKS
-    from art_divqat.attacks.extraction.registry import AttackContext as AttackContext
-    from art_divqat.attacks.extraction.registry import AttackOutcome as AttackOutcome
     from art_divqat.attacks.extraction.registry import list_attacks as list_attacks
     from art_divqat.attacks.extraction.registry import run_attack as run_attack

@@ -6,7 +6,7 @@ import copy
 import logging
 import math
 import tempfile
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from art_divqat.estimators import RecipeClassifier, UnusableAnswersError
 from art_divqat.estimators.memory_format import fastest_layout
 from art_divqat.estimators.metered import check_answers
 from art_divqat.estimators.recipe import training_step
+from art_divqat.parameters import Parameters, check_attributes
 
 logger = logging.getLogger(__name__)
 
@@ -175,11 +176,13 @@ class Scout:
 class SafeExtraction(ExtractionAttack):  # type: ignore[misc]
     """Base of this package's extraction attacks: a rejected parameter leaves the attack as it was.
 
-    `details` holds, after `extract`, numbers worth keeping; at least `images_kept` and `stopped_early`.
+    `declared` names the parameters that are checked, beside those that ART checks itself. `details` holds, after
+    `extract`, numbers worth keeping; at least `images_kept` and `stopped_early`.
     """
 
     _estimator_requirements = (BaseEstimator, ClassifierMixin)
 
+    declared: ClassVar[Parameters] = {}
     details: dict[str, float]
 
     def set_params(self, **kwargs: Any) -> None:
@@ -194,6 +197,10 @@ class SafeExtraction(ExtractionAttack):  # type: ignore[misc]
             for name, value in before.items():
                 setattr(self, name, value)
             raise
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        check_attributes(self, self.declared)
 
     def _note(self, kept: int, asker: Asker, **more: float) -> None:
         self.details = {"images_kept": float(kept), "stopped_early": float(asker.stopped), **more}

@@ -9,9 +9,8 @@ from art.attacks.extraction import CopycatCNN as ArtCopycatCNN
 from numpy.typing import NDArray
 
 from art_divqat._rng import isolated_random_state
-from art_divqat._validation import check_int
 from art_divqat.attacks.extraction._base import Asker, SafeExtraction, check_thief, fit_thief, one_hot
-from art_divqat.errors import UserError
+from art_divqat.attacks.extraction.parameters import POOL_QUERIES, SEED, check_pool, whole_budget
 
 
 class CopycatCNN(SafeExtraction, ArtCopycatCNN):  # type: ignore[misc]
@@ -31,18 +30,19 @@ class CopycatCNN(SafeExtraction, ArtCopycatCNN):  # type: ignore[misc]
     :param seed: decides every draw; an int in [0, 2³²).
     """
 
-    attack_params: ClassVar[list[str]] = [*ArtCopycatCNN.attack_params, "seed"]
+    declared = SEED
+    attack_params: ClassVar[list[str]] = [*ArtCopycatCNN.attack_params, *declared]
 
     def __init__(
         self,
         classifier: Any,
-        batch_size_fit: int = 64,
-        batch_size_query: int = 512,
-        nb_epochs: int = 10,
-        nb_stolen: int = 1000,
+        batch_size_fit: int = POOL_QUERIES["batch_size_fit"].default,
+        batch_size_query: int = POOL_QUERIES["batch_size_query"].default,
+        nb_epochs: int = POOL_QUERIES["nb_epochs"].default,
+        nb_stolen: int = POOL_QUERIES["nb_stolen"].default,
         use_probability: bool = False,
         *,
-        seed: int = 0,
+        seed: int = SEED["seed"].default,
     ) -> None:
         self.seed = seed
         self.chosen: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -59,8 +59,7 @@ class CopycatCNN(SafeExtraction, ArtCopycatCNN):  # type: ignore[misc]
         """
         del y
         thief = check_thief(self.estimator, kwargs.get("thieved_classifier"))
-        if len(x) < self.nb_stolen:
-            raise UserError(f"The query pool holds {len(x)} images, fewer than the {self.nb_stolen} queries to spend.")
+        check_pool(len(x), whole_budget(self.nb_stolen, vars(self)))
         asker = Asker(self.estimator, self.batch_size_query)
         random = np.random.RandomState(self.seed)
         rows: NDArray[np.int64] = np.asarray(random.permutation(len(x)), np.int64)[: self.nb_stolen]
@@ -71,7 +70,3 @@ class CopycatCNN(SafeExtraction, ArtCopycatCNN):  # type: ignore[misc]
             fit_thief(thief, x, labels, self.chosen, batch_size=self.batch_size_fit, nb_epochs=self.nb_epochs)
         self._note(len(answers), asker)
         return thief
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        check_int(self, "seed", self.seed, 0, 2**32 - 1)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat._rng import isolated_random_state
-from art_divqat._validation import check_float, check_int
+from art_divqat._validation import check_int
+from art_divqat.attacks.extraction import parameters
 from art_divqat.attacks.extraction._base import Asker, SafeExtraction, check_thief
 from art_divqat.attacks.extraction.generator import Generator, forward_differences, image_of
-from art_divqat.attacks.extraction.registry import data_free_step
 from art_divqat.errors import UserError
 from art_divqat.estimators.memory_format import fastest_layout
+from art_divqat.parameters import Parameters, integer
 
 Monitor = Callable[[int, Any], None]
 
@@ -62,36 +63,24 @@ class DataFreeExtraction(SafeExtraction):
     :param monitor_every: queries between two calls.
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *SafeExtraction.attack_params,
-        "nb_stolen",
-        "batch_size",
-        "directions",
-        "step",
-        "generator_steps",
-        "student_steps",
-        "generator_rate",
-        "student_rate",
-        "latent",
-        "width",
-        "seed",
-    ]
+    declared: ClassVar[Parameters] = {"nb_stolen": integer(1_000_000, 1), **parameters.DFME, **parameters.SEED}
+    attack_params: ClassVar[list[str]] = [*SafeExtraction.attack_params, *declared]
 
     def __init__(
         self,
         classifier: Any,
-        nb_stolen: int = 1_000_000,
+        nb_stolen: int = declared["nb_stolen"].default,
         *,
-        batch_size: int = 128,
-        directions: int = 1,
-        step: float = 1e-3,
-        generator_steps: int = 1,
-        student_steps: int = 5,
-        generator_rate: float = 1e-3,
-        student_rate: float = 0.03,
-        latent: int = 64,
-        width: int = 64,
-        seed: int = 0,
+        batch_size: int = declared["batch_size"].default,
+        directions: int = declared["directions"].default,
+        step: float = declared["step"].default,
+        generator_steps: int = declared["generator_steps"].default,
+        student_steps: int = declared["student_steps"].default,
+        generator_rate: float = declared["generator_rate"].default,
+        student_rate: float = declared["student_rate"].default,
+        latent: int = declared["latent"].default,
+        width: int = declared["width"].default,
+        seed: int = declared["seed"].default,
         monitor: Monitor | None = None,
         monitor_every: int = 10_000,
     ) -> None:
@@ -114,7 +103,7 @@ class DataFreeExtraction(SafeExtraction):
     @property
     def queries_per_iteration(self) -> int:
         """batch_size × (generator_steps × (directions + 1) + student_steps)."""
-        return data_free_step(vars(self))
+        return parameters.data_free_step(vars(self))
 
     def extract(self, x: NDArray[Any] | None = None, y: NDArray[Any] | None = None, **kwargs: Any) -> Any:
         """Spend `nb_stolen` queries and return the thief, trained in place.
@@ -233,13 +222,8 @@ class DataFreeExtraction(SafeExtraction):
             self.monitor(self._spent, thief)
 
     def _check_params(self) -> None:
-        for name in ("nb_stolen", "directions", "generator_steps", "student_steps", "latent", "width"):
-            check_int(self, name, getattr(self, name), 1)
-        check_int(self, "batch_size", self.batch_size, 2)
+        super()._check_params()
         check_int(self, "monitor_every", self.monitor_every, 1)
-        check_int(self, "seed", self.seed, 0, 2**32 - 1)
-        for name in ("step", "generator_rate", "student_rate"):
-            check_float(self, name, getattr(self, name), 0, closed="neither")
 
 
 class DFME(DataFreeExtraction):
@@ -267,16 +251,17 @@ class MAZE(DataFreeExtraction):
     :param replay_steps: steps on them an iteration.
     """
 
-    attack_params: ClassVar[list[str]] = [*DataFreeExtraction.attack_params, "replay_size", "replay_steps"]
+    declared: ClassVar[Parameters] = {**DataFreeExtraction.declared, **parameters.MAZE}
+    attack_params: ClassVar[list[str]] = [*SafeExtraction.attack_params, *declared]
 
     def __init__(
         self,
         classifier: Any,
-        nb_stolen: int = 1_000_000,
+        nb_stolen: int = declared["nb_stolen"].default,
         *,
-        directions: int = 10,
-        replay_size: int = 10_000,
-        replay_steps: int = 10,
+        directions: int = declared["directions"].default,
+        replay_size: int = declared["replay_size"].default,
+        replay_steps: int = declared["replay_steps"].default,
         **options: Any,
     ) -> None:
         self.replay_size = replay_size
@@ -313,8 +298,3 @@ class MAZE(DataFreeExtraction):
         for _ in range(self.replay_steps):
             rows = torch.randint(filled, (min(self.batch_size, filled),), device=self._device)
             self._learn(self._images[rows], self._answers[rows])
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        check_int(self, "replay_size", self.replay_size, 2)
-        check_int(self, "replay_steps", self.replay_steps, 0)

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from art_divqat._rng import derive_seed, isolated_random_state
-from art_divqat._validation import check_float, check_int
 from art_divqat.attacks.extraction import fee_worker
 from art_divqat.attacks.extraction._base import Asker, SafeExtraction, allocate, check_thief, fit_thief
+from art_divqat.attacks.extraction.parameters import FEE, SEED, TRAINING
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.models import TwoLayerPerceptron
+from art_divqat.parameters import Parameters, integer
 
 logger = logging.getLogger(__name__)
 
@@ -78,28 +79,27 @@ class FunctionallyEquivalentExtraction(SafeExtraction):
     :param seed: decides every draw; an int in [0, 2³²).
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *SafeExtraction.attack_params,
-        "num_neurons",
-        "nb_stolen",
-        "time_limit",
-        "scale",
-        "batch_size_fit",
-        "nb_epochs",
-        "seed",
-    ]
+    declared: ClassVar[Parameters] = {
+        "num_neurons": FEE["neurons"],
+        "nb_stolen": integer(20_000, 1),
+        "time_limit": FEE["time_limit"],
+        "scale": FEE["scale"],
+        **TRAINING,
+        **SEED,
+    }
+    attack_params: ClassVar[list[str]] = [*SafeExtraction.attack_params, *declared]
 
     def __init__(
         self,
         classifier: Any,
         num_neurons: int,
-        nb_stolen: int = 20_000,
+        nb_stolen: int = declared["nb_stolen"].default,
         *,
-        time_limit: float = 60.0,
-        scale: float = 0.05,
-        batch_size_fit: int = 64,
-        nb_epochs: int = 10,
-        seed: int = 0,
+        time_limit: float = declared["time_limit"].default,
+        scale: float = declared["scale"].default,
+        batch_size_fit: int = declared["batch_size_fit"].default,
+        nb_epochs: int = declared["nb_epochs"].default,
+        seed: int = declared["seed"].default,
     ) -> None:
         super().__init__(estimator=classifier)
         self.num_neurons = num_neurons
@@ -228,13 +228,6 @@ class FunctionallyEquivalentExtraction(SafeExtraction):
             network.output.bias.copy_(second_bias.flatten())
         recipe = TrainingRecipe(epochs=self.nb_epochs, batch_size=self.batch_size_fit)
         return RecipeClassifier(network.eval(), shape, classes, recipe, seed=self.seed)
-
-    def _check_params(self) -> None:
-        for name in ("num_neurons", "nb_stolen", "batch_size_fit", "nb_epochs"):
-            check_int(self, name, getattr(self, name), 1)
-        check_float(self, "time_limit", self.time_limit, 0, closed="neither")
-        check_float(self, "scale", self.scale, 0, closed="neither")
-        check_int(self, "seed", self.seed, 0, 2**32 - 1)
 
 
 @contextlib.contextmanager

@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from art_divqat._rng import isolated_random_state
-from art_divqat._validation import check_choice, check_float, check_int
 from art_divqat.attacks.extraction._base import Asker, SafeExtraction, Scout, allocate, check_thief, fit_thief
-from art_divqat.errors import UserError
+from art_divqat.attacks.extraction.parameters import JBDA, POOL_QUERIES, SEED, check_pool, seeds_only
 from art_divqat.estimators.recipe import batches, training_step
-
-VARIANTS = ("papernot", "targeted-random")
+from art_divqat.parameters import Parameters
 
 
 class JacobianAugmentation(SafeExtraction):
@@ -42,34 +40,23 @@ class JacobianAugmentation(SafeExtraction):
     :param seed: decides every draw; an int in [0, 2³²).
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *SafeExtraction.attack_params,
-        "batch_size_fit",
-        "batch_size_query",
-        "nb_epochs",
-        "nb_stolen",
-        "nb_seeds",
-        "variant",
-        "step_size",
-        "steps",
-        "round_epochs",
-        "seed",
-    ]
+    declared: ClassVar[Parameters] = {**POOL_QUERIES, **JBDA}
+    attack_params: ClassVar[list[str]] = [*SafeExtraction.attack_params, *declared]
 
     def __init__(
         self,
         classifier: Any,
-        batch_size_fit: int = 64,
-        batch_size_query: int = 512,
-        nb_epochs: int = 10,
-        nb_stolen: int = 1000,
+        batch_size_fit: int = POOL_QUERIES["batch_size_fit"].default,
+        batch_size_query: int = POOL_QUERIES["batch_size_query"].default,
+        nb_epochs: int = POOL_QUERIES["nb_epochs"].default,
+        nb_stolen: int = POOL_QUERIES["nb_stolen"].default,
         *,
-        nb_seeds: int = 100,
-        variant: str = "papernot",
-        step_size: float = 0.1,
-        steps: int = 5,
-        round_epochs: int = 10,
-        seed: int = 0,
+        nb_seeds: int = JBDA["nb_seeds"].default,
+        variant: str = JBDA["variant"].default,
+        step_size: float = JBDA["step_size"].default,
+        steps: int = JBDA["steps"].default,
+        round_epochs: int = JBDA["round_epochs"].default,
+        seed: int = SEED["seed"].default,
     ) -> None:
         super().__init__(estimator=classifier)
         self.batch_size_fit = batch_size_fit
@@ -95,9 +82,8 @@ class JacobianAugmentation(SafeExtraction):
         """
         del y
         thief = check_thief(self.estimator, kwargs.get("thieved_classifier"), needs_gradients=True)
-        seeds = min(self.nb_seeds, self.nb_stolen)
-        if len(x) < seeds:
-            raise UserError(f"The query pool holds {len(x)} images, fewer than the {seeds} seeds.")
+        seeds = seeds_only(self.nb_stolen, vars(self))
+        check_pool(len(x), seeds)
         random = np.random.RandomState(self.seed)
         asker = Asker(self.estimator, self.batch_size_query)
         images = allocate((self.nb_stolen, *x.shape[1:]))
@@ -171,11 +157,3 @@ class JacobianAugmentation(SafeExtraction):
         x = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(value(network(x)), x)
         return gradient
-
-    def _check_params(self) -> None:
-        for name in ("batch_size_fit", "batch_size_query", "nb_epochs", "nb_stolen", "nb_seeds", "steps"):
-            check_int(self, name, getattr(self, name), 1)
-        check_int(self, "round_epochs", self.round_epochs, 1)
-        check_choice(self, "variant", self.variant, VARIANTS)
-        check_float(self, "step_size", self.step_size, 0, 1, closed="right")
-        check_int(self, "seed", self.seed, 0, 2**32 - 1)

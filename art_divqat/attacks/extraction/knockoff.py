@@ -10,10 +10,18 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 
 from art_divqat._rng import isolated_random_state
-from art_divqat._validation import check_bool, check_int
 from art_divqat.attacks.extraction._base import Asker, SafeExtraction, Scout, check_thief, fit_thief, one_hot
+from art_divqat.attacks.extraction.parameters import (
+    KNOCKOFF_ADAPTIVE,
+    POOL_QUERIES,
+    SEED,
+    check_pool,
+    unless_replaced,
+    whole_budget,
+)
 from art_divqat.attacks.extraction.policy import GradientBandit, PoolByClass, Rewards
 from art_divqat.errors import UserError
+from art_divqat.parameters import Parameters
 
 
 class KnockoffNets(SafeExtraction, ArtKnockoffNets):  # type: ignore[misc]
@@ -43,23 +51,24 @@ class KnockoffNets(SafeExtraction, ArtKnockoffNets):  # type: ignore[misc]
     :raises UserError: for a parameter out of range (ART's own are checked by ART, with a `ValueError`).
     """
 
-    attack_params: ClassVar[list[str]] = [*ArtKnockoffNets.attack_params, "seed", "step", "replacement"]
+    declared: ClassVar[Parameters] = {**SEED, **KNOCKOFF_ADAPTIVE}
+    attack_params: ClassVar[list[str]] = list(dict.fromkeys([*ArtKnockoffNets.attack_params, *declared]))
 
     def __init__(
         self,
         classifier: Any,
-        batch_size_fit: int = 64,
-        batch_size_query: int = 512,
-        nb_epochs: int = 10,
-        nb_stolen: int = 1000,
+        batch_size_fit: int = POOL_QUERIES["batch_size_fit"].default,
+        batch_size_query: int = POOL_QUERIES["batch_size_query"].default,
+        nb_epochs: int = POOL_QUERIES["nb_epochs"].default,
+        nb_stolen: int = POOL_QUERIES["nb_stolen"].default,
         sampling_strategy: str = "random",
-        reward: str = "all",
+        reward: str = KNOCKOFF_ADAPTIVE["reward"].default,
         verbose: bool = False,
         use_probability: bool = True,
         *,
-        seed: int = 0,
-        step: int = 32,
-        replacement: bool = False,
+        seed: int = SEED["seed"].default,
+        step: int = KNOCKOFF_ADAPTIVE["step"].default,
+        replacement: bool = KNOCKOFF_ADAPTIVE["replacement"].default,
     ) -> None:
         self.seed = seed
         self.step = step
@@ -88,8 +97,8 @@ class KnockoffNets(SafeExtraction, ArtKnockoffNets):  # type: ignore[misc]
         """
         thief = check_thief(self.estimator, kwargs.get("thieved_classifier"))
         adaptive = self.sampling_strategy == "adaptive"
-        if len(x) < self.nb_stolen and not (adaptive and self.replacement):
-            raise UserError(f"The query pool holds {len(x)} images, fewer than the {self.nb_stolen} queries to spend.")
+        pool_needed = unless_replaced if adaptive else whole_budget
+        check_pool(len(x), pool_needed(self.nb_stolen, vars(self)))
         if adaptive and (y is None or len(y) != len(x)):
             raise UserError("The adaptive strategy needs the pool's own labels, one an image; use `random` without.")
         random = np.random.RandomState(self.seed)
@@ -152,9 +161,3 @@ class KnockoffNets(SafeExtraction, ArtKnockoffNets):  # type: ignore[misc]
                 bandit.exhausted[action] = True
                 probabilities = bandit.probabilities
         return actions, picked
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        check_int(self, "seed", self.seed, 0, 2**32 - 1)
-        check_int(self, "step", self.step, 1)
-        check_bool(self, "replacement", self.replacement)

@@ -7,8 +7,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-REWARDS = ("cert", "div", "loss", "all")
-
 
 class Rewards:
     """cert = y₍₁₎ − y₍₂₎;  div = Σₖ max(0, yₖ − ȳₖ);  loss = −Σₖ yₖ log softmax(ŷ)ₖ;  all = the mean of the three, each

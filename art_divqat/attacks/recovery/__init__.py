@@ -9,6 +9,7 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
+        "contract": ["RecoveryEntry", "RecoveryRequest"],
         "invert": ["InvertHeuristic"],
         "learned": ["LearnedRestorer", "PartialBayes", "sample_answers"],
         "registry": ["RECOVERIES", "list_recoveries"],
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from art_divqat.attacks.recovery.answers import RecoveredClassifier as RecoveredClassifier
     from art_divqat.attacks.recovery.answers import Recovery as Recovery
     from art_divqat.attacks.recovery.answers import TopK as TopK
+    from art_divqat.attacks.recovery.contract import RecoveryEntry as RecoveryEntry
+    from art_divqat.attacks.recovery.contract import RecoveryRequest as RecoveryRequest
     from art_divqat.attacks.recovery.invert import InvertHeuristic as InvertHeuristic
     from art_divqat.attacks.recovery.learned import LearnedRestorer as LearnedRestorer
     from art_divqat.attacks.recovery.learned import PartialBayes as PartialBayes

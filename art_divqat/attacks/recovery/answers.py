@@ -9,7 +9,7 @@ import numpy as np
 from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 from numpy.typing import NDArray
 
-from art_divqat._validation import check_float, check_int
+from art_divqat.attacks.recovery.parameters import AVERAGE, RECENTRE, TOP_K
 from art_divqat.errors import UserError
 from art_divqat.estimators import UnusableAnswersError
 
@@ -52,7 +52,7 @@ class TopK(Recovery):
     """
 
     def __init__(self, k: int) -> None:
-        self.k = check_int(self, "k", k, 1)
+        self.k = TOP_K["k"].check(self, "k", k)
 
     def restore(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
         classes = answers.shape[1]
@@ -72,8 +72,8 @@ class AverageRepeats(Recovery):
     :param repeats: n, at least 2.
     """
 
-    def __init__(self, repeats: int = 4) -> None:
-        self.repeats = check_int(self, "repeats", repeats, 2)
+    def __init__(self, repeats: int = AVERAGE["repeats"].default) -> None:
+        self.repeats = AVERAGE["repeats"].check(self, "repeats", repeats)
 
     def restore(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
         return answers
@@ -96,7 +96,7 @@ class Recentre(Recovery):
     """
 
     def __init__(self, spread: float | None = None) -> None:
-        self.spread = None if spread is None else check_float(self, "spread", spread, 0, closed="neither")
+        self.spread = None if spread is None else RECENTRE["spread"].check(self, "spread", spread)
 
     def restore(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = np.log(np.maximum(answers.astype(np.float64), 1e-12))

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from art_divqat._validation import check_choice, check_float
+from art_divqat._validation import check_float
 from art_divqat.attacks.recovery.answers import Recovery
+from art_divqat.attacks.recovery.parameters import INVERT
 
 _TINY = 1e-12
 
 Float = NDArray[np.float64]
+
+
+@runtime_checkable
+class KnownHeuristic(Protocol):
+    """The heuristic perturbation as a thief knows it: all four of its numbers, which no other defence has."""
+
+    beta: float
+    gamma: float
+    variant: str
+    nu: float
 
 
 def perturb(y: Float, beta: float, gamma: float, variant: str = "exact", nu: float = 1000.0) -> Float:
@@ -80,9 +92,9 @@ class InvertHeuristic(Recovery):
     def __init__(
         self, beta: float, gamma: float = 0.2, variant: str = "exact", tolerance: float = 1e-4, nu: float = 1000.0
     ) -> None:
-        self.beta = check_float(self, "beta", beta, 0, closed="neither")
-        self.gamma = check_float(self, "gamma", gamma, 0, closed="neither")
-        self.variant = check_choice(self, "variant", variant, ("exact", "released"))
+        self.beta = INVERT["beta"].check(self, "beta", beta)
+        self.gamma = INVERT["gamma"].check(self, "gamma", gamma)
+        self.variant = INVERT["variant"].check(self, "variant", variant)
         self.tolerance = check_float(self, "tolerance", tolerance, 0, closed="neither")
         self.nu = check_float(self, "nu", nu, 0, closed="neither")
         self.solved = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat._rng import derive_seed, isolated_random_state, numpy_generator
-from art_divqat._validation import check_float, check_int
+from art_divqat._validation import check_int
 from art_divqat.attacks.recovery.answers import Recovery
+from art_divqat.attacks.recovery.parameters import BAYES, DAE
 from art_divqat.errors import UserError
 
-Defence = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+if TYPE_CHECKING:
+    from art_divqat.attacks.recovery.contract import Defence
 
 
 def sample_answers(count: int, nb_classes: int, seed: int) -> NDArray[np.float32]:
@@ -63,11 +65,11 @@ class LearnedRestorer(Recovery):
         nb_classes: int,
         *,
         clean: NDArray[np.float32] | None = None,
-        pairs: int = 20_000,
+        pairs: int = DAE["pairs"].default,
         epochs: int = 20,
         seed: int = 0,
     ) -> None:
-        check_int(self, "pairs", pairs, 256)
+        DAE["pairs"].check(self, "pairs", pairs)
         check_int(self, "epochs", epochs, 1)
         rows = sample_answers(pairs, nb_classes, seed) if clean is None else np.asarray(clean, np.float32)
         wide, narrow = (128, 64) if nb_classes <= 10 else (1024, 512)
@@ -128,12 +130,12 @@ class PartialBayes(Recovery):
         nb_classes: int,
         *,
         clean: NDArray[np.float32] | None = None,
-        samples: int = 20_000,
-        tolerance: float = 0.05,
+        samples: int = BAYES["samples"].default,
+        tolerance: float = BAYES["tolerance"].default,
         seed: int = 0,
     ) -> None:
-        check_int(self, "samples", samples, 1)
-        self.tolerance = check_float(self, "tolerance", tolerance, 0, 2)
+        BAYES["samples"].check(self, "samples", samples)
+        self.tolerance = BAYES["tolerance"].check(self, "tolerance", tolerance)
         self.clean = sample_answers(samples, nb_classes, seed) if clean is None else np.asarray(clean, np.float32)
         with isolated_random_state("bayes", seed):
             self.served = _defended(defence, self.clean)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.digits_victim import digits, metered, thief
 
-from art_divqat.attacks.extraction import JacobianAugmentation, KnockoffNets, plumbing
+from art_divqat.attacks.extraction import JacobianAugmentation, KnockoffNets, _base
 from art_divqat.attacks.extraction._base import allocate, one_hot
 
 POOL, LABELS = digits()[0][900:1300], digits()[1][900:1300]
@@ -30,7 +30,7 @@ def test_arrays_above_the_size_are_memory_mapped_and_leave_no_file(
 def test_a_transfer_set_on_disk_gives_the_same_thief(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = []
     for limit in (2**30, 0):
-        monkeypatch.setattr(plumbing, "DISK_ABOVE_BYTES", limit)
+        monkeypatch.setattr(_base, "DISK_ABOVE_BYTES", limit)
         attack = JacobianAugmentation(metered(), nb_stolen=90, nb_seeds=30, nb_epochs=2, round_epochs=2)
         answers.append(attack.extract(POOL, thieved_classifier=thief(2)).predict(POOL))
     np.testing.assert_allclose(*answers, atol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -65,8 +66,16 @@ def test_ends_at_its_time_limit() -> None:
 
 
 def context(model: str, budget: int = 50) -> AttackContext:
-    meter = MeteredClassifier(victim(model, 1), QueryLedger(budget))
-    return AttackContext(meter, digits()[0][:100], lambda: thief(1, name="mlp2"), budget, "soft", 0)
+    target = victim(model, 1)
+    return AttackContext(
+        victim=MeteredClassifier(target, QueryLedger(budget)),
+        pool=digits()[0][:100],
+        build_thief=lambda: thief(1, name="mlp2"),
+        budget=budget,
+        answers="soft",
+        seed=0,
+        known_hidden_units=hidden_units(target),
+    )
 
 
 def test_refuses_other_networks_with_a_sentence() -> None:
@@ -74,6 +83,11 @@ def test_refuses_other_networks_with_a_sentence() -> None:
     with pytest.raises(UserError, match="works only on two-layer ReLU networks"):
         run_attack("fee", case)
     assert case.victim.ledger.asked == 0
+
+
+def test_the_architecture_is_told_and_not_looked_up_behind_the_meter() -> None:
+    with pytest.raises(UserError, match="this victim is not known to be one"):
+        run_attack("fee", dataclasses.replace(context("mlp2"), known_hidden_units=None))
 
 
 @pytest.mark.parametrize("budget", [1, 2, 50])

@@ -92,7 +92,7 @@ def test_bad_calls() -> None:
     forest = LogisticRegression(max_iter=50).fit(np.eye(64)[:10], np.arange(10))
     with pytest.raises(UserError, match="needs the gradients of a PyTorch thief"):
         JacobianAugmentation(metered()).extract(POOL, thieved_classifier=SklearnClassifier(model=forest))
-    with pytest.raises(UserError, match="holds 9 images, fewer than the 100 seeds"):
+    with pytest.raises(UserError, match="holds 9 images, fewer than the 100 needed"):
         JacobianAugmentation(metered()).extract(POOL[:9], thieved_classifier=thief())
     with pytest.raises(QueryBudgetExceededError):
         JacobianAugmentation(metered(10)).extract(POOL, thieved_classifier=thief())

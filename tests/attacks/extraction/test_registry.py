@@ -6,16 +6,20 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support.digits_victim import agreement, digits, metered, thief
 
-from art_divqat.attacks.extraction import AttackContext, list_attacks, run_attack
-from art_divqat.attacks.extraction.registry import check_attack, check_parameters
+from art_divqat.attacks import extraction
+from art_divqat.attacks.extraction import ATTACKS, AttackContext, AttackEntry, list_attacks, run_attack
+from art_divqat.attacks.extraction import registry as attack_registry
+from art_divqat.attacks.extraction.registry import check_parameters, least_budget, pool_needed
 from art_divqat.defences.postprocessor import ReverseSigmoid
 from art_divqat.errors import UserError
+from art_divqat.registry import Registry
 
 POOL, LABELS = digits()[0][900:1300], digits()[1][900:1300]
 
@@ -64,7 +68,7 @@ def test_recoveries_run_from_their_names(recovery: str) -> None:
 
 def test_invert_reads_the_parameters_of_the_known_defence() -> None:
     class Heuristic:
-        beta, gamma, variant = 0.7, 0.1, "released"
+        beta, gamma, variant, nu = 0.7, 0.1, "released", 1000.0
 
         def __call__(self, rows: np.ndarray) -> np.ndarray:
             return rows
@@ -114,11 +118,93 @@ def test_refusals_ask_nothing(name: str, case: Callable[[], AttackContext], mess
 def test_every_attack_takes_its_default_parameters() -> None:
     for name, summary in list_attacks().items():
         assert summary
-        assert check_attack(name) == name
         own, recovery, theirs = check_parameters(name, {})
         assert recovery is None
         assert theirs == {}
-        assert check_parameters(name, {k: v for k, v in own.items() if v is not None})[0] == own
+        assert check_parameters(name, {k: v for k, v in own.items() if v is not None}).own == own
+        assert callable(ATTACKS[name].load())
+
+
+@pytest.mark.parametrize(
+    ("attack_class", "name"),
+    [("DFME", "dfme"), ("MAZE", "maze"), ("JacobianAugmentation", "jbda"), ("KnockoffNets", "knockoff-adaptive")],
+)
+def test_a_class_has_the_defaults_and_the_ranges_of_its_name(attack_class: str, name: str) -> None:
+    attack = getattr(extraction, attack_class)(metered())
+    for parameter, declared in ATTACKS[name].parameters.items():
+        assert getattr(attack, parameter) == declared.default
+        with pytest.raises(ValueError, match=f"(?i){parameter}"):
+            attack.set_params(**{parameter: -1})
+
+
+def test_a_parameter_that_an_attack_and_its_recovery_both_have_is_the_attacks() -> None:
+    own, _, theirs = check_parameters("jbda", {"recovery": "invert", "variant": "targeted-random"})
+    assert (own["variant"], theirs["variant"]) == ("targeted-random", None)
+    case = context(60, parameters={"recovery": "invert", "beta": 0.5, "nb_seeds": 30, "round_epochs": 1})
+    assert run_attack("jbda", case).details["images_kept"] == 60
+
+
+def test_case_and_underscores_do_not_matter() -> None:
+    plain, odd = (context(60, parameters={"step": 8, "recovery": recovery, "k": 2}) for recovery in ("top-k", "Top_K"))
+    first, second = run_attack("knockoff-adaptive", plain), run_attack("Knockoff_Adaptive", odd)
+    assert np.array_equal(first.thief.predict(POOL), second.thief.predict(POOL))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "needed"),
+    [
+        ("knockoff", {}, 1000),
+        ("copycat", {"recovery": "average", "repeats": 8}, 125),
+        ("knockoff-adaptive", {"replacement": True}, 1),
+        ("knockoff-adaptive", {}, 1000),
+        ("jbda", {}, 100),
+        ("jbda", {"nb_seeds": 5000}, 1000),
+        ("jbda", {"recovery": "average", "repeats": 20}, 50),
+        ("maze", {}, 0),
+        ("fee", {}, 0),
+    ],
+)
+def test_how_large_a_pool_must_be(name: str, parameters: dict[str, Any], needed: int) -> None:
+    assert pool_needed(name, parameters, 1000) == needed
+
+
+@pytest.mark.parametrize("name", ["knockoff", "jbda", "knockoff-adaptive"])
+def test_a_pool_of_just_the_size_needed_is_enough(name: str) -> None:
+    small = {"jbda": {"nb_seeds": 30, "round_epochs": 1}, "knockoff-adaptive": {"replacement": True, "reward": "cert"}}
+    parameters = {**small.get(name, {}), "recovery": "average", "repeats": 2}
+    needed = pool_needed(name, parameters, 120)
+    case = context(120, parameters=parameters, pool=POOL[:needed], pool_labels=LABELS[:needed])
+    assert run_attack(name, case).details["images_kept"] == 60
+    with pytest.raises(UserError, match=f"holds {needed - 1} images, fewer than the {needed} needed"):
+        run_attack(name, context(120, parameters=parameters, pool=POOL[: needed - 1], pool_labels=LABELS[:1]))
+
+
+def test_an_attack_may_come_from_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stranger.py").write_text(
+        "from art_divqat.attacks.extraction.contract import AttackEntry, AttackOutcome\n"
+        "from art_divqat.parameters import integer\n\n"
+        "def run(context):\n"
+        "    context.victim.predict(context.pool[: context.parameters['images']])\n"
+        "    return AttackOutcome(context.build_thief(), {'images_kept': context.parameters['images']})\n\n"
+        "ENTRY = AttackEntry('asks a few', run, {'images': integer(3, 1)}, pool_needed=lambda n, own: own['images'])\n"
+        "NAMED = AttackEntry('asks a few', 'stranger:run', {'images': integer(4, 1)})\n"
+    )
+    metadata = tmp_path / "stranger-2.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 2.0\n")
+    points = "a-few = stranger:ENTRY\nnamed = stranger:NAMED\nbroken = stranger:NOTHING\n"
+    (metadata / "entry_points.txt").write_text(f"[art_divqat.attacks]\n{points}")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugged = Registry("attack", "attacks", AttackEntry, {"knockoff": ATTACKS["knockoff"]})
+    monkeypatch.setattr(attack_registry, "ATTACKS", plugged)
+
+    assert sorted(list_attacks()) == ["a-few", "broken", "knockoff", "named"]
+    assert "cannot be loaded" in list_attacks()["broken"]
+    assert plugged.find("broken") is None
+    assert run_attack("A_Few", context(10, parameters={"images": 5})).details["images_kept"] == 5
+    assert run_attack("named", context(10)).details["images_kept"] == 4
+    assert (pool_needed("a-few", {}, 1000), least_budget("a-few", {"recovery": "average"})) == (3, 4)
+    assert check_parameters("a-few", {"recovery": "labels", "images": 2}) == ({"images": 2}, "labels", {})
 
 
 def test_the_registry_imports_neither_torch_nor_art() -> None:

@@ -22,9 +22,11 @@ from art_divqat.attacks.recovery import (
     TopK,
     sample_answers,
 )
-from art_divqat.attacks.recovery.invert import perturb
-from art_divqat.attacks.recovery.registry import attackers_view, top_of
+from art_divqat.attacks.recovery.contract import RecoveryRequest
+from art_divqat.attacks.recovery.invert import KnownHeuristic, perturb
+from art_divqat.attacks.recovery.registry import RECOVERIES, attackers_view, top_of
 from art_divqat.defences.postprocessor import HeuristicPerturbation
+from art_divqat.defences.registry import DEFENCES, build_postprocessors, parse_defence
 from art_divqat.errors import QueryBudgetExceededError, UserError
 from art_divqat.estimators import MeteredClassifier, QueryLedger, UnusableAnswersError
 
@@ -191,6 +193,26 @@ def test_unknown_answers(answers: str) -> None:
 def test_views_that_cannot_work(answers: str, recovery: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         attackers_view(metered(), answers, recovery, {}, None, 0)
+
+
+@pytest.mark.parametrize("name", RECOVERIES)
+def test_an_entry_says_how_often_its_recovery_asks(name: str) -> None:
+    entry = RECOVERIES[name]
+    values = {key: parameter.default for key, parameter in entry.parameters.items()}
+    known = HeuristicPerturbation(beta=0.9, input_type="probabilities")
+    small = {"pairs": 300, "samples": 100}
+    values |= {key: small[key] for key in values if key in small}
+    recovery = entry.load()(RecoveryRequest(10, known, 0, values))
+    assert recovery.repeats == entry.repeats(values)
+    for key, value in values.items():
+        if isinstance(value, int | float) and hasattr(recovery, key):
+            assert getattr(recovery, key) == value
+
+
+def test_of_all_defences_only_the_heuristic_is_known_as_one() -> None:
+    single = [name for name, entry in DEFENCES.items() if entry.needs == "nothing"]
+    steps = {name: build_postprocessors(parse_defence(name), 0) for name in single}
+    assert [name for name, (step,) in steps.items() if isinstance(step, KnownHeuristic)] == ["heuristic"]
 
 
 def test_a_defence_that_breaks_the_rows_is_named() -> None:

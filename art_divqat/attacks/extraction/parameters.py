@@ -1,0 +1,114 @@
+"""The parameters of the attacks, declared once for the registry and for the classes, and what follows from them.
+
+Importing this module imports neither torch nor ART.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from art_divqat.errors import UserError
+from art_divqat.parameters import Parameters, choice, flag, integer, real
+
+# what a class takes beside the parameters that the attack's name takes
+SEED: Parameters = {"seed": integer(0, 0, 2**32 - 1)}
+TRAINING: Parameters = {"batch_size_fit": integer(64, 1), "nb_epochs": integer(10, 1)}
+POOL_QUERIES: Parameters = {**TRAINING, "batch_size_query": integer(512, 1), "nb_stolen": integer(1000, 1), **SEED}
+
+KNOCKOFF_ADAPTIVE: Parameters = {
+    "reward": choice("all", "cert", "div", "loss", "all"),
+    "step": integer(32, 1),
+    "replacement": flag(False),
+}
+JBDA: Parameters = {
+    "nb_seeds": integer(100, 1),
+    "variant": choice("papernot", "papernot", "targeted-random"),
+    "step_size": real(0.1, 0, 1, closed="right"),
+    "steps": integer(5, 1),
+    "round_epochs": integer(10, 1),
+}
+DFME: Parameters = {
+    "batch_size": integer(128, 2),
+    "directions": integer(1, 1),
+    "step": real(1e-3, 0, closed="neither"),
+    "generator_steps": integer(1, 1),
+    "student_steps": integer(5, 1),
+    "generator_rate": real(1e-3, 0, closed="neither"),
+    "student_rate": real(0.03, 0, closed="neither"),
+    "latent": integer(64, 1),
+    "width": integer(64, 1),
+}
+MAZE: Parameters = {
+    **DFME,
+    "directions": integer(10, 1),
+    "replay_size": integer(10_000, 2),
+    "replay_steps": integer(10, 0),
+}
+FEE: Parameters = {
+    "neurons": integer(None, 1),
+    "time_limit": real(60.0, 0, closed="neither"),
+    "scale": real(0.05, 0, closed="neither"),
+}
+
+
+def one_image(own: Mapping[str, Any]) -> int:
+    """The step of an attack that can ask for one image."""
+    del own
+    return 1
+
+
+def data_free_step(own: Mapping[str, Any]) -> int:
+    """batch_size × (generator_steps × (directions + 1) + student_steps), the queries of one iteration.
+
+    >>> data_free_step({"batch_size": 128, "generator_steps": 1, "directions": 1, "student_steps": 5})
+    896
+    """
+    return int(own["batch_size"] * (own["generator_steps"] * (own["directions"] + 1) + own["student_steps"]))
+
+
+def whole_budget(images: int, own: Mapping[str, Any]) -> int:
+    """The pool that an attack needs which asks every image of it once at most: one for each that it asks."""
+    del own
+    return images
+
+
+def seeds_only(images: int, own: Mapping[str, Any]) -> int:
+    """The pool that an attack needs which makes the rest of its queries from `nb_seeds` images.
+
+    >>> seeds_only(1000, {"nb_seeds": 100}), seeds_only(60, {"nb_seeds": 100})
+    (100, 60)
+    """
+    return min(images, int(own["nb_seeds"]))
+
+
+def unless_replaced(images: int, own: Mapping[str, Any]) -> int:
+    """The pool that an attack needs which may ask an image again if `replacement` says so."""
+    return 1 if own["replacement"] else whole_budget(images, own)
+
+
+def check_pool(held: int, needed: int) -> None:
+    """Refuse a query pool that is too small for an attack.
+
+    :param held: images in the pool.
+    :param needed: images that the attack needs, by one of the functions above.
+    :raises UserError: saying both numbers.
+    """
+    if held < needed:
+        raise UserError(
+            f"The query pool holds {held} images, fewer than the {needed} needed: spend fewer queries, or give a "
+            "larger pool."
+        )
+
+
+def no_two_layers(what: str) -> str:
+    """Why `fee` does not run, as a sentence."""
+    return (
+        f"Attack 'fee' works only on two-layer ReLU networks, and {what}: train the model mlp2, say its hidden width "
+        "with neurons=…, or choose another attack."
+    )
+
+
+def fee_refusal(model: str, own: Mapping[str, Any]) -> str | None:
+    """Why `fee` does not run on a network of this name."""
+    return None if model == "mlp2" or own["neurons"] else no_two_layers(f"{model} is none")
