@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from art_divqat.errors import UserError, suggest
+from art_divqat.errors import UserError
 
 Value = int | float | bool | str
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -58,18 +58,6 @@ def parse_spec(text: str) -> Spec:
             raise UserError(f"Parameter {key!r} is given twice in {text!r}.")
         parameters[key] = _read(value)
     return Spec(name, tuple(sorted(parameters.items())))
-
-
-def check_parameters(spec: Spec, known: Iterable[str]) -> None:
-    """Refuse parameters that the named thing does not have.
-
-    :raises UserError: naming the first unknown one and the near ones.
-    """
-    known = list(known)
-    for key, _ in spec.parameters:
-        if key not in known:
-            hint = suggest(key, known) if known else "it takes none."
-            raise UserError(f"{spec.name!r} has no parameter {key!r}: {hint}")
 
 
 def _read(text: str) -> Value:

@@ -13,6 +13,7 @@ from statistics import fmean
 
 from art_divqat.attacks.recovery.registry import THROWN_AWAY
 from art_divqat.results.schema import CellResult, Results, SummaryRow
+from art_divqat.victims.registry import known_victim
 
 DETAILS: dict[str, str] = {
     "thief_final_loss_slope": "change of the thief's training loss over its last tenth of epochs, over its level there",
@@ -242,7 +243,8 @@ def suspicious(e: Evidence) -> str | None:
         accuracy, robust = row.metrics.get("victim_accuracy"), row.metrics.get("victim_robust_accuracy")
         if accuracy is None or robust is None:
             continue
-        hardened = row.victim.startswith("robust")
+        entry = known_victim(row.victim)
+        hardened = entry is not None and entry.adversarial
         most = accuracy.mean - e.tolerances.accuracy if hardened else accuracy.mean / 2
         if robust.mean > most:
             found.setdefault(f"{row.victim} with {row.defence}: {robust.mean:.1%} of {accuracy.mean:.1%}")
