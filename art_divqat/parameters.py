@@ -113,3 +113,17 @@ def check_attributes(owner: object, known: Parameters) -> None:
     """
     for name, parameter in known.items():
         parameter.check(owner, name, getattr(owner, name))
+
+
+def checked(kind: str, owner: str, given: Mapping[str, Any], known: Parameters) -> dict[str, Any]:
+    """The given values alone, each as its declaration has it; messages name kind and owner.
+
+    :raises UserError: for an unknown name or a bad value.
+
+    >>> checked("victim", "robust", {"steps": 0}, {"steps": integer(7, 1)})
+    Traceback (most recent call last):
+    ...
+    art_divqat.errors.UserError: The 'steps' parameter of victim 'robust' must be an int of at least 1. Got 0 instead.
+    """
+    refuse_unknown(owner, given, known, kind.capitalize())
+    return {name: known[name].value(f"{kind} {owner!r}", name, value) for name, value in given.items()}

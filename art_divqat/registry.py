@@ -44,13 +44,20 @@ def folded(name: str) -> str:
 def load_target(target: Any) -> Any:
     """The object that `"package.module:name"` stands for; anything but text is the object itself.
 
+    :raises UserError: if there is no such module, or no such name in it.
+
     >>> load_target("math:gcd")(12, 18)
     6
     """
     if not isinstance(target, str):
         return target
     module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except UserError:
+        raise
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{target!r} cannot be loaded: {type(error).__name__}: {first_line(error)}.") from error
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,8 @@ class Registry(Generic[E]):
         self._entry_class = entry_class
         self._built_in = dict(built_in)
         self._also = tuple(also)
-        self._loaded: dict[str, E] = {}
+        self._own = {folded(name): name for name in self._built_in}
+        self._loaded: dict[str, E | UserError] = {}
 
     @cached_property
     def _plugged(self) -> dict[str, _Plugged]:
@@ -121,18 +129,22 @@ class Registry(Generic[E]):
     def _canonical(self) -> dict[str, str]:
         return {folded(name): name for name in (*self._built_in, *self._plugged)}
 
+    def _known(self, name: str) -> str | None:
+        """The canonical name or None; a name of this package's own is found without reading any entry point."""
+        return self._own.get(folded(name)) or self._canonical.get(folded(name))
+
     def canonical(self, name: str) -> str:
         """The name as the table has it.
 
         :raises UserError: for a name that is in no table, saying which are near.
         """
-        found = self._canonical.get(folded(name))
+        found = self._known(name)
         if found is None:
             raise unknown_name(self.kind, name, [*self, *self._also])
         return found
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and folded(name) in self._canonical
+        return isinstance(name, str) and self._known(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         """The canonical names: this package's in their order, then the plugged-in ones in alphabetical order."""
@@ -150,8 +162,15 @@ class Registry(Generic[E]):
         if canonical in self._built_in:
             return self._built_in[canonical]
         if canonical not in self._loaded:
-            self._loaded[canonical] = self._load(canonical)
-        return self._loaded[canonical]
+            try:
+                self._loaded[canonical] = self._load(canonical)
+            except UserError as error:
+                # a package that fails is imported once, not at every row of a report that names it
+                self._loaded[canonical] = error
+        entry = self._loaded[canonical]
+        if isinstance(entry, UserError):
+            raise entry
+        return entry
 
     def find(self, name: str) -> E | None:
         """The entry of a name, or None where it is not known here or its plug-in cannot be loaded.
@@ -159,7 +178,7 @@ class Registry(Generic[E]):
         For readers of what others ran: they may have had plug-ins that are not installed here.
         """
         try:
-            return self[name]
+            return self[name] if self._known(name) else None
         except UserError:
             return None
 
@@ -184,8 +203,8 @@ class Registry(Generic[E]):
 
         :raises UserError: for an unknown name.
         """
-        plugged = self._plugged.get(self.canonical(name))
-        return None if plugged is None else plugged.origin
+        canonical = self.canonical(name)
+        return None if canonical in self._built_in else self._plugged[canonical].origin
 
     def summaries(self) -> dict[str, str]:
         """Every name with one line on it; a plug-in that cannot be loaded says so in its line."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from art_divqat.errors import UserError
-from art_divqat.parameters import refuse_unknown
 
 Value = int | float | bool | str
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -59,14 +58,6 @@ def parse_spec(text: str) -> Spec:
             raise UserError(f"Parameter {key!r} is given twice in {text!r}.")
         parameters[key] = _read(value)
     return Spec(name, tuple(sorted(parameters.items())))
-
-
-def check_parameters(spec: Spec, known: Iterable[str]) -> None:
-    """Refuse parameters that the named thing does not have.
-
-    :raises UserError: naming the first unknown one and the near ones.
-    """
-    refuse_unknown(spec.name, spec.as_dict, known, kind="")
 
 
 def _read(text: str) -> Value:

@@ -25,8 +25,9 @@ from art_divqat.models import build_model
 from art_divqat.plan.config import Recipe, ResolvedConfig
 from art_divqat.specs import parse_spec
 from art_divqat.victims.external.settings import EXTERNAL
-from art_divqat.victims.registry import MIXTURES, VictimContext, parent_of, train_victim
+from art_divqat.victims.registry import MIXTURES, parent_of
 from art_divqat.victims.store import VictimStore
+from art_divqat.victims.training import VictimContext, train_victim
 
 if TYPE_CHECKING:
     from art_divqat.audit.robustness import VictimRobustness

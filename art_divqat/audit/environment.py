@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from art_divqat import __version__
+from art_divqat.registry import plugin_distributions
 
 _PACKAGES = (
     "adversarial-robustness-toolbox",
@@ -50,6 +51,7 @@ def environment(device: str) -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    versions.update(plugin_distributions())
     cpu = _first_cpu()
     return {
         "python": platform.python_version(),

@@ -78,7 +78,7 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
     import torch
 
     from art_divqat.audit.bench import Bench, training_recipe
-    from art_divqat.victims.registry import VictimContext
+    from art_divqat.victims.training import VictimContext
 
     bench = Bench(config, default_store())
     data = {

@@ -173,7 +173,7 @@ def perform(task: Task, progress: Any) -> Any:
         if task.cell is not None:
             return run_cell(task.cell, bench, progress)
         for defence in task.config.defences:
-            check_defence(parse_defence(defence))
+            check_defence(parse_defence(defence), bench.dataset.input_shape)
         check_evasion(bench)
         check_model(task.config.model, bench.dataset.input_shape)
         check_model(task.config.thief_model, bench.dataset.input_shape)

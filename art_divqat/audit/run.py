@@ -197,11 +197,11 @@ class Costs:
         evasion = self._evasion * (1 + self._radii + _SIGNS_COST)
         if is_external(victim[0]):
             return evasion * self._victim_image
-        factor = _ADVERSARIAL_COST if victim[0].startswith("robust") else 1.0
-        quantized = VICTIMS[parse_spec(victim[0]).name].parent is not None
+        entry = VICTIMS[parse_spec(victim[0]).name]
+        factor = _ADVERSARIAL_COST if entry.adversarial else 1.0
         training = self._train * self._config.victim_recipe.epochs * factor
-        worst_case = self._evasion * _WORST_CASE_COST if quantized else 0.0
-        return (training * (_QUANTIZED_COST if quantized else 1.0) + evasion + worst_case) * self._victim_image
+        worst_case = self._evasion * _WORST_CASE_COST if entry.quantized else 0.0
+        return (training * (_QUANTIZED_COST if entry.quantized else 1.0) + evasion + worst_case) * self._victim_image
 
     def of_cell(self, cell: Cell) -> float:
         """Training the thief and attacking it, with its curve at the largest budget."""

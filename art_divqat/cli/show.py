@@ -38,9 +38,9 @@ def _names(kind: str) -> dict[str, str]:
 
         return list_pools() | {"DATASET": "the training images of any data set, made to fit"}
     if kind == "models":
-        from art_divqat.models.registry import list_models, model_summary
+        from art_divqat.models.registry import MODELS
 
-        return {name: model_summary(name) for name in list_models()}
+        return dict(sorted(MODELS.summaries().items()))
     if kind == "victims":
         from art_divqat.victims.registry import list_victims
 

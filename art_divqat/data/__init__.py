@@ -10,7 +10,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "pools": ["QueryPool", "adapt_images", "load_pool"],
-        "sources": ["RawImages", "list_datasets", "load_raw"],
+        "raw": ["RawImages"],
+        "sources": ["list_datasets", "load_raw"],
         "splits": ["Dataset", "load_dataset", "split_dataset"],
     },
 )
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from art_divqat.data.pools import QueryPool as QueryPool
     from art_divqat.data.pools import adapt_images as adapt_images
     from art_divqat.data.pools import load_pool as load_pool
-    from art_divqat.data.sources import RawImages as RawImages
+    from art_divqat.data.raw import RawImages as RawImages
     from art_divqat.data.sources import list_datasets as list_datasets
     from art_divqat.data.sources import load_raw as load_raw
     from art_divqat.data.splits import Dataset as Dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,33 +11,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import numpy_generator
-from art_divqat.data.sources import canonical_dataset, load_raw
+from art_divqat._types import Images, Shape
+from art_divqat.data.checks import check_images
+from art_divqat.data.sources import DATASET_FORMS, DATASETS, canonical_dataset, is_dataset, load_raw
 from art_divqat.data.splits import Dataset, checksum, to_float
-from art_divqat.errors import unknown_name
+from art_divqat.errors import UserError, unknown_name
+from art_divqat.registry import Registry, load_target
 
 IN_DISTRIBUTION = "in-distribution"
 PHOTOS = "photos"
 NOISE = "noise"
-_BUILT_IN = {
-    IN_DISTRIBUTION: "held-out images of the victim's own data set",
-    PHOTOS: "patches of scikit-learn's two sample photographs, at many scales, full contrast",
-    NOISE: "independent uniform noise",
-}
-# The pairs of the papers, victim ← queries; natural-image sets stand in for ImageNet, which cannot be downloaded.
-_DEFAULTS = {
-    "digits": PHOTOS,
-    "mnist": "fashion_mnist",
-    "fashion_mnist": "mnist",
-    "kmnist": "fashion_mnist",
-    "emnist": "fashion_mnist",
-    "cifar10": "cifar100",
-    "cifar100": "cifar10",
-    "svhn": "cifar10",
-    "gtsrb": "cifar10",
-    "stl10": "cifar100",
-}
 GENERATED_SIZE = 20_000
 LARGEST_POOL = 60_000
+
+
+@dataclass(frozen=True)
+class PoolEntry:
+    """One query pool that is no data set: a line on it, its code, and what is done to its images.
+
+    :param make: a function or `package.module:function`; called with (shape, n, seed) it gives n images of the shape
+        (channels, height, width), float32 in [0, 1], the same ones for the same seed. None for the held-out images of
+        the victim's own data set.
+    :param adaptation: in words, what was done to make the images fit; or a function that says it of a shape.
+    """
+
+    summary: str
+    make: str | Callable[[Shape, int, int], Images] | None
+    adaptation: str | Callable[[Shape], str] = "none"
+
+
+def _photos(shape: Shape, n: int, seed: int) -> Images:
+    from art_divqat.data.photos import photo_patches
+
+    return photo_patches(n, shape, seed=seed, full_contrast=True)
+
+
+def _photos_adaptation(shape: Shape) -> str:
+    grey = ", luma" if shape[0] == 1 else ""
+    return f"random square crops, scaled to {shape[1]}×{shape[2]}{grey}, each stretched to full contrast"
+
+
+def _noise(shape: Shape, n: int, seed: int) -> Images:
+    return numpy_generator("noise pool", seed).random((n, *shape), dtype=np.float32)
+
+
+POOLS = Registry(
+    "query pool",
+    "pools",
+    PoolEntry,
+    {
+        IN_DISTRIBUTION: PoolEntry("held-out images of the victim's own data set", None),
+        PHOTOS: PoolEntry(
+            "patches of scikit-learn's two sample photographs, at many scales, full contrast",
+            _photos,
+            _photos_adaptation,
+        ),
+        NOISE: PoolEntry("independent uniform noise", _noise),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -66,33 +98,55 @@ class QueryPool:
 
 
 def list_pools() -> dict[str, str]:
-    """The pools that are not data sets, with one line on each; every data set's name is a pool too."""
-    return dict(_BUILT_IN)
+    """The pools that are not data sets, with one line on each; every data set's name is a pool too.
+
+    :raises UserError: if a plug-in's pool has the name of a data set.
+    """
+    _no_name_twice()
+    return POOLS.summaries()
 
 
 def default_pool(dataset: str) -> str:
-    """The pool that the papers pair with a data set, or the photographs for a set of the user's own.
+    """The pool that goes with a data set, as the papers have it; the photographs for a set of the user's own.
 
     >>> default_pool("mnist")
     'fashion_mnist'
     """
-    return _DEFAULTS.get(dataset, PHOTOS)
+    return DATASETS[dataset].pool if dataset in DATASETS else PHOTOS
 
 
 def canonical_pool(name: str) -> str:
     """Return the canonical name of a pool.
 
-    :raises UserError: for a name that is neither a pool's nor a data set's.
-    """
-    canonical = name.strip().lower().replace("_", "-")
-    if canonical in _BUILT_IN:
-        return canonical
-    try:
-        return canonical_dataset(name)
-    except ValueError:
-        from art_divqat.data.sources import list_datasets
+    :raises UserError: for a name that is neither a pool's nor a data set's, or if one is both.
 
-        raise unknown_name("query pool", name, [*_BUILT_IN, *list_datasets(), "npz:PATH", "folder:PATH"]) from None
+    >>> canonical_pool("In_Distribution")
+    'in-distribution'
+    """
+    _no_name_twice()
+    if name in POOLS:
+        return POOLS.canonical(name)
+    if is_dataset(name):
+        return canonical_dataset(name)
+    raise unknown_name(POOLS.kind, name, [*POOLS, *DATASETS, *DATASET_FORMS])
+
+
+def pool_origin(name: str) -> str | None:
+    """The distribution and version of the plug-in that a pool comes from, a data set or not; None for any other."""
+    if name in POOLS:
+        return POOLS.origin(name)
+    return DATASETS.origin(name) if name in DATASETS else None
+
+
+def _no_name_twice() -> None:
+    """Refuse one name for a pool and a data set, which are asked for by the same option."""
+    for name in POOLS:
+        if name in DATASETS:
+            owners = [table.origin(name) or "art-divqat itself" for table in (POOLS, DATASETS)]
+            raise UserError(
+                f"The query pool {name!r} of {owners[0]} has the name of a data set of {owners[1]}: uninstall one of "
+                "the two, or ask its author for another name."
+            )
 
 
 def load_pool(
@@ -112,15 +166,8 @@ def load_pool(
     labels: NDArray[np.int64] | None = None
     if canonical == IN_DISTRIBUTION or canonical == dataset.name:
         canonical, x, labels, adaptation = IN_DISTRIBUTION, dataset.x_pool, dataset.y_pool, "none"
-    elif canonical == PHOTOS:
-        from art_divqat.data.photos import photo_patches
-
-        x = photo_patches(GENERATED_SIZE, shape, seed=seed, full_contrast=True)
-        grey = ", luma" if shape[0] == 1 else ""
-        adaptation = f"random square crops, scaled to {shape[1]}×{shape[2]}{grey}, each stretched to full contrast"
-    elif canonical == NOISE:
-        x = numpy_generator("noise pool", seed).random((GENERATED_SIZE, *shape), dtype=np.float32)
-        adaptation = "none"
+    elif canonical in POOLS:
+        x, adaptation = _generated(canonical, shape, seed)
     else:
         raw = load_raw(canonical, data_root=data_root, download=download)
         rows = np.arange(len(raw.x))
@@ -129,6 +176,17 @@ def load_pool(
         x, adaptation = adapt_images(raw.x[rows], shape)
         labels = raw.y[rows]
     return QueryPool(canonical, x, labels, adaptation, checksum(x))
+
+
+def _generated(name: str, shape: Shape, seed: int) -> tuple[Images, str]:
+    entry = POOLS[name]
+    x = load_target(entry.make)(shape, GENERATED_SIZE, seed)
+    if POOLS.origin(name) is not None:
+        x = np.asarray(x)
+        if x.shape != (GENERATED_SIZE, *shape):
+            raise UserError(f"The query pool {name!r} gave an array {x.shape}: expected {(GENERATED_SIZE, *shape)}.")
+        x = to_float(check_images(x, name))
+    return x, entry.adaptation if isinstance(entry.adaptation, str) else entry.adaptation(shape)
 
 
 def adapt_images(x: NDArray[Any], shape: tuple[int, int, int]) -> tuple[NDArray[np.float32], str]:

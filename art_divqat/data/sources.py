@@ -1,94 +1,102 @@
-"""Where images come from: scikit-learn, torchvision's classification sets, `npz:PATH` and `folder:PATH`."""
+"""Where images come from: scikit-learn, torchvision's classification sets, `npz:PATH`, `folder:PATH` and plug-ins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from art_divqat._files import default_data_root, first_line
+from art_divqat._files import default_data_root
 from art_divqat.data.checks import as_nchw, check_images, check_labels
-from art_divqat.errors import UserError, unknown_name
+from art_divqat.data.raw import RawImages
+from art_divqat.data.torchvision_sets import TorchvisionSet, by_split, by_train, emnist, gtsrb
+from art_divqat.errors import UserError
+from art_divqat.registry import Registry, load_target
+
+DATASET_FORMS = ("npz:PATH", "folder:PATH")
+_PREFIXES = ("npz:", "folder:")
 
 
 @dataclass(frozen=True)
-class RawImages:
-    """Images as they were stored, channels first: uint8 in 0–255, or float32 in [0, 1].
+class DatasetEntry:
+    """One data set: a line on it, its code, and what it is attacked with.
 
-    :param x: (N, C, H, W).
-    :param y: class ids (N,), int64, from 0.
-    :param x_test: the source's own test images, or None if it has none.
-    :param class_names: one name a class.
-    :param notes: what was done to the images on the way in, for the report.
+    :param read: a function or `package.module:function`; called with the folder of data sets and whether it may
+        download, it gives :class:`RawImages`.
+    :param pool: the query pool that goes with it unless another is asked for.
     """
 
-    name: str
-    x: NDArray[Any]
-    y: NDArray[np.int64]
-    x_test: NDArray[Any] | None
-    y_test: NDArray[np.int64] | None
-    class_names: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _TorchvisionSource:
     summary: str
-    dataset_class: str
-    read: Callable[[Any, bool, Path, bool], tuple[NDArray[Any], Any]]
-    folder: str
-    notes: tuple[str, ...] = ()
+    read: str | Callable[[Path, bool], RawImages]
+    pool: str = "photos"
 
 
-def _plain(dataset: Any, train: bool, root: Path, download: bool) -> tuple[NDArray[Any], Any]:
-    part = dataset(str(root), train=train, download=download)
-    return np.asarray(part.data), part.targets
+def _digits(root: Path, download: bool) -> RawImages:
+    del root, download
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = (bunch.images.astype(np.float32) / 16.0)[:, None]
+    return RawImages("digits", x, bunch.target.astype(np.int64), None, None, tuple("0123456789"))
 
 
-def _by_split(dataset: Any, train: bool, root: Path, download: bool) -> tuple[NDArray[Any], Any]:
-    part = dataset(str(root), split="train" if train else "test", download=download)
-    return np.asarray(part.data), part.labels
-
-
-def _emnist(dataset: Any, train: bool, root: Path, download: bool) -> tuple[NDArray[Any], Any]:
-    part = dataset(str(root), split="balanced", train=train, download=download)
-    # EMNIST stores its pictures mirrored along the diagonal
-    return np.asarray(part.data).transpose(0, 2, 1), part.targets
-
-
-def _gtsrb(dataset: Any, train: bool, root: Path, download: bool) -> tuple[NDArray[Any], Any]:
-    from PIL import Image
-
-    part = dataset(str(root), split="train" if train else "test", download=download)
-    images, labels = [], []
-    for index in range(len(part)):
-        image, label = part[index]
-        images.append(np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR)))
-        labels.append(label)
-    return np.stack(images), labels
-
-
-_TORCHVISION: dict[str, _TorchvisionSource] = {
-    "mnist": _TorchvisionSource("handwritten digits, 28×28 grey, 10 classes", "MNIST", _plain, "MNIST/raw"),
-    "fashion_mnist": _TorchvisionSource(
-        "articles of clothing, 28×28 grey, 10 classes", "FashionMNIST", _plain, "FashionMNIST/raw"
-    ),
-    "kmnist": _TorchvisionSource("cursive Japanese characters, 28×28 grey, 10 classes", "KMNIST", _plain, "KMNIST/raw"),
-    "emnist": _TorchvisionSource(
-        "letters and digits, balanced split, 28×28 grey, 47 classes", "EMNIST", _emnist, "EMNIST/raw"
-    ),
-    "cifar10": _TorchvisionSource("natural images, 32×32 colour, 10 classes", "CIFAR10", _plain, "cifar-10-batches-py"),
-    "cifar100": _TorchvisionSource("natural images, 32×32 colour, 100 classes", "CIFAR100", _plain, "cifar-100-python"),
-    "svhn": _TorchvisionSource("house numbers, 32×32 colour, 10 classes", "SVHN", _by_split, "train_32x32.mat"),
-    "gtsrb": _TorchvisionSource(
-        "German traffic signs, colour, 43 classes", "GTSRB", _gtsrb, "gtsrb", ("resized to 32×32, bilinear",)
-    ),
-    "stl10": _TorchvisionSource("natural images, 96×96 colour, 10 classes", "STL10", _by_split, "stl10_binary"),
-}
+# The pairs of the papers, victim ← queries; natural-image sets stand in for ImageNet, which cannot be downloaded.
+DATASETS = Registry(
+    "data set",
+    "datasets",
+    DatasetEntry,
+    {
+        "digits": DatasetEntry("scikit-learn's handwritten digits, 8×8 grey, 10 classes; embedded", _digits),
+        "mnist": DatasetEntry(
+            "handwritten digits, 28×28 grey, 10 classes",
+            TorchvisionSet("mnist", "MNIST", "MNIST/raw", by_train),
+            "fashion_mnist",
+        ),
+        "fashion_mnist": DatasetEntry(
+            "articles of clothing, 28×28 grey, 10 classes",
+            TorchvisionSet("fashion_mnist", "FashionMNIST", "FashionMNIST/raw", by_train),
+            "mnist",
+        ),
+        "kmnist": DatasetEntry(
+            "cursive Japanese characters, 28×28 grey, 10 classes",
+            TorchvisionSet("kmnist", "KMNIST", "KMNIST/raw", by_train),
+            "fashion_mnist",
+        ),
+        "emnist": DatasetEntry(
+            "letters and digits, balanced split, 28×28 grey, 47 classes",
+            TorchvisionSet("emnist", "EMNIST", "EMNIST/raw", emnist),
+            "fashion_mnist",
+        ),
+        "cifar10": DatasetEntry(
+            "natural images, 32×32 colour, 10 classes",
+            TorchvisionSet("cifar10", "CIFAR10", "cifar-10-batches-py", by_train),
+            "cifar100",
+        ),
+        "cifar100": DatasetEntry(
+            "natural images, 32×32 colour, 100 classes",
+            TorchvisionSet("cifar100", "CIFAR100", "cifar-100-python", by_train),
+            "cifar10",
+        ),
+        "svhn": DatasetEntry(
+            "house numbers, 32×32 colour, 10 classes",
+            TorchvisionSet("svhn", "SVHN", "train_32x32.mat", by_split),
+            "cifar10",
+        ),
+        "gtsrb": DatasetEntry(
+            "German traffic signs, colour, 43 classes",
+            TorchvisionSet("gtsrb", "GTSRB", "gtsrb", gtsrb, ("resized to 32×32, bilinear",)),
+            "cifar10",
+        ),
+        "stl10": DatasetEntry(
+            "natural images, 96×96 colour, 10 classes",
+            TorchvisionSet("stl10", "STL10", "stl10_binary", by_split),
+            "cifar100",
+        ),
+    },
+    also=DATASET_FORMS,
+)
 
 
 def list_datasets() -> dict[str, str]:
@@ -97,9 +105,7 @@ def list_datasets() -> dict[str, str]:
     >>> "digits" in list_datasets()
     True
     """
-    return {"digits": "scikit-learn's handwritten digits, 8×8 grey, 10 classes; embedded"} | {
-        name: source.summary for name, source in _TORCHVISION.items()
-    }
+    return DATASETS.summaries()
 
 
 def canonical_dataset(name: str) -> str:
@@ -110,12 +116,12 @@ def canonical_dataset(name: str) -> str:
     >>> canonical_dataset("Fashion-MNIST")
     'fashion_mnist'
     """
-    if name.startswith(("npz:", "folder:")):
-        return name
-    canonical = name.strip().lower().replace("-", "_")
-    if canonical not in list_datasets():
-        raise unknown_name("data set", name, [*list_datasets(), "npz:PATH", "folder:PATH"])
-    return canonical
+    return name if name.startswith(_PREFIXES) else DATASETS.canonical(name)
+
+
+def is_dataset(name: str) -> bool:
+    """Whether this is the name of a data set, or `npz:` or `folder:` with a path."""
+    return name.startswith(_PREFIXES) or name in DATASETS
 
 
 def load_raw(name: str, *, data_root: Path | None = None, download: bool = False) -> RawImages:
@@ -130,94 +136,35 @@ def load_raw(name: str, *, data_root: Path | None = None, download: bool = False
     (1797, 1, 8, 8)
     """
     canonical = canonical_dataset(name)
-    if canonical == "digits":
-        return _digits()
+    root = data_root or default_data_root()
     if canonical.startswith("npz:"):
+        from art_divqat.data.archives import read_archive
+
         path = Path(canonical[4:]).expanduser()
-        below = (data_root or default_data_root()) / path
-        return replace(_npz(below if below.is_file() and not path.exists() else path), name=canonical)
+        below = root / path
+        return replace(read_archive(below if below.is_file() and not path.exists() else path), name=canonical)
     if canonical.startswith("folder:"):
         from art_divqat.data.folders import read_folder
 
         return read_folder(Path(canonical[7:]).expanduser())
-    return _torchvision(canonical, data_root or default_data_root(), download)
+    raw = load_target(DATASETS[canonical].read)(root, download)
+    return raw if DATASETS.origin(canonical) is None else _checked(raw, canonical)
 
 
-def _digits() -> RawImages:
-    from sklearn.datasets import load_digits
+def _checked(raw: object, name: str) -> RawImages:
+    """What a plug-in gave, in the form that it was to have.
 
-    bunch = load_digits()
-    x = (bunch.images.astype(np.float32) / 16.0)[:, None]
-    return RawImages("digits", x, bunch.target.astype(np.int64), None, None, tuple("0123456789"))
-
-
-def _torchvision(name: str, root: Path, download: bool) -> RawImages:
-    import torchvision
-
-    source = _TORCHVISION[name]
-    dataset_class = getattr(torchvision.datasets, source.dataset_class)
-    try:
-        if download:
-            root.mkdir(parents=True, exist_ok=True)
-        x, y = source.read(dataset_class, True, root, download)
-        x_test, y_test = source.read(dataset_class, False, root, download)
-    except Exception as error:
-        # torchvision's readers of damaged files raise whatever their format's parser does, AssertionError among it
-        if download:
-            raise UserError(f"Data set {name!r} could not be downloaded to {root}: {first_line(error)}") from error
-        raise UserError(
-            f"Data set {name!r} is not in {root}, or not whole: add --download, or point --data-root at the folder "
-            f"that holds {source.folder}."
-        ) from error
-    labels, test_labels = (np.asarray(part, dtype=np.int64) for part in (y, y_test))
-    classes = int(labels.max()) + 1
-    return RawImages(
-        name,
-        as_nchw(x, name),
-        labels,
-        as_nchw(x_test, name),
-        test_labels,
-        tuple(map(str, range(classes))),
-        source.notes,
-    )
-
-
-def _npz(path: Path) -> RawImages:
-    wanted = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in wanted if key not in archive.files]
-            if missing:
-                raise UserError(
-                    f"{path} lacks the array{'s' if len(missing) > 1 else ''} {', '.join(missing)}; it holds "
-                    f"{', '.join(archive.files) or 'none'}. Save x_train, y_train, x_test and y_test."
-                )
-            # numpy gives a member that is no .npy as the bytes it is
-            raw = [key for key in wanted if not isinstance(archive[key], np.ndarray)]
-            if raw:
-                raise UserError(f"{path}: {raw[0]} is no array of numpy's: the archive is damaged.")
-            x, y, x_test, y_test = (archive[key] for key in wanted)
-            names = archive["class_names"] if "class_names" in archive.files else None
-    except FileNotFoundError as error:
-        raise UserError(f"There is no file {path}: expected an .npz archive.") from error
-    except UserError:
-        raise
-    except Exception as error:
-        # zipfile, zlib, the .npy header parser and the pickle guard each fail in their own way on a damaged archive
-        raise UserError(f"{path} cannot be read as an .npz archive of plain arrays: {first_line(error)}") from error
-    images, test_images = (check_images(as_nchw(part, str(path)), str(path)) for part in (x, x_test))
-    if images.shape[1:] != test_images.shape[1:]:
-        raise UserError(f"{path}: x_train holds images of {images.shape[1:]}, x_test of {test_images.shape[1:]}.")
-    labels = check_labels(y, len(images), f"y_train of {path}")
-    test_labels = check_labels(y_test, len(test_images), f"y_test of {path}")
-    classes = int(labels.max()) + 1
-    if int(test_labels.max()) >= classes:
-        raise UserError(f"{path}: y_test holds class {int(test_labels.max())}, y_train only 0 to {classes - 1}.")
-    absent = sorted(set(range(classes)) - set(labels.tolist()))
-    if absent or classes < 2:
-        what = f"no image of class {absent[0]}" if absent else "images of a single class"
-        raise UserError(f"{path}: y_train has {what}; expected ids 0 to K - 1, K ≥ 2, each with images.")
-    class_names = tuple(map(str, names)) if names is not None and len(names) == classes else None
-    return RawImages(
-        str(path), images, labels, test_images, test_labels, class_names or tuple(map(str, range(classes)))
-    )
+    :raises UserError: if it cannot be brought into it.
+    """
+    if not isinstance(raw, RawImages):
+        raise UserError(f"The data set {name!r} gave a {type(raw).__name__}: expected art_divqat.data.RawImages.")
+    x = check_images(as_nchw(np.asarray(raw.x), name), name)
+    y = check_labels(np.asarray(raw.y), len(x), name)
+    x_test = y_test = None
+    if raw.x_test is not None and raw.y_test is not None:
+        x_test = check_images(as_nchw(np.asarray(raw.x_test), name), name)
+        y_test = check_labels(np.asarray(raw.y_test), len(x_test), name)
+    classes = len(raw.class_names)
+    if max(y.max(), 0 if y_test is None else y_test.max()) >= classes:
+        raise UserError(f"The data set {name!r} names {classes} classes and its labels run to {y.max()}: name each.")
+    return replace(raw, name=name, x=x, y=y, x_test=x_test, y_test=y_test, class_names=tuple(raw.class_names))

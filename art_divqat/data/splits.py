@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import numpy_generator
-from art_divqat.data.sources import RawImages, load_raw
+from art_divqat.data.raw import RawImages
+from art_divqat.data.sources import load_raw
 from art_divqat.errors import UserError
 
 TEST_FRACTION = 0.2

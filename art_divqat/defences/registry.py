@@ -6,20 +6,24 @@ Importing this module imports neither torch nor ART; building does.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from art_divqat._rng import derive_seed
-from art_divqat._validation import check_int
+from art_divqat.defences import parameters as declared
 from art_divqat.defences._clone import clone_classifier
-from art_divqat.errors import UserError, unknown_name
-from art_divqat.specs import Spec, Value, check_parameters, parse_spec
+from art_divqat.errors import UserError
+from art_divqat.models.registry import check_model
+from art_divqat.parameters import Parameter, Parameters, checked, integer
+from art_divqat.registry import Registry, folded, load_target
+from art_divqat.specs import Spec, parse_spec
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from art_divqat._types import Shape
     from art_divqat.estimators import TrainingRecipe
 
 NO_DEFENCE = "none"
@@ -29,72 +33,95 @@ _LINK = re.compile(r"\+(?=\s*[A-Za-z])")
 
 @dataclass(frozen=True)
 class DefenceEntry:
-    """One defence: a line on it, its class, its parameters with the type each has, and what it must be given.
+    """One defence: a line on it, its code, its parameters, and what it must be given.
 
-    :param needs: `nothing` (a postprocessor), `untrained`, `answers` or `labels`: the network it wraps.
+    :param build: a class, or `package.module:Class`. Called with the parameters by name, and with `seed` if `seeded`,
+        it gives an ART postprocessor on probabilities; where `needs` says so, with a network before them, an
+        :class:`~art_divqat.defences.gradient.InputDefence`.
+    :param needs: `nothing` (a postprocessor), or the network that it wraps: `untrained`, trained on the victim's
+        `answers`, or trained to miss the `labels`. `model` and `epochs` among its parameters are then that network's.
+    :param seeded: whether it draws.
+    :param budgets: those of its parameters that are not `build`'s: `fit_to_budget` gets one of them, with the victim's
+        answers.
+    :param fitted: the parameter that a budget decides.
     """
 
     summary: str
-    class_name: str
-    parameters: Mapping[str, type]
-    needs: str = "nothing"
+    build: str | Callable[..., Any]
+    parameters: Parameters = field(default_factory=dict)
+    needs: Literal["nothing", "untrained", "answers", "labels"] = "nothing"
     seeded: bool = False
+    budgets: tuple[str, ...] = ()
+    fitted: str = ""
 
 
-_NETWORK: dict[str, type] = {"model": str}
-_TRAINED: dict[str, type] = {**_NETWORK, "epochs": int}
-# Of the heuristic only: budgets to which β is fitted on the victim's answers.
-_BUDGETS = ("l1", "max_label_flips")
+# the architecture and the epochs of the network that a defence wraps; by default the victim's, and the recipe's
+_NETWORK: Parameters = {"model": Parameter(None, lambda owner, name, value: check_model(str(value)))}
+_TRAINED: Parameters = {**_NETWORK, "epochs": integer(None, 1)}
+_POSTPROCESSORS = "art_divqat.defences.postprocessor"
+_GRADIENT = "art_divqat.defences.gradient"
 
-DEFENCES: dict[str, DefenceEntry] = {
-    "heuristic": DefenceEntry(
-        "reverse-sigmoid noise behind a gate on the top probability (Khaled et al., 2023)",
-        "HeuristicPerturbation",
-        {
-            "beta": float,
-            "gamma": float,
-            "variant": str,
-            "preserve_label": bool,
-            "nu": float,
-            "l1": float,
-            "max_label_flips": float,
-        },
-    ),
-    "reverse-sigmoid": DefenceEntry(
-        "reverse-sigmoid noise on every answer (Lee et al., 2019)", "ReverseSigmoid", {"beta": float, "gamma": float}
-    ),
-    "random": DefenceEntry(
-        "half of epsilon of the mass to a random other class", "RandomPerturbation", {"epsilon": float}, seeded=True
-    ),
-    "gaussian-noise": DefenceEntry(
-        "Gaussian noise, cut and renormalised", "GaussianNoise", {"scale": float}, seeded=True
-    ),
-    "top-k": DefenceEntry("only the k largest probabilities", "TopK", {"k": int}),
-    "rounding": DefenceEntry("answers on a grid of 10^-decimals", "Rounding", {"decimals": int}),
-    "high-confidence": DefenceEntry("only probabilities of at least cutoff", "HighConfidence", {"cutoff": float}),
-    "labels": DefenceEntry("the label and nothing else", "ClassLabels", {}),
-    "modelguard": DefenceEntry(
-        "the least likely answer within an L1 budget, label kept (Tang et al., 2024)", "ModelGuard", {"epsilon": float}
-    ),
-    "adaptive-misinformation": DefenceEntry(
-        "unsure answers from a network trained to be wrong (Kariyappa and Qureshi, 2020)",
-        "AdaptiveMisinformation",
-        {"tau": float, "nu": float, **_TRAINED},
-        needs="labels",
-    ),
-    "mad": DefenceEntry(
-        "the answer whose gradient points away from the clean one (Orekondy et al., 2020)",
-        "MAD",
-        {"epsilon": float, "preserve_label": bool, **_NETWORK},
-        needs="untrained",
-    ),
-    "grad2": DefenceEntry(
-        "the answer that redirects the thief's gradient (Mazeika et al., 2022)",
-        "GRAD2",
-        {"epsilon": float, "target": str, **_TRAINED},
-        needs="answers",
-    ),
-}
+DEFENCES = Registry(
+    "defence",
+    "defences",
+    DefenceEntry,
+    {
+        "heuristic": DefenceEntry(
+            "reverse-sigmoid noise behind a gate on the top probability (Khaled et al., 2023)",
+            f"{_POSTPROCESSORS}:HeuristicPerturbation",
+            {**declared.HEURISTIC, **declared.HEURISTIC_BUDGETS},
+            budgets=tuple(declared.HEURISTIC_BUDGETS),
+            fitted="beta",
+        ),
+        "reverse-sigmoid": DefenceEntry(
+            "reverse-sigmoid noise on every answer (Lee et al., 2019)",
+            f"{_POSTPROCESSORS}:ReverseSigmoid",
+            declared.REVERSE_SIGMOID,
+        ),
+        "random": DefenceEntry(
+            "half of epsilon of the mass to a random other class",
+            f"{_POSTPROCESSORS}:RandomPerturbation",
+            declared.RANDOM,
+            seeded=True,
+        ),
+        "gaussian-noise": DefenceEntry(
+            "Gaussian noise, cut and renormalised",
+            f"{_POSTPROCESSORS}:GaussianNoise",
+            declared.GAUSSIAN_NOISE,
+            seeded=True,
+        ),
+        "top-k": DefenceEntry("only the k largest probabilities", f"{_POSTPROCESSORS}:TopK", declared.TOP_K),
+        "rounding": DefenceEntry("answers on a grid of 10^-decimals", f"{_POSTPROCESSORS}:Rounding", declared.ROUNDING),
+        "high-confidence": DefenceEntry(
+            "only probabilities of at least cutoff", f"{_POSTPROCESSORS}:HighConfidence", declared.HIGH_CONFIDENCE
+        ),
+        "labels": DefenceEntry("the label and nothing else", f"{_POSTPROCESSORS}:ClassLabels"),
+        "modelguard": DefenceEntry(
+            "the least likely answer within an L1 budget, label kept (Tang et al., 2024)",
+            f"{_POSTPROCESSORS}:ModelGuard",
+            declared.MODELGUARD,
+        ),
+        "adaptive-misinformation": DefenceEntry(
+            "unsure answers from a network trained to be wrong (Kariyappa and Qureshi, 2020)",
+            f"{_GRADIENT}:AdaptiveMisinformation",
+            {**declared.ADAPTIVE_MISINFORMATION, **_TRAINED},
+            needs="labels",
+        ),
+        "mad": DefenceEntry(
+            "the answer whose gradient points away from the clean one (Orekondy et al., 2020)",
+            f"{_GRADIENT}:MAD",
+            {**declared.MAD, **_NETWORK},
+            needs="untrained",
+        ),
+        "grad2": DefenceEntry(
+            "the answer that redirects the thief's gradient (Mazeika et al., 2022)",
+            f"{_GRADIENT}:GRAD2",
+            {**declared.GRAD2, **_TRAINED},
+            needs="answers",
+        ),
+    },
+    also=(NO_DEFENCE,),
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +137,7 @@ class DefenceSpec:
     @property
     def is_postprocessor(self) -> bool:
         """True where no link needs the query, training images or held-out answers."""
-        return all(_entry(link.name).needs == "nothing" and not _budget(link) for link in self.links)
+        return all(DEFENCES[link.name].needs == "nothing" and not _budget(link) for link in self.links)
 
     def __str__(self) -> str:
         return "+".join(map(str, self.links)) or NO_DEFENCE
@@ -142,14 +169,14 @@ def list_defences() -> dict[str, str]:
     >>> list_defences()["none"]
     'no defence'
     """
-    return {NO_DEFENCE: "no defence", **{name: entry.summary for name, entry in sorted(DEFENCES.items())}}
+    return {NO_DEFENCE: "no defence", **dict(sorted(DEFENCES.summaries().items()))}
 
 
 def parse_defence(text: str) -> DefenceSpec:
-    """Read `NAME[:param=value,…]`, chained with `+`; names, parameters and their types are checked, ranges are not.
+    """Read `NAME[:param=value,…]`, chained with `+`; names, parameters and their ranges are checked.
 
-    :raises UserError: for an unknown name or parameter, with the near ones; for a value of the wrong type; for `none`
-        in a chain; and for two values of β's kind at once.
+    :raises UserError: for an unknown name or parameter, with the near ones; for a value of the wrong type or out of
+        range; for `none` in a chain; and for two values of β's kind at once.
 
     >>> parse_defence("heuristic:beta=0.5").links[0].as_dict
     {'beta': 0.5}
@@ -161,31 +188,28 @@ def parse_defence(text: str) -> DefenceSpec:
     if not isinstance(text, str):
         raise UserError(f"A defence is written as text, such as 'heuristic:beta=0.5', but got {type(text).__name__}.")
     links = [_parse_link(part) for part in _LINK.split(text)]
-    if any(link.name == NO_DEFENCE for link in links):
+    if any(folded(link.name) == NO_DEFENCE for link in links):
         if len(links) > 1 or links[0].parameters:
             raise UserError(f"'none' stands alone and takes no parameters, but got {text!r}.")
         return DefenceSpec()
     return DefenceSpec(tuple(links))
 
 
-def check_defence(spec: DefenceSpec) -> None:
-    """Check the range of every parameter, without training anything.
+def check_defence(spec: DefenceSpec, input_shape: Shape | None = None) -> None:
+    """Check every parameter of a chain, and with a shape that its networks take such images; nothing is built.
 
-    :raises UserError: for a value out of range, or an unknown model.
+    :param input_shape: (channels, height, width) of the victim's images.
+    :raises UserError: for a value out of range, an unknown model, or one that images of this shape are too small for.
+
+    >>> check_defence(DefenceSpec((Spec("top-k", (("k", 0),)),)))
+    Traceback (most recent call last):
+    ...
+    art_divqat.errors.UserError: The 'k' parameter of defence 'top-k' must be an int of at least 1. Got 0 instead.
     """
-    from torch import nn
-
-    from art_divqat.models.registry import check_model
-
     for link in spec.links:
-        if _entry(link.name).needs == "nothing":
-            post = _postprocessor(link, 0)
-            if budget := _budget(link):
-                post.check_budget(**budget)
-        else:
-            _class_of(link)(nn.Identity(), **_own_parameters(link))
-            check_model(str(link.as_dict.get("model", "small-cnn")))
-            check_int(link.name, "epochs", link.as_dict.get("epochs", 1), 1)
+        _checked_link(link)
+        if DEFENCES[link.name].needs != "nothing" and "model" in link.as_dict:
+            check_model(str(link.as_dict["model"]), input_shape)
 
 
 def build_postprocessors(spec: DefenceSpec, seed: int) -> list[Any]:
@@ -215,7 +239,7 @@ def apply_defence(classifier: Any, spec: DefenceSpec, *, seed: int, context: Def
     check_defence(spec)
     for index, link in enumerate(spec.links):
         link_seed = derive_seed(seed, index)
-        if _entry(link.name).needs != "nothing":
+        if DEFENCES[link.name].needs != "nothing":
             defence = _input_defence(link, classifier, link_seed, _needed(context, link))
             classifier = defence.defend(classifier)
             continue
@@ -247,7 +271,7 @@ def _input_defence(link: Spec, classifier: Any, seed: int, context: DefenceConte
     if "epochs" in given:
         recipe = dataclasses.replace(recipe, epochs=int(given["epochs"]))
     nb_classes = classifier.nb_classes
-    needs = _entry(link.name).needs
+    needs = DEFENCES[link.name].needs
     training: dict[str, Any] = {"model": model, "recipe": recipe, "seed": seed, "device": context.device}
     if needs == "labels":
         network = gradient.train_misinformation(context.x, context.y, nb_classes, **training)
@@ -257,7 +281,7 @@ def _input_defence(link: Spec, classifier: Any, seed: int, context: DefenceConte
         channels, height, width = context.x.shape[1:]
         network = gradient.untrained_surrogate((channels, height, width), nb_classes, model=model, seed=seed)
         network.to(context.device)
-    return _class_of(link)(network, **_own_parameters(link))
+    return _build(link, network)
 
 
 def _needed(context: DefenceContext | None, link: Spec) -> DefenceContext:
@@ -267,50 +291,31 @@ def _needed(context: DefenceContext | None, link: Spec) -> DefenceContext:
 
 
 def _postprocessor(link: Spec, seed: int) -> Any:
-    arguments = _own_parameters(link)
-    if _entry(link.name).seeded:
-        arguments["seed"] = seed
-    return _class_of(link)(**arguments)
+    return _build(link, seed=seed) if DEFENCES[link.name].seeded else _build(link)
 
 
-def _class_of(link: Spec) -> Any:
-    from art_divqat.defences import gradient, postprocessor
-
-    entry = _entry(link.name)
-    return getattr(postprocessor if entry.needs == "nothing" else gradient, entry.class_name)
-
-
-def _own_parameters(link: Spec) -> dict[str, Any]:
-    return {key: value for key, value in link.parameters if key not in (*_BUDGETS, *_TRAINED)}
+def _build(link: Spec, *network: Any, **arguments: Any) -> Any:
+    entry = DEFENCES[link.name]
+    apart = {*entry.budgets, *(_TRAINED if entry.needs != "nothing" else ())}
+    own = {key: value for key, value in link.parameters if key not in apart}
+    return load_target(entry.build)(*network, **own, **arguments)
 
 
 def _budget(link: Spec) -> dict[str, Any]:
-    return {key: value for key, value in link.parameters if key in _BUDGETS}
-
-
-def _entry(name: str) -> DefenceEntry:
-    if name not in DEFENCES:
-        raise unknown_name("defence", name, [*DEFENCES, NO_DEFENCE])
-    return DEFENCES[name]
+    budgets = DEFENCES[link.name].budgets
+    return {key: value for key, value in link.parameters if key in budgets}
 
 
 def _parse_link(text: str) -> Spec:
     raw = parse_spec(text)
-    name = raw.name.lower().replace("_", "-")
-    if name == NO_DEFENCE:
-        return Spec(name, raw.parameters)
-    entry = _entry(name)
-    check_parameters(Spec(name, raw.parameters), entry.parameters)
-    link = Spec(name, tuple((key, _typed(name, key, value, entry.parameters[key])) for key, value in raw.parameters))
-    if len({"beta", *_BUDGETS} & link.as_dict.keys()) > 1:
-        raise UserError(f"{text.strip()!r} gives more than one of beta, l1 and max_label_flips: choose one.")
-    return link
+    return raw if folded(raw.name) == NO_DEFENCE else _checked_link(raw)
 
 
-def _typed(name: str, key: str, value: Value, kind: type) -> Value:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        expected = {float: "a number", int: "an integer", bool: "true or false", str: "a word"}[kind]
-        raise UserError(f"Parameter {key!r} of {name!r} must be {expected}. Got {value!r} instead.")
-    return value
+def _checked_link(link: Spec) -> Spec:
+    name = DEFENCES.canonical(link.name)
+    entry = DEFENCES[name]
+    values = checked("defence", name, link.as_dict, entry.parameters)
+    rivals = (entry.fitted, *entry.budgets)
+    if len(values.keys() & set(rivals)) > 1:
+        raise UserError(f"{str(link)!r} gives more than one of {', '.join(rivals[:-1])} and {rivals[-1]}: choose one.")
+    return Spec(name, tuple(sorted(values.items())))

@@ -10,101 +10,51 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import isolated_random_state
-from art_divqat.errors import UserError, unknown_name
+from art_divqat._types import Shape as Shape
+from art_divqat.errors import UserError
+from art_divqat.registry import Registry, load_target
 
 if TYPE_CHECKING:
     from torch import nn
 
-Shape = tuple[int, int, int]
-
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """How to build one architecture, what it is in a line, and the smallest side of an image it takes."""
+    """One architecture: a line on it, its code, and the smallest side of an image it takes.
+
+    :param build: a function or `package.module:function`; called with (input_shape, nb_classes) it gives a logit-valued
+        `torch.nn.Module`, freshly initialised from torch's global generator, which is seeded around the call.
+    """
 
     summary: str
-    build: Callable[[Shape, int], Any]
-    smallest_side: int
+    build: str | Callable[[Shape, int], Any]
+    smallest_side: int = 1
 
 
-def _small(name: str, **options: Any) -> Callable[[Shape, int], Any]:
-    def build(input_shape: Shape, nb_classes: int) -> Any:
-        from art_divqat.models import small
+_SMALL = "art_divqat.models.small"
+_RESNET = "art_divqat.models.resnet"
+_VISION = "art_divqat.models.vision"
 
-        return getattr(small, name)(input_shape, nb_classes, **options)
-
-    return build
-
-
-def _cifar_resnet(depth: int) -> Callable[[Shape, int], Any]:
-    def build(input_shape: Shape, nb_classes: int) -> Any:
-        from art_divqat.models.resnet import CifarResNet
-
-        return CifarResNet(input_shape, nb_classes, depth)
-
-    return build
-
-
-def _torchvision_resnet(name: str) -> Callable[[Shape, int], Any]:
-    def build(input_shape: Shape, nb_classes: int) -> Any:
-        import torchvision
-        from torch import nn
-
-        network = getattr(torchvision.models, name)(weights=None, num_classes=nb_classes)
-        # A 7×7 stride-2 stem with a max-pool would leave nothing of a 32×32 image.
-        network.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
-        network.maxpool = nn.Identity()
-        return network
-
-    return build
-
-
-def _torchvision_vgg(name: str) -> Callable[[Shape, int], Any]:
-    def build(input_shape: Shape, nb_classes: int) -> Any:
-        import torchvision
-        from torch import nn
-
-        network = getattr(torchvision.models, name)(weights=None, num_classes=nb_classes)
-        if input_shape[0] != 3:
-            network.features[0] = nn.Conv2d(input_shape[0], 64, 3, padding=1)
-        network.avgpool = nn.AdaptiveAvgPool2d(1)
-        network.classifier = nn.Sequential(
-            nn.Linear(512, 512), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(512, nb_classes)
-        )
-        return network
-
-    return build
-
-
-def _torchvision_mobilenet(input_shape: Shape, nb_classes: int) -> Any:
-    import torchvision
-    from torch import nn
-
-    network = torchvision.models.mobilenet_v2(weights=None, num_classes=nb_classes)
-    network.features[0][0] = nn.Conv2d(input_shape[0], 32, 3, padding=1, bias=False)
-    return network
-
-
-MODELS: dict[str, ModelEntry] = {
-    "small-cnn": ModelEntry("four 3×3 convolutions with batch norm and one hidden layer", _small("SmallCNN"), 4),
-    "lenet5": ModelEntry("LeNet-5 with ReLU and max-pooling", _small("LeNet5"), 4),
-    "mlp2": ModelEntry(
-        "two-layer ReLU perceptron with 4 hidden units, for functionally equivalent extraction",
-        _small("TwoLayerPerceptron"),
-        1,
-    ),
-    "resnet20": ModelEntry("ResNet-20 for 32×32 images (He et al., 2016)", _cifar_resnet(20), 8),
-    "resnet32": ModelEntry("ResNet-32 for 32×32 images (He et al., 2016)", _cifar_resnet(32), 8),
-    "resnet18": ModelEntry(
-        "torchvision's ResNet-18 with a 3×3 stem and no max-pool", _torchvision_resnet("resnet18"), 8
-    ),
-    "resnet34": ModelEntry(
-        "torchvision's ResNet-34 with a 3×3 stem and no max-pool", _torchvision_resnet("resnet34"), 8
-    ),
-    "vgg11": ModelEntry("torchvision's VGG-11 with batch norm and a small head", _torchvision_vgg("vgg11_bn"), 32),
-    "vgg16": ModelEntry("torchvision's VGG-16 with batch norm and a small head", _torchvision_vgg("vgg16_bn"), 32),
-    "mobilenet-v2": ModelEntry("torchvision's MobileNetV2 with a stride-1 stem", _torchvision_mobilenet, 16),
-}
+MODELS = Registry(
+    "model",
+    "models",
+    ModelEntry,
+    {
+        "small-cnn": ModelEntry("four 3×3 convolutions with batch norm and one hidden layer", f"{_SMALL}:SmallCNN", 4),
+        "lenet5": ModelEntry("LeNet-5 with ReLU and max-pooling", f"{_SMALL}:LeNet5", 4),
+        "mlp2": ModelEntry(
+            "two-layer ReLU perceptron with 4 hidden units, for functionally equivalent extraction",
+            f"{_SMALL}:TwoLayerPerceptron",
+        ),
+        "resnet20": ModelEntry("ResNet-20 for 32×32 images (He et al., 2016)", f"{_RESNET}:resnet20", 8),
+        "resnet32": ModelEntry("ResNet-32 for 32×32 images (He et al., 2016)", f"{_RESNET}:resnet32", 8),
+        "resnet18": ModelEntry("torchvision's ResNet-18 with a 3×3 stem and no max-pool", f"{_VISION}:resnet18", 8),
+        "resnet34": ModelEntry("torchvision's ResNet-34 with a 3×3 stem and no max-pool", f"{_VISION}:resnet34", 8),
+        "vgg11": ModelEntry("torchvision's VGG-11 with batch norm and a small head", f"{_VISION}:vgg11", 32),
+        "vgg16": ModelEntry("torchvision's VGG-16 with batch norm and a small head", f"{_VISION}:vgg16", 32),
+        "mobilenet-v2": ModelEntry("torchvision's MobileNetV2 with a stride-1 stem", f"{_VISION}:mobilenet_v2", 16),
+    },
+)
 
 
 def list_models() -> list[str]:
@@ -118,7 +68,7 @@ def list_models() -> list[str]:
 
 def model_summary(name: str) -> str:
     """One line on an architecture."""
-    return _entry(name).summary
+    return MODELS[name].summary
 
 
 def check_model(name: str, input_shape: Shape | None = None) -> str:
@@ -129,8 +79,8 @@ def check_model(name: str, input_shape: Shape | None = None) -> str:
     >>> check_model("ResNet20")
     'resnet20'
     """
-    canonical = name.strip().lower().replace("_", "-")
-    entry = _entry(canonical)
+    canonical = MODELS.canonical(name)
+    entry = MODELS[canonical]
     if input_shape is not None and min(input_shape[1:]) < entry.smallest_side:
         height, width = input_shape[1:]
         raise UserError(
@@ -138,12 +88,6 @@ def check_model(name: str, input_shape: Shape | None = None) -> str:
             f"these are {height}×{width}: choose a smaller model, such as small-cnn."
         )
     return canonical
-
-
-def _entry(name: str) -> ModelEntry:
-    if name not in MODELS:
-        raise unknown_name("model", name, MODELS)
-    return MODELS[name]
 
 
 def build_model(name: str, input_shape: Shape, nb_classes: int, *, seed: int) -> nn.Module:
@@ -162,5 +106,5 @@ def build_model(name: str, input_shape: Shape, nb_classes: int, *, seed: int) ->
     if nb_classes < 2:
         raise UserError(f"A classifier needs at least 2 classes. Got {nb_classes}.")
     with isolated_random_state("model", canonical, seed):
-        network: nn.Module = _entry(canonical).build(input_shape, nb_classes)
+        network: nn.Module = load_target(MODELS[canonical].build)(input_shape, nb_classes)
     return network

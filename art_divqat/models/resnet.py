@@ -61,3 +61,13 @@ class CifarResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.output(torch.flatten(self.pool(self.stages(self.stem(x))), 1))
+
+
+def resnet20(input_shape: InputShape, nb_classes: int) -> nn.Module:
+    """ResNet-20."""
+    return CifarResNet(input_shape, nb_classes, 20)
+
+
+def resnet32(input_shape: InputShape, nb_classes: int) -> nn.Module:
+    """ResNet-32."""
+    return CifarResNet(input_shape, nb_classes, 32)

@@ -9,13 +9,14 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
-        "backend": ["BACKENDS", "QuantizationBackend", "QuantizationDescription", "get_backend", "serialized_bytes"],
+        "_names": ["BACKENDS"],
+        "backend": ["QuantizationBackend", "QuantizationDescription", "get_backend", "serialized_bytes"],
         "engines": ["check_engine", "needs_reduced_range", "supported_engines", "use_engine"],
     },
 )
 
 if TYPE_CHECKING:
-    from art_divqat.quantization.backend import BACKENDS as BACKENDS
+    from art_divqat.quantization._names import BACKENDS as BACKENDS
     from art_divqat.quantization.backend import QuantizationBackend as QuantizationBackend
     from art_divqat.quantization.backend import QuantizationDescription as QuantizationDescription
     from art_divqat.quantization.backend import get_backend as get_backend

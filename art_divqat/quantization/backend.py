@@ -21,9 +21,8 @@ from torch import Tensor, nn
 
 from art_divqat._validation import check_bool, check_choice
 from art_divqat.errors import UserError
+from art_divqat.quantization._names import BACKENDS
 from art_divqat.quantization.engines import check_engine, needs_reduced_range
-
-BACKENDS = ("fx", "pt2e")
 
 Shape = tuple[int, ...]
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from art_divqat._rng import isolated_random_state
 from art_divqat.errors import MissingExtraError
+from art_divqat.quantization._names import PT2E_EXTRA
 from art_divqat.quantization.backend import (
     QuantizationBackend,
     Shape,
@@ -28,9 +29,7 @@ try:
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 except ImportError as error:
-    raise MissingExtraError(
-        "Backend 'pt2e' needs torchao: pip install 'art-divqat[pt2e]', or use backend='fx'."
-    ) from error
+    raise MissingExtraError(PT2E_EXTRA) from error
 
 _REMEDY = (
     "Rewrite that line with tensor operations (torch.where or torch.cond instead of if), move it out of the network, "

@@ -13,6 +13,7 @@ from art_divqat.metrics.table import AGREEMENT, THIEF_ACCURACY, THIEF_ROBUST_ACC
 from art_divqat.report.results_view import View
 from art_divqat.report.text import points, points_range, ratio, ratio_range
 from art_divqat.results.schema import Comparison
+from art_divqat.victims.registry import known_victim
 
 PAPER = "arXiv 2207.10561"
 PAPER_FRACTION = 0.75
@@ -46,8 +47,9 @@ class Judged:
 
 
 def is_robust(victim: str) -> bool:
-    """Whether the claims are about this victim: its name says that it was adversarially trained."""
-    return victim.partition(":")[0].startswith("robust")
+    """Whether the claims are about this victim: one that was adversarially trained, as far as is known here."""
+    entry = known_victim(victim)
+    return entry is not None and entry.adversarial
 
 
 def judge_claims(view: View) -> list[Judged]:

@@ -16,6 +16,7 @@ from art_divqat.errors import UserError
 from art_divqat.metrics.table import THIEF_ROBUST_ACCURACY, TRANSFER_ROBUST_ACCURACY
 from art_divqat.results.schema import CellResult, Results, SummaryRow
 from art_divqat.specs import Spec, parse_spec
+from art_divqat.victims.registry import known_victim
 
 DETAILS: dict[str, str] = {
     "thief_final_loss_slope": "change of the thief's training loss over its last tenth of epochs, over its level there",
@@ -250,7 +251,8 @@ def suspicious(e: Evidence) -> str | None:
         accuracy, robust = row.metrics.get("victim_accuracy"), row.metrics.get("victim_robust_accuracy")
         if accuracy is None or robust is None:
             continue
-        hardened = row.victim.startswith("robust")
+        entry = known_victim(row.victim)
+        hardened = entry is not None and entry.adversarial
         most = accuracy.mean - e.tolerances.accuracy if hardened else accuracy.mean / 2
         if robust.mean > most:
             found.setdefault(f"{row.victim} with {row.defence}: {robust.mean:.1%} of {accuracy.mean:.1%}")

@@ -5,28 +5,22 @@ Importing this module imports neither torch nor ART.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from art_divqat._rng import derive_seed
-from art_divqat._validation import check_int
+from art_divqat._types import Progress
+from art_divqat._validation import check_choice
 from art_divqat.attacks.evasion.ball import check_epsilon
 from art_divqat.defences.trainer.divqat_parameters import DIVQAT_NUMBERS
-from art_divqat.defences.trainer.robust_registry import ROBUST_TRAINERS, robust_trainer
 from art_divqat.errors import UserError, unknown_name
-from art_divqat.specs import Spec, Value, check_parameters, parse_spec
+from art_divqat.models.registry import MODELS
+from art_divqat.parameters import Parameter, Parameters, checked, integer, text
+from art_divqat.quantization._names import BACKENDS, check_installed
+from art_divqat.registry import Registry, load_target
+from art_divqat.specs import Spec, Value, parse_spec
 from art_divqat.victims.external.settings import EXTERNAL, is_external, same_external
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from art_divqat.data import Dataset
-    from art_divqat.estimators import RecipeClassifier, TrainingRecipe
-
-_QAT_PARAMETERS = ("backend", "epochs")
-_DIVQAT_PARAMETERS = (*_QAT_PARAMETERS, "auxiliary", *DIVQAT_NUMBERS)
 AUXILIARY_MIXTURE = "mixture"
 # families that a mixture leaves out; silhouettes are cut from the same photographs
 MIXTURES = {
@@ -35,165 +29,181 @@ MIXTURES = {
     f"{AUXILIARY_MIXTURE}-without-noise": ("noise",),
     f"{AUXILIARY_MIXTURE}-without-strokes": ("strokes",),
 }
-# three steps make the 8×8 digits as robust as seven do, in half the time
-_INNER_STEPS = {"digits": 3}
 
 
 @dataclass(frozen=True)
-class VictimContext:
-    """What training a victim may use; the test split is not among it.
+class RobustTrainer:
+    """An adversarial trainer by name, and the settings that are recommended for it.
 
-    :param parent: the trained full-precision classifier that a quantized victim starts from.
-    :param auxiliary: gives images of another distribution by name, for DivQAT.
+    :param trainer: `package.module:Class`.
     """
 
-    dataset: Dataset
-    model: str
-    recipe: TrainingRecipe
-    seed: int
-    device: str
-    progress: Callable[[int, int], None] | None = None
-    parent: RecipeClassifier | None = None
-    auxiliary: Callable[[str], NDArray[np.float32]] | None = None
+    trainer: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def fresh_classifier(self) -> RecipeClassifier:
-        """An untrained network of the wanted architecture, seeded for this victim."""
-        from art_divqat.estimators import RecipeClassifier
-        from art_divqat.models import build_model
+    def build(
+        self,
+        classifier: Any,
+        *,
+        epsilon: float,
+        seed: int = 0,
+        epochs: int = 20,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> Any:
+        """The trainer, an ART one; further settings replace the recommended ones.
 
-        shape, classes = self.dataset.input_shape, self.dataset.nb_classes
-        seed = derive_seed("victim", self.seed)
-        network = build_model(self.model, shape, classes, seed=seed)
-        classifier = RecipeClassifier(network, shape, classes, self.recipe, seed=seed, device=self.device)
-        classifier.progress = self.progress
-        return classifier
+        :raises UserError: for a parameter out of range.
+        """
+        return load_target(self.trainer)(
+            classifier,
+            epsilon=epsilon,
+            seed=seed,
+            nb_epochs=epochs,
+            batch_size=batch_size,
+            progress=progress,
+            **{**self.settings, **settings},
+        )
 
 
 @dataclass(frozen=True)
 class VictimEntry:
-    """One kind of victim: a line on it, how it is trained, and what it is compared with.
+    """One kind of victim: a line on it, how it is trained, what it takes, and what is true of it.
 
-    :param parent: the full-precision victim that it is quantized from, or None for one that is itself full-precision.
+    :param train: a function or `package.module:function`; called with a
+        :class:`~art_divqat.victims.training.VictimContext` and the specification, it gives the trained classifier.
+    :param parameters: of these, `epsilon` is the run's radius unless said, and `auxiliary` the name of images of
+        another distribution, which are never the attacker's.
+    :param baseline: the victim that it is compared with.
+    :param parent: the full-precision victim that it is made from, or None for one that is trained from scratch.
+    :param adversarial: whether it is trained on adversarial examples.
+    :param quantized: whether its network is int8.
+    :param trainer: of an adversarially trained full-precision one.
     """
 
     summary: str
-    train: Callable[[VictimContext, Spec], Any]
+    train: str | Callable[[Any, Spec], Any]
+    parameters: Parameters = field(default_factory=dict)
     baseline: str | None = None
-    parameters: tuple[str, ...] = ()
     parent: str | None = None
+    adversarial: bool = False
+    quantized: bool = False
+    trainer: RobustTrainer | None = None
 
 
-def _standard(context: VictimContext, spec: Spec) -> Any:
-    del spec
-    classifier = context.fresh_classifier()
-    classifier.fit(context.dataset.x_train, context.dataset.y_train)
-    return classifier
+def _backend(owner: object, name: str, value: Any) -> str:
+    backend: str = check_choice(owner, name, value, BACKENDS)
+    check_installed(backend)
+    return backend
 
 
-def _robust(context: VictimContext, spec: Spec) -> Any:
-    classifier = context.fresh_classifier()
-    # float32 throughout: a cell gives the same numbers on a CPU that computes in bfloat16 and on one that does not
-    settings: dict[str, Any] = {"inner_precision": "float32"}
-    if spec.name != "robust-fast":
-        settings["max_iter"] = int(spec.as_dict.get("steps", _INNER_STEPS.get(context.dataset.name, 7)))
-    trainer = robust_trainer(spec.name).build(
-        classifier,
-        epsilon=float(spec.as_dict["epsilon"]),
-        seed=classifier.seed,
-        epochs=context.recipe.epochs,
-        batch_size=context.recipe.batch_size,
-        progress=context.progress,
-        **settings,
+_TRAINING = "art_divqat.victims.training"
+_TRAINERS = "art_divqat.defences.trainer"
+_EPSILON: Parameters = {"epsilon": Parameter(None, lambda owner, name, value: check_epsilon(owner, value, zero=False))}
+_STEPS: Parameters = {"steps": integer(7, 1)}
+_BACKEND: Parameters = {"backend": Parameter("fx", _backend)}
+# by default as many epochs as the recipe of the victims has
+_QAT: Parameters = {**_BACKEND, "epochs": integer(None, 1)}
+_DIVQAT: Parameters = {**_QAT, "auxiliary": text(AUXILIARY_MIXTURE), **DIVQAT_NUMBERS}
+
+
+def _robust(summary: str, trainer: str, parameters: Parameters, settings: Mapping[str, Any]) -> VictimEntry:
+    return VictimEntry(
+        summary,
+        f"{_TRAINING}:robust",
+        {**_EPSILON, **parameters},
+        baseline="standard",
+        adversarial=True,
+        trainer=RobustTrainer(f"{_TRAINERS}.{trainer}", settings),
     )
-    trainer.fit(context.dataset.x_train, context.dataset.y_train)
-    return classifier
 
 
-def _post_training(context: VictimContext, spec: Spec) -> Any:
-    from art_divqat.defences.trainer import quantize_post_training
+# On 8×8 digits at ε = 0.2: robust accuracy .57 with three inner steps, .60 with seven, at twice the price.
+_SETTINGS = {"max_iter": 3, "warm_up": 0.3}
 
-    images = context.dataset.x_train[:1024]
-    backend = str(spec.as_dict.get("backend", "fx"))
-    return quantize_post_training(context.parent, images, architecture=context.model, backend=backend)
-
-
-def _quantization_aware(context: VictimContext, spec: Spec) -> Any:
-    from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer
-
-    options: dict[str, Any] = spec.as_dict
-    epochs = int(options.pop("epochs", context.recipe.epochs))
-    radius = options.pop("epsilon", None)
-    if radius is not None:
-        options["adversary"] = PGDAdversary(eps=float(radius))
-    if spec.name.endswith("divqat"):
-        assert context.auxiliary is not None
-        options["auxiliary"] = context.auxiliary(str(options.pop("auxiliary")))
-        trainer_class: Any = DivQATTrainer
-    else:
-        trainer_class = QATTrainer
-    seed = derive_seed("quantization", context.seed) % 2**31
-    trainer = trainer_class(context.parent, architecture=context.model, seed=seed, **options)
-    progress = context.progress
-    trainer.fit(
-        context.dataset.x_train,
-        context.dataset.y_train,
-        validation_data=(context.dataset.x_validation, context.dataset.y_validation),
-        batch_size=context.recipe.batch_size,
-        nb_epochs=epochs,
-        progress=None if progress is None else lambda done, total, _: progress(done, total),
-    )
-    return trainer.get_classifier()
-
-
-def _external(context: VictimContext, spec: Spec) -> Any:
-    del context
-    raise UserError(f"{spec} is a model of your own: it is read, never trained here.")
-
-
-def robust_parameters(name: str) -> tuple[str, ...]:
-    """What a robust victim takes: its radius, and the inner steps of the attack unless the method has but one."""
-    return ("epsilon",) if name == "robust-fast" else ("epsilon", "steps")
-
-
-VICTIMS: dict[str, VictimEntry] = {
-    "standard": VictimEntry("trained on the labels alone", _standard),
-    EXTERNAL: VictimEntry("your own model: file:PATH or an http(s) address", _external, parameters=("name", "sha256")),
-    **{
-        name: VictimEntry(entry.summary, _robust, baseline="standard", parameters=robust_parameters(name))
-        for name, entry in ROBUST_TRAINERS.items()
+VICTIMS = Registry(
+    "victim",
+    "victims",
+    VictimEntry,
+    {
+        "standard": VictimEntry("trained on the labels alone", f"{_TRAINING}:standard"),
+        EXTERNAL: VictimEntry(
+            "your own model: file:PATH or an http(s) address",
+            f"{_TRAINING}:external",
+            {"name": text(None), "sha256": text(None)},
+        ),
+        "robust": _robust(
+            "adversarially trained with PGD (Madry et al., ICLR 2018)", "madry:MadryPGDTrainer", _STEPS, _SETTINGS
+        ),
+        "robust-trades": _robust(
+            "TRADES: cross-entropy plus divergence within the ball (Zhang et al., ICML 2019)",
+            "trades:TradesTrainer",
+            _STEPS,
+            _SETTINGS,
+        ),
+        "robust-awp": _robust(
+            "PGD training at adversarially perturbed weights (Wu et al., NeurIPS 2020)",
+            "awp:AWPTrainer",
+            _STEPS,
+            _SETTINGS,
+        ),
+        "robust-fast": _robust(
+            "single-step training from random starts (Wong et al., ICLR 2020)",
+            "fast:FastTrainer",
+            {},
+            {"warm_up": 0.3},
+        ),
+        "robust-static": _robust(
+            "clean plus examples crafted once on the natural victim (arXiv 2207.10561)",
+            "static:StaticTrainer",
+            _STEPS,
+            {},
+        ),
+        "ptq": VictimEntry(
+            "int8 by post-training quantization of standard",
+            f"{_TRAINING}:post_training",
+            _BACKEND,
+            baseline="standard",
+            parent="standard",
+            quantized=True,
+        ),
+        "quantized": VictimEntry(
+            "int8 by plain quantization-aware training from standard",
+            f"{_TRAINING}:quantization_aware",
+            _QAT,
+            baseline="standard",
+            parent="standard",
+            quantized=True,
+        ),
+        "divqat": VictimEntry(
+            "int8 by DivQAT from standard: answers pushed away from the full-precision network's (arXiv 2512.23948)",
+            f"{_TRAINING}:divqat",
+            _DIVQAT,
+            baseline="quantized",
+            parent="standard",
+            quantized=True,
+        ),
+        "robust-quantized": VictimEntry(
+            "int8 by adversarial quantization-aware training from robust",
+            f"{_TRAINING}:quantization_aware",
+            {**_EPSILON, **_QAT},
+            baseline="robust",
+            parent="robust",
+            adversarial=True,
+            quantized=True,
+        ),
+        "robust-divqat": VictimEntry(
+            "int8 by adversarial DivQAT from robust",
+            f"{_TRAINING}:divqat",
+            {**_EPSILON, **_DIVQAT},
+            baseline="robust-quantized",
+            parent="robust",
+            adversarial=True,
+            quantized=True,
+        ),
     },
-    "ptq": VictimEntry(
-        "int8 by post-training quantization of standard", _post_training, "standard", ("backend",), "standard"
-    ),
-    "quantized": VictimEntry(
-        "int8 by plain quantization-aware training from standard",
-        _quantization_aware,
-        "standard",
-        _QAT_PARAMETERS,
-        "standard",
-    ),
-    "divqat": VictimEntry(
-        "int8 by DivQAT from standard: answers pushed away from the full-precision network's (arXiv 2512.23948)",
-        _quantization_aware,
-        "quantized",
-        _DIVQAT_PARAMETERS,
-        "standard",
-    ),
-    "robust-quantized": VictimEntry(
-        "int8 by adversarial quantization-aware training from robust",
-        _quantization_aware,
-        "robust",
-        ("epsilon", *_QAT_PARAMETERS),
-        "robust",
-    ),
-    "robust-divqat": VictimEntry(
-        "int8 by adversarial DivQAT from robust",
-        _quantization_aware,
-        "robust-quantized",
-        ("epsilon", *_DIVQAT_PARAMETERS),
-        "robust",
-    ),
-}
+)
 
 
 def list_victims() -> dict[str, str]:
@@ -202,37 +212,61 @@ def list_victims() -> dict[str, str]:
     >>> "divqat" in list_victims()
     True
     """
-    return {name: entry.summary for name, entry in VICTIMS.items()}
+    return VICTIMS.summaries()
 
 
-def canonical_victim(text: str, *, epsilon: float, query_pool: str) -> str:
+def robust_trainer(name: str) -> RobustTrainer:
+    """The adversarial trainer behind a full-precision robust victim; `build` gives it for a classifier.
+
+    :raises UserError: for an unknown name, or a victim that is no such one.
+
+    >>> robust_trainer("robust-fast").trainer
+    'art_divqat.defences.trainer.fast:FastTrainer'
+    """
+    trainer = VICTIMS[name].trainer
+    if trainer is None:
+        raise UserError(f"The victim {name!r} has no adversarial trainer of its own: take one such as robust.")
+    return trainer
+
+
+def known_victim(victim: str) -> VictimEntry | None:
+    """The entry of a victim as results name it; None where its plug-in is not installed here, or no longer exists.
+
+    >>> known_victim("robust:epsilon=0.2").adversarial, known_victim("gone:depth=3")
+    (True, None)
+    """
+    return VICTIMS.find(victim.partition(":")[0])
+
+
+def canonical_victim(victim: str, *, epsilon: float, query_pool: str) -> str:
     """The canonical form of a victim's specification, with the radius and the auxiliary images it will be trained with.
 
     :param query_pool: the attacker's pool, which the auxiliary images of DivQAT must not be.
-    :raises UserError: for an unknown name or parameter, or an ε outside (0, 1].
+    :raises UserError: for an unknown name or parameter, or a value out of range.
 
-    >>> canonical_victim("robust", epsilon=0.2, query_pool="photos")
+    >>> canonical_victim("Robust", epsilon=0.2, query_pool="photos")
     'robust:epsilon=0.2'
     """
-    if is_external(text):
-        return same_external(text)
-    spec = parse_spec(text)
-    if spec.name not in VICTIMS:
-        raise unknown_name("victim", spec.name, VICTIMS)
-    entry = VICTIMS[spec.name]
-    check_parameters(spec, entry.parameters)
+    if is_external(victim):
+        return same_external(victim)
+    spec = parse_spec(victim)
+    name = VICTIMS.canonical(spec.name)
+    if name == EXTERNAL:
+        raise UserError(f"{victim!r} is no model: give file:PATH or an http(s) address.")
+    known = VICTIMS[name].parameters
+    given = spec.as_dict
+    if "epsilon" in known:
+        given.setdefault("epsilon", epsilon)
+    if "auxiliary" in known:
+        given.setdefault("auxiliary", AUXILIARY_MIXTURE)
+    values = checked("victim", name, given, known)
     said: dict[str, Value] = {}
-    for count in {"steps", "epochs"} & spec.as_dict.keys():
-        check_int(spec.name, count, spec.as_dict[count], 1)
-    # what the trainer would refuse is refused before anything is written or trained
-    for name in DIVQAT_NUMBERS.keys() & spec.as_dict.keys():
-        DIVQAT_NUMBERS[name].check(spec.name, name, spec.as_dict[name])
-    if "epsilon" in entry.parameters:
-        radius = spec.as_dict.get("epsilon", epsilon)
-        said["epsilon"] = check_epsilon(spec.name, radius, zero=False)
-    if "auxiliary" in entry.parameters:
-        said["auxiliary"] = _canonical_auxiliary(str(spec.as_dict.get("auxiliary", AUXILIARY_MIXTURE)), query_pool)
-    return str(spec.with_parameters(said))
+    if "epsilon" in known:
+        said["epsilon"] = values["epsilon"]
+    if "auxiliary" in known:
+        said["auxiliary"] = _canonical_auxiliary(values["auxiliary"], query_pool)
+    # the others as they were written: the text is what the store finds a victim by
+    return str(Spec(name, spec.parameters).with_parameters(said))
 
 
 def _canonical_auxiliary(name: str, query_pool: str) -> str:
@@ -260,9 +294,7 @@ def parent_of(spec: Spec) -> str | None:
     'robust:epsilon=0.2'
     """
     parent = VICTIMS[spec.name].parent
-    if parent is None or "epsilon" not in VICTIMS[parent].parameters:
-        return parent
-    return str(Spec(parent, (("epsilon", spec.as_dict["epsilon"]),)))
+    return None if parent is None else _at_the_radius_of(spec, parent)
 
 
 def with_baselines(victims: Sequence[str]) -> tuple[str, ...]:
@@ -278,21 +310,46 @@ def with_baselines(victims: Sequence[str]) -> tuple[str, ...]:
         baseline = VICTIMS[spec.name].baseline
         if baseline is not None and baseline not in names:
             names.add(baseline)
-            radius = spec.as_dict.get("epsilon") if "epsilon" in VICTIMS[baseline].parameters else None
-            wanted.append(str(Spec(baseline, (("epsilon", radius),) if radius is not None else ())))
+            wanted.append(_at_the_radius_of(spec, baseline))
         wanted.append(victim)
     return tuple(wanted)
 
 
+def _at_the_radius_of(spec: Spec, name: str) -> str:
+    """Another victim, trained with the radius of this one if both have one."""
+    radius = spec.as_dict.get("epsilon") if "epsilon" in VICTIMS[name].parameters else None
+    return str(Spec(name, () if radius is None else (("epsilon", radius),)))
+
+
 def baseline_of(victim: str, victims: Sequence[str]) -> str | None:
     """The one among `victims` that `victim` is compared with, or None."""
-    name = victim.partition(":")[0]
-    baseline = VICTIMS[name].baseline if name in VICTIMS else None
-    if baseline is None:
+    entry = known_victim(victim)
+    if entry is None or entry.baseline is None:
         return None
-    return next((other for other in victims if other.partition(":")[0] == baseline), None)
+    return next((other for other in victims if other.partition(":")[0] == entry.baseline), None)
 
 
-def train_victim(spec: Spec, context: VictimContext) -> Any:
-    """Train one victim from scratch; the same context gives the same weights."""
-    return VICTIMS[spec.name].train(context, spec)
+def plugin_origins(victim: str, model: str) -> dict[str, dict[str, str]]:
+    """What the plug-ins behind a victim add to its identity in the store: where each comes from, with its version.
+
+    :param victim: the canonical specification.
+    :param model: the architecture.
+    :return: `{"plugins": {"victim NAME": "DISTRIBUTION VERSION", …}}`, of the victim, its parent, its auxiliary images
+        and the architecture; empty where none of them is plugged in.
+
+    >>> plugin_origins("divqat:auxiliary=mixture", "small-cnn")
+    {}
+    """
+    from art_divqat.data.pools import pool_origin
+
+    found: dict[str, str | None] = {f"model {model}": MODELS.origin(model)}
+    ancestor: str | None = victim
+    while ancestor is not None:
+        spec = parse_spec(ancestor)
+        found[f"victim {spec.name}"] = VICTIMS.origin(spec.name)
+        auxiliary = spec.as_dict.get("auxiliary")
+        if isinstance(auxiliary, str):
+            found[f"pool {auxiliary}"] = pool_origin(auxiliary)
+        ancestor = parent_of(spec)
+    origins = {name: origin for name, origin in sorted(found.items()) if origin is not None}
+    return {"plugins": origins} if origins else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from typing import Any
@@ -18,6 +19,7 @@ from art_divqat.defences.postprocessor import HeuristicPerturbation, Rounding, S
 from art_divqat.defences.registry import (
     DEFENCES,
     DefenceContext,
+    DefenceSpec,
     apply_defence,
     build_postprocessors,
     check_defence,
@@ -26,6 +28,8 @@ from art_divqat.defences.registry import (
 )
 from art_divqat.estimators import TrainingRecipe
 from art_divqat.models import build_model
+from art_divqat.registry import load_target
+from art_divqat.specs import parse_spec
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +67,38 @@ def test_canonical_form(text: str, canonical: str) -> None:
     assert parse_defence(canonical) == parse_defence(text)
 
 
+def drawn(name: str, key: str, data: st.DataObject) -> Any:
+    words = {"model": "lenet5", "variant": "released", "target": "clean", "epochs": "4"}
+    default = DEFENCES[name].parameters[key].default
+    kinds = {bool: st.booleans(), int: st.integers(1, 6), float: st.floats(0.1, 1)}
+    return words[key] if key in words else data.draw(kinds[type(default)])
+
+
 @given(st.lists(st.sampled_from(sorted(DEFENCES)), min_size=1, max_size=4), st.data())
 def test_round_trip(names: list[str], data: st.DataObject) -> None:
-    values = {float: st.floats(0.1, 1), int: st.integers(1, 9), bool: st.booleans(), str: st.just("ones")}
     links = []
     for name in names:
-        chosen = (
-            data.draw(st.sets(st.sampled_from(sorted(set(DEFENCES[name].parameters) - {"l1", "max_label_flips"}))))
-            if set(DEFENCES[name].parameters)
-            else set()
-        )
-        given_values = [f"{key}={data.draw(values[DEFENCES[name].parameters[key]])}" for key in chosen]
+        known = sorted(set(DEFENCES[name].parameters) - set(DEFENCES[name].budgets))
+        chosen = data.draw(st.sets(st.sampled_from(known))) if known else set()
+        given_values = [f"{key}={drawn(name, key, data)}" for key in chosen]
         links.append(name + (":" + ",".join(given_values) if given_values else ""))
     spec = parse_defence("+".join(links))
     assert parse_defence(str(spec)) == spec
     assert [link.name for link in spec.links] == names
+
+
+def test_what_is_declared_is_what_the_classes_have() -> None:
+    """Defaults stand in the signatures too, for whoever reads them; here they are held together."""
+    for name in DEFENCES:
+        entry = DEFENCES[name]
+        build = load_target(entry.build)
+        taken = inspect.signature(build).parameters
+        network = () if entry.needs == "nothing" else ("model", "epochs")
+        own = {key: each for key, each in entry.parameters.items() if key not in (*entry.budgets, *network)}
+        assert {key: each.default for key, each in own.items()} == {key: taken[key].default for key in own}, name
+        assert build.parameters == own, name
+        assert ("seed" in taken) == entry.seeded, name
+        assert set(own) == set(build.params) - {"seed", "input_type", "batch_size"}, name
 
 
 @pytest.mark.parametrize(
@@ -86,15 +107,15 @@ def test_round_trip(names: list[str], data: st.DataObject) -> None:
         ("heuristik", "did you mean heuristic"),
         ("heuristic:betta=1", "no parameter 'betta': did you mean beta"),
         ("heuristic:beta", "not parameter=value"),
-        ("heuristic:beta=high", "must be a number. Got 'high'"),
-        ("heuristic:preserve_label=1", "must be true or false. Got 1"),
-        ("rounding:decimals=2.5", "must be an integer. Got 2.5"),
+        ("heuristic:beta=high", "'beta' parameter of defence 'heuristic' must be a float in .* Got 'high'"),
+        ("heuristic:preserve_label=1", "must be True or False. Got 1"),
+        ("rounding:decimals=2.5", "must be an int from 1 to 6. Got 2.5"),
         ("labels:k=3", "takes none"),
         ("none+rounding", "stands alone"),
         ("none:beta=1", "stands alone"),
         ("", "does not start with a name"),
         ("heuristic+", "parameter=value|does not start with a name|Unknown"),
-        ("heuristic:l1=0.3,beta=0.5", "choose one"),
+        ("heuristic:l1=0.3,beta=0.5", "gives more than one of beta, l1 and max_label_flips: choose one"),
         (7, "but got int"),
     ],
 )
@@ -118,7 +139,18 @@ def test_what_cannot_be_read(text: Any, message: str) -> None:
 )
 def test_ranges_are_checked_before_anything_is_trained(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be|did you mean"):
-        check_defence(parse_defence(text))
+        parse_defence(text)
+    with pytest.raises(ValueError, match=r"must be|did you mean"):
+        check_defence(DefenceSpec((parse_spec(text),)))
+
+
+def test_a_network_that_images_are_too_small_for_is_refused() -> None:
+    spec = parse_defence("mad:model=VGG16+rounding")
+    assert str(spec) == "mad:model=vgg16+rounding"
+    check_defence(spec)
+    check_defence(spec, (3, 32, 32))
+    with pytest.raises(ValueError, match="at least 32×32 pixels, these are 8×8"):
+        check_defence(spec, (1, 8, 8))
 
 
 def test_postprocessors() -> None:
@@ -197,7 +229,7 @@ def test_a_served_black_box(digits: Any) -> None:
 
 
 def test_importing_the_registry_is_cheap() -> None:
-    code = "import sys, art_divqat.defences.registry as r; r.list_defences(); r.parse_defence('mad'); "
+    code = "import sys, art_divqat.defences.registry as r; r.list_defences(); r.check_defence(r.parse_defence('mad')); "
     code += "print([m for m in ('torch', 'art', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

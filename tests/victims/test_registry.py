@@ -7,15 +7,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.plugins import installed, write_distribution
 
 from art_divqat.audit.run import evaluate
 from art_divqat.audit.train import train
+from art_divqat.data.pools import POOLS
 from art_divqat.errors import UserError
+from art_divqat.models.registry import MODELS
 from art_divqat.plan.config import EvaluateConfig, make_config
 from art_divqat.plan.presets import resolve
 from art_divqat.results.schema import Results
 from art_divqat.specs import parse_spec
-from art_divqat.victims.registry import VICTIMS, baseline_of, parent_of, with_baselines
+from art_divqat.victims.registry import (
+    VICTIMS,
+    baseline_of,
+    canonical_victim,
+    known_victim,
+    parent_of,
+    plugin_origins,
+    with_baselines,
+)
 
 TRAINED = [name for name in VICTIMS if name != "external"]
 
@@ -46,8 +57,9 @@ def test_baselines() -> None:
     assert baseline_of("standard", ["standard"]) is None
     assert parent_of(parse_spec("quantized")) == "standard"
     assert parent_of(parse_spec("robust")) is None
-    for name, entry in VICTIMS.items():
-        assert entry.baseline is None or entry.baseline in VICTIMS, name
+    for name in VICTIMS:
+        baseline = VICTIMS[name].baseline
+        assert baseline is None or baseline in VICTIMS, name
 
 
 def test_auxiliary_images_are_never_the_attackers() -> None:
@@ -61,7 +73,7 @@ def test_auxiliary_images_are_never_the_attackers() -> None:
 @pytest.mark.parametrize(
     ("parameter", "message"),
     [
-        ("alpha=-1", r"'alpha' parameter of divqat must be a float in \[0, inf\). Got -1"),
+        ("alpha=-1", r"'alpha' parameter of victim 'divqat' must be a float in \[0, inf\). Got -1"),
         ("spread_penalty=nan", "spread_penalty"),
         ("confidence_penalty=-0.5", "confidence_penalty"),
         ("auxiliary_fraction=0", "auxiliary_fraction"),
@@ -84,8 +96,95 @@ def test_what_a_victim_accepts_is_what_the_trainer_accepts() -> None:
 
     taken = inspect.signature(DivQATTrainer).parameters
     assert set(DIVQAT_NUMBERS) == set(taken) - {"classifier", "auxiliary", "options"}
+    assert {name: number.default for name, number in DIVQAT_NUMBERS.items()} == {
+        name: taken[name].default for name in DIVQAT_NUMBERS
+    }
     for kind in DIVERGENCES:
         DIVQAT_NUMBERS["divergence"].check("divqat", "divergence", kind)
+
+
+@pytest.mark.parametrize(
+    ("victim", "message"),
+    [
+        ("quantized:backend=zzz", "'backend' parameter of victim 'quantized' must be one of 'fx', 'pt2e'. Got 'zzz'"),
+        ("ptq:backend=1", "'backend' parameter of victim 'ptq'"),
+        ("quantized:epochs=2.5", "'epochs' parameter of victim 'quantized' must be an int of at least 1"),
+        ("robust:steps=0", "'steps' parameter of victim 'robust'"),
+        ("robust-fast:steps=3", "Victim 'robust-fast' has no parameter 'steps'"),
+        ("robust-quantized:epsilon=8", "'epsilon' parameter of victim 'robust-quantized' .* write 8 / 255"),
+        ("divqat:auxiliary=3", "'auxiliary' parameter of victim 'divqat'"),
+        ("divqat:temperature=-1", "'temperature' parameter of victim 'divqat'"),
+        ("external", "is no model: give file:PATH"),
+        ("External:name=a,sha256=xab", "is no model: give file:PATH"),
+    ],
+)
+def test_nothing_is_trained_or_written_for_a_bad_victim(victim: str, message: str, tmp_path: Path) -> None:
+    store, output = tmp_path / "store", tmp_path / "run"
+    for run in (evaluate, train):
+        with pytest.raises(UserError, match=message) as raised:
+            run(tiny(victims=[victim]), output, store=store)
+        assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_backend_without_its_library_is_refused_at_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("art_divqat.quantization._names.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'art-divqat\[pt2e\]'"):
+        resolve(tiny(victims=["quantized:backend=pt2e"]))
+    assert resolve(tiny(victims=["quantized:backend=fx"])).victims[-1] == "quantized:backend=fx"
+
+
+def test_the_text_that_names_a_victim_in_the_store_is_as_ever() -> None:
+    def canonical(text: str) -> str:
+        return canonical_victim(text, epsilon=0.2, query_pool="photos")
+
+    assert canonical("divqat:alpha=1,temperature=4.0") == (
+        "divqat:alpha=1,auxiliary=mixture-without-photos,temperature=4.0"
+    )
+    assert canonical("ROBUST_DIVQAT: epochs=3,epsilon=1") == (
+        "robust-divqat:auxiliary=mixture-without-photos,epochs=3,epsilon=1.0"
+    )
+    assert canonical("robust:steps=3") == "robust:epsilon=0.2,steps=3"
+
+
+def test_what_is_true_of_victims() -> None:
+    adversarial = {name for name in VICTIMS if VICTIMS[name].adversarial}
+    assert adversarial == {name for name in VICTIMS if name.startswith("robust")}
+    quantized = {name for name in VICTIMS if VICTIMS[name].quantized}
+    assert quantized == {"ptq", "quantized", "divqat", "robust-quantized", "robust-divqat"}
+    assert quantized == {name for name in VICTIMS if VICTIMS[name].parent is not None}
+
+
+def test_a_victim_of_an_old_run_that_is_not_known_here() -> None:
+    assert known_victim("robust-fast:epsilon=0.2") is VICTIMS["robust-fast"]
+    assert known_victim("somebody-elses:depth=3") is None
+    assert known_victim("?") is None
+    assert baseline_of("somebody-elses", ["standard", "somebody-elses"]) is None
+
+
+def test_plug_ins_are_part_of_a_victims_identity(tmp_path: Path) -> None:
+    code = (
+        "from art_divqat.models.registry import ModelEntry\n"
+        "from art_divqat.data.pools import PoolEntry\n"
+        "from art_divqat.parameters import text\n"
+        "from art_divqat.victims.registry import VictimEntry\n"
+        "ROOT = VictimEntry('a parent', 'nowhere:train')\n"
+        "LEAF = VictimEntry('a child', 'nowhere:train', {'auxiliary': text('mixture')}, parent='my-root')\n"
+        "MODEL = ModelEntry('a network', 'nowhere:build')\n"
+        "POOL = PoolEntry('images', 'nowhere:make')\n"
+    )
+    points = {"victims": {"my-root": "ROOT", "my-leaf": "LEAF"}, "models": {"mine": "MODEL"}, "pools": {"own": "POOL"}}
+    write_distribution(tmp_path, "other-plugin", code, points)
+    with installed(tmp_path, VICTIMS, MODELS, POOLS):
+        victim = canonical_victim("my-leaf:auxiliary=own", epsilon=0.2, query_pool="photos")
+        assert plugin_origins(victim, "mine") == {
+            "plugins": dict.fromkeys(["model mine", "pool own", "victim my-leaf", "victim my-root"], "other-plugin 1.2")
+        }
+        assert plugin_origins("standard", "mine") == {"plugins": {"model mine": "other-plugin 1.2"}}
+    for name in TRAINED:
+        spec = canonical_victim(name, epsilon=0.2, query_pool="photos")
+        assert plugin_origins(spec, "small-cnn") == {}, name
+    assert plugin_origins("external:name=a,sha256=xab", "small-cnn") == {}
 
 
 @pytest.fixture(scope="module")

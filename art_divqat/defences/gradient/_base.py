@@ -16,6 +16,7 @@ from art_divqat._validation import check_int
 from art_divqat.defences._clone import clone_classifier
 from art_divqat.defences.postprocessor._rows import Rows, check_simplex, checked_array, two_columns
 from art_divqat.errors import UserError
+from art_divqat.parameters import Parameters
 
 Stage = Callable[[npt.NDArray[Any], Rows], Rows]
 _REMEDY = "the classifier must answer with probabilities: put Softmax() first among its postprocessing_defences."
@@ -31,12 +32,17 @@ class InputDefence(abc.ABC):
     """
 
     params: ClassVar[list[str]] = ["batch_size"]
+    parameters: ClassVar[Parameters] = {}
 
     def __init__(self, network: nn.Module, *, batch_size: int = 256) -> None:
         if not isinstance(network, nn.Module):
             raise UserError(f"{type(self).__name__} expects a torch.nn.Module but got {type(network).__name__}.")
         self.network = network.eval()
         self.batch_size = check_int(self, "batch_size", batch_size, 1)
+
+    def _own(self, name: str, value: Any) -> Any:
+        """A parameter as `parameters` declares it."""
+        return self.parameters[name].check(self, name, value)
 
     def perturb(self, x: npt.NDArray[Any], probabilities: Any) -> Rows:
         """The answers to serve for these queries, of the shape and precision of `probabilities`.

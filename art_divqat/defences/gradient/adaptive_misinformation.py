@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from art_divqat._validation import check_float
 from art_divqat.defences.gradient._base import InputDefence
+from art_divqat.defences.parameters import ADAPTIVE_MISINFORMATION
 from art_divqat.defences.postprocessor._rows import Rows, row_tops
+from art_divqat.parameters import Parameters
 
 
 class AdaptiveMisinformation(InputDefence):
@@ -35,11 +36,12 @@ class AdaptiveMisinformation(InputDefence):
     """
 
     params: ClassVar[list[str]] = ["tau", "nu", "batch_size"]
+    parameters: ClassVar[Parameters] = ADAPTIVE_MISINFORMATION
 
     def __init__(self, network: nn.Module, tau: float = 0.5, nu: float = 1000.0, batch_size: int = 256) -> None:
         super().__init__(network, batch_size=batch_size)
-        self.tau = check_float(self, "tau", tau, 0, 1)
-        self.nu = check_float(self, "nu", nu, 0, 1e6, closed="right")
+        self.tau: float = self._own("tau", tau)
+        self.nu: float = self._own("nu", nu)
 
     def _perturb(self, x: torch.Tensor, rows: Rows) -> Rows:
         misinformation = self.network_probabilities(x, rows)

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from art_divqat._validation import check_choice, check_float
 from art_divqat.defences.gradient._base import InputDefence
+from art_divqat.defences.parameters import GRAD2 as GRAD2_PARAMETERS
 from art_divqat.defences.postprocessor._rows import Rows
-
-TARGETS = ("ones", "clean")
+from art_divqat.parameters import Parameters
 
 
 class GRAD2(InputDefence):
@@ -48,6 +47,7 @@ class GRAD2(InputDefence):
     """
 
     params: ClassVar[list[str]] = ["epsilon", "target", "batch_size"]
+    parameters: ClassVar[Parameters] = GRAD2_PARAMETERS
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class GRAD2(InputDefence):
         batch_size: int = 256,
     ) -> None:
         super().__init__(surrogate, batch_size=batch_size)
-        self.epsilon = check_float(self, "epsilon", epsilon, 0, 2)
-        self.target = check_choice(self, "target", target, TARGETS)
+        self.epsilon: float = self._own("epsilon", epsilon)
+        self.target: str = self._own("target", target)
         self._parameters = {name: value.detach() for name, value in surrogate.named_parameters()}
         self._ones = {name: torch.ones_like(value) for name, value in self._parameters.items()}
 

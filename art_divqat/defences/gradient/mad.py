@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from art_divqat._validation import check_bool, check_float
 from art_divqat.defences.gradient._base import InputDefence
+from art_divqat.defences.parameters import MAD as MAD_PARAMETERS
 from art_divqat.defences.postprocessor._rows import Rows, raise_top, row_sums
+from art_divqat.parameters import Parameters
 
 
 class MAD(InputDefence):
@@ -42,13 +43,14 @@ class MAD(InputDefence):
     """
 
     params: ClassVar[list[str]] = ["epsilon", "preserve_label", "batch_size"]
+    parameters: ClassVar[Parameters] = MAD_PARAMETERS
 
     def __init__(
         self, surrogate: nn.Module, epsilon: float = 1.0, preserve_label: bool = False, batch_size: int = 256
     ) -> None:
         super().__init__(surrogate, batch_size=batch_size)
-        self.epsilon = check_float(self, "epsilon", epsilon, 0, 2)
-        self.preserve_label = check_bool(self, "preserve_label", preserve_label)
+        self.epsilon: float = self._own("epsilon", epsilon)
+        self.preserve_label: bool = self._own("preserve_label", preserve_label)
 
     def _perturb(self, x: torch.Tensor, rows: Rows) -> Rows:
         return self.from_surrogate(self.network_probabilities(x, rows), rows)

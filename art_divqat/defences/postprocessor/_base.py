@@ -22,6 +22,7 @@ from art_divqat.defences.postprocessor._rows import (
     two_columns,
 )
 from art_divqat.errors import unknown_name
+from art_divqat.parameters import Parameters
 
 InputType: TypeAlias = Literal["auto", "probabilities", "logits"]
 INPUT_TYPES = ("auto", "probabilities", "logits")
@@ -35,8 +36,8 @@ class ProbabilityPostprocessor(Postprocessor, abc.ABC):
     """An ART postprocessor that takes answers (N, C) or (N, 1) and returns rows on the probability simplex.
 
     The input is never changed, float32 stays float32 and float64 stays float64, an empty batch gives an empty batch,
-    and logits are never taken for probabilities. A subclass writes :meth:`_perturb` and, for its own parameters,
-    :meth:`_check_own`; a binary column p reaches it as the two columns (1 − p, p).
+    and logits are never taken for probabilities. A subclass writes :meth:`_perturb` and declares its own parameters in
+    `parameters`; a binary column p reaches it as the two columns (1 − p, p).
 
     :param input_type: `auto` and `probabilities` accept rows on the simplex (sums within 1e-3 of one) and refuse
         anything else; `logits` takes a softmax first (a sigmoid for one column).
@@ -45,6 +46,7 @@ class ProbabilityPostprocessor(Postprocessor, abc.ABC):
     """
 
     params: ClassVar[list[str]] = ["input_type"]
+    parameters: ClassVar[Parameters] = {}
 
     def __init__(self, *, input_type: InputType = "auto", apply_fit: bool = False, apply_predict: bool = True) -> None:
         super().__init__(
@@ -119,9 +121,10 @@ class ProbabilityPostprocessor(Postprocessor, abc.ABC):
         check_choice(self, "input_type", self.input_type, INPUT_TYPES)
         self._check_own()
 
-    @abc.abstractmethod
     def _check_own(self) -> None:
-        """Check the parameters of the subclass and store them as plain numbers."""
+        """Check the parameters of the subclass and store them as plain numbers: as `parameters` declares them."""
+        for name, parameter in self.parameters.items():
+            setattr(self, name, parameter.check(self, name, getattr(self, name)))
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.params)

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from art_divqat._validation import check_float
+from art_divqat.defences.parameters import GAUSSIAN_NOISE
 from art_divqat.defences.postprocessor._base import InputType, SeededPostprocessor
 from art_divqat.defences.postprocessor._rows import Rows, normalised
+from art_divqat.parameters import Parameters
 
 
 class GaussianNoise(SeededPostprocessor):
@@ -28,6 +29,7 @@ class GaussianNoise(SeededPostprocessor):
     """
 
     params: ClassVar[list[str]] = ["scale", "seed", "input_type"]
+    parameters: ClassVar[Parameters] = GAUSSIAN_NOISE
 
     def __init__(
         self,
@@ -40,9 +42,6 @@ class GaussianNoise(SeededPostprocessor):
         super().__init__(seed=seed, input_type=input_type, apply_fit=apply_fit, apply_predict=apply_predict)
         self.scale = scale
         self._check_params()
-
-    def _check_own(self) -> None:
-        self.scale = check_float(self, "scale", self.scale, 0, 1000, closed="right")
 
     def _perturb(self, rows: Rows) -> Rows:
         noise = self._generator.standard_normal(rows.shape, dtype=rows.dtype.type)

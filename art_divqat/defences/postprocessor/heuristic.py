@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from art_divqat._validation import check_bool, check_choice, check_float
+from art_divqat.defences.parameters import HEURISTIC, HEURISTIC_BUDGETS
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
 from art_divqat.defences.postprocessor._rows import (
     CLEARLY_ONE,
@@ -24,11 +24,11 @@ from art_divqat.defences.postprocessor._rows import (
     two_columns,
 )
 from art_divqat.errors import UserError
+from art_divqat.parameters import Parameters
 
 if TYPE_CHECKING:
     import torch
 
-VARIANTS = ("exact", "released")
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 # The gate counts as closed from ν(m − β) = 88 on: α is then below 1e-38, the smallest normal float32.
 GATE_CLOSED = 88.0
@@ -99,6 +99,7 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
     """
 
     params: ClassVar[list[str]] = ["beta", "gamma", "variant", "preserve_label", "input_type", "nu"]
+    parameters: ClassVar[Parameters] = HEURISTIC
 
     def __init__(
         self,
@@ -118,13 +119,6 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
         self.preserve_label = preserve_label
         self.nu = nu
         self._check_params()
-
-    def _check_own(self) -> None:
-        self.beta = check_float(self, "beta", self.beta, 0, 1000)
-        self.gamma = check_float(self, "gamma", self.gamma, 0, 1000, closed="right")
-        self.nu = check_float(self, "nu", self.nu, 0, 1e6, closed="right")
-        check_choice(self, "variant", self.variant, VARIANTS)
-        check_bool(self, "preserve_label", self.preserve_label)
 
     def __call__(self, preds: Any) -> Rows:
         """Return the answers to serve, of the shape and precision of `preds`.
@@ -284,10 +278,8 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
                 f"fit_to_budget expects exactly one of l1 and max_label_flips but got l1={l1!r} and "
                 f"max_label_flips={max_label_flips!r}."
             )
-        if l1 is not None:
-            check_float(self, "l1", l1, 0, 2, closed="right")
-        else:
-            check_float(self, "max_label_flips", max_label_flips, 0, 1)
+        name, value = ("l1", l1) if max_label_flips is None else ("max_label_flips", max_label_flips)
+        HEURISTIC_BUDGETS[name].check(self, name, value)
 
     def as_module(self) -> torch.nn.Module:
         """The same function as a `torch.nn.Module` on tensors (N, C) or (N, 1).

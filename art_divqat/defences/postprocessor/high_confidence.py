@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from art_divqat._validation import check_float
+from art_divqat.defences.parameters import HIGH_CONFIDENCE
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
 from art_divqat.defences.postprocessor._rows import Rows, normalised, one_hot
+from art_divqat.parameters import Parameters
 
 
 class HighConfidence(ProbabilityPostprocessor):
@@ -25,6 +26,7 @@ class HighConfidence(ProbabilityPostprocessor):
     """
 
     params: ClassVar[list[str]] = ["cutoff", "input_type"]
+    parameters: ClassVar[Parameters] = HIGH_CONFIDENCE
 
     def __init__(
         self,
@@ -36,9 +38,6 @@ class HighConfidence(ProbabilityPostprocessor):
         super().__init__(input_type=input_type, apply_fit=apply_fit, apply_predict=apply_predict)
         self.cutoff = cutoff
         self._check_params()
-
-    def _check_own(self) -> None:
-        self.cutoff = check_float(self, "cutoff", self.cutoff, 0, 1, closed="right")
 
     def _perturb(self, rows: Rows) -> Rows:
         out = np.where(rows >= self.cutoff, rows, np.zeros((), dtype=rows.dtype))

@@ -28,8 +28,5 @@ class ClassLabels(ProbabilityPostprocessor):
         super().__init__(input_type=input_type, apply_fit=apply_fit, apply_predict=apply_predict)
         self._check_params()
 
-    def _check_own(self) -> None:
-        pass
-
     def _perturb(self, rows: Rows) -> Rows:
         return one_hot(np.argmax(rows, axis=1), rows)

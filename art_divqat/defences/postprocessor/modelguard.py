@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from art_divqat._validation import check_float
+from art_divqat.defences.parameters import MODELGUARD
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
 from art_divqat.defences.postprocessor._rows import Rows, raise_top
+from art_divqat.parameters import Parameters
 
 
 class ModelGuard(ProbabilityPostprocessor):
@@ -30,6 +31,7 @@ class ModelGuard(ProbabilityPostprocessor):
     """
 
     params: ClassVar[list[str]] = ["epsilon", "input_type"]
+    parameters: ClassVar[Parameters] = MODELGUARD
 
     def __init__(
         self,
@@ -41,9 +43,6 @@ class ModelGuard(ProbabilityPostprocessor):
         super().__init__(input_type=input_type, apply_fit=apply_fit, apply_predict=apply_predict)
         self.epsilon = epsilon
         self._check_params()
-
-    def _check_own(self) -> None:
-        self.epsilon = check_float(self, "epsilon", self.epsilon, 0, 2)
 
     def _perturb(self, rows: Rows) -> Rows:
         if self.epsilon == 0:

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from art_divqat._validation import check_float
+from art_divqat.defences.parameters import RANDOM
 from art_divqat.defences.postprocessor._base import InputType, SeededPostprocessor
 from art_divqat.defences.postprocessor._rows import Rows
+from art_divqat.parameters import Parameters
 
 
 class RandomPerturbation(SeededPostprocessor):
@@ -26,6 +27,7 @@ class RandomPerturbation(SeededPostprocessor):
     """
 
     params: ClassVar[list[str]] = ["epsilon", "seed", "input_type"]
+    parameters: ClassVar[Parameters] = RANDOM
 
     def __init__(
         self,
@@ -38,9 +40,6 @@ class RandomPerturbation(SeededPostprocessor):
         super().__init__(seed=seed, input_type=input_type, apply_fit=apply_fit, apply_predict=apply_predict)
         self.epsilon = epsilon
         self._check_params()
-
-    def _check_own(self) -> None:
-        self.epsilon = check_float(self, "epsilon", self.epsilon, 0, 2)
 
     def _perturb(self, rows: Rows) -> Rows:
         # 1 to C − 1 steps on from the top class, around the end, is a uniform draw among the others.

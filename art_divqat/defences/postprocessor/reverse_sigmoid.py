@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from art_divqat._validation import check_float
+from art_divqat.defences.parameters import REVERSE_SIGMOID
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
 from art_divqat.defences.postprocessor._rows import Rows, less_reverse_sigmoid, noise_numbers, row_sums
+from art_divqat.parameters import Parameters
 
 
 class ReverseSigmoid(ProbabilityPostprocessor):
@@ -29,6 +30,7 @@ class ReverseSigmoid(ProbabilityPostprocessor):
     """
 
     params: ClassVar[list[str]] = ["beta", "gamma", "input_type"]
+    parameters: ClassVar[Parameters] = REVERSE_SIGMOID
 
     def __init__(
         self,
@@ -42,10 +44,6 @@ class ReverseSigmoid(ProbabilityPostprocessor):
         self.beta = beta
         self.gamma = gamma
         self._check_params()
-
-    def _check_own(self) -> None:
-        self.beta = check_float(self, "beta", self.beta, 0, 1000, closed="right")
-        self.gamma = check_float(self, "gamma", self.gamma, 0, 1000, closed="right")
 
     def _perturb(self, rows: Rows) -> Rows:
         numbers = noise_numbers(self.beta, self.gamma, rows.dtype.char)

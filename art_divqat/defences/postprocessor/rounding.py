@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from art_divqat._validation import check_int
+from art_divqat.defences.parameters import ROUNDING
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
 from art_divqat.defences.postprocessor._rows import Rows, row_sums
+from art_divqat.parameters import Parameters
 
 
 class Rounding(ProbabilityPostprocessor):
@@ -26,6 +27,7 @@ class Rounding(ProbabilityPostprocessor):
     """
 
     params: ClassVar[list[str]] = ["decimals", "input_type"]
+    parameters: ClassVar[Parameters] = ROUNDING
 
     def __init__(
         self,
@@ -37,9 +39,6 @@ class Rounding(ProbabilityPostprocessor):
         super().__init__(input_type=input_type, apply_fit=apply_fit, apply_predict=apply_predict)
         self.decimals = decimals
         self._check_params()
-
-    def _check_own(self) -> None:
-        self.decimals = check_int(self, "decimals", self.decimals, 1, 6)
 
     def _perturb(self, rows: Rows) -> Rows:
         units = 10**self.decimals

@@ -27,9 +27,6 @@ class Softmax(ProbabilityPostprocessor):
         super().__init__(input_type="logits", apply_fit=apply_fit, apply_predict=apply_predict)
         self._check_params()
 
-    def _check_own(self) -> None:
-        pass
-
     def _perturb(self, rows: Rows) -> Rows:
         return rows
 

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from art_divqat._validation import check_int
+from art_divqat.defences.parameters import TOP_K
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
 from art_divqat.defences.postprocessor._rows import Rows, normalised
+from art_divqat.parameters import Parameters
 
 
 class TopK(ProbabilityPostprocessor):
@@ -23,6 +24,7 @@ class TopK(ProbabilityPostprocessor):
     """
 
     params: ClassVar[list[str]] = ["k", "input_type"]
+    parameters: ClassVar[Parameters] = TOP_K
 
     def __init__(
         self, k: int = 3, input_type: InputType = "auto", apply_fit: bool = False, apply_predict: bool = True
@@ -30,9 +32,6 @@ class TopK(ProbabilityPostprocessor):
         super().__init__(input_type=input_type, apply_fit=apply_fit, apply_predict=apply_predict)
         self.k = k
         self._check_params()
-
-    def _check_own(self) -> None:
-        self.k = check_int(self, "k", self.k, 1)
 
     def _perturb(self, rows: Rows) -> Rows:
         if self.k >= rows.shape[1]:

@@ -1,4 +1,4 @@
-"""The ranges of DivQAT's numbers, for the trainer and for a victim's specification.
+"""What DivQAT's numbers are unless said and may be, for the trainer and for a victim's specification.
 
 Importing this module imports neither torch nor ART.
 """
@@ -9,9 +9,12 @@ from art_divqat.parameters import Parameters, choice, real
 
 DIVERGENCES = ("js", "kl", "kl-reverse")
 DIVQAT_NUMBERS: Parameters = {
-    **{name: real(None, 0) for name in ("alpha", "alpha_auxiliary", "spread_penalty", "confidence_penalty")},
-    "auxiliary_fraction": real(None, 0, 1, closed="right"),
+    "alpha": real(0.0, 0),
+    "alpha_auxiliary": real(0.1, 0),
+    "spread_penalty": real(5.0, 0),
+    "confidence_penalty": real(1.5, 0),
+    "auxiliary_fraction": real(0.25, 0, 1, closed="right"),
     "max_divergence": real(None, 0, closed="neither"),
-    "temperature": real(None, 0, closed="neither"),
-    "divergence": choice(None, *DIVERGENCES),
+    "temperature": real(4.0, 0, closed="neither"),
+    "divergence": choice("js", *DIVERGENCES),
 }

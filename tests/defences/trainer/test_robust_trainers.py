@@ -14,13 +14,13 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from art_divqat.attacks.evasion import craft
-from art_divqat.defences.trainer.robust_registry import ROBUST_TRAINERS, robust_trainer
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.models import build_model
+from art_divqat.victims.registry import VICTIMS, robust_trainer
 
 Data = tuple[NDArray[np.float32], NDArray[np.int64]]
-NAMES = list(ROBUST_TRAINERS)
+NAMES = [name for name in VICTIMS if VICTIMS[name].trainer is not None]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_training_makes_robust(digits: Data, standard: tuple[float, float], name
     x, y = digits
     classifier = _fresh("small-cnn", epochs=8)
     told: list[tuple[int, int]] = []
-    trainer = ROBUST_TRAINERS[name].build(
+    trainer = robust_trainer(name).build(
         classifier, epsilon=0.15, epochs=8, progress=lambda done, total: told.append((done, total))
     )
     trainer.fit(x[:600], y[:600])
@@ -71,7 +71,7 @@ def test_static_resists_its_own_examples_only(digits: Data) -> None:
     natural, static = _fresh(), _fresh()
     natural.fit(x[:800], y[:800])
     told: list[tuple[int, int]] = []
-    trainer = ROBUST_TRAINERS["robust-static"].build(
+    trainer = robust_trainer("robust-static").build(
         static, epsilon=0.15, epochs=10, progress=lambda done, total: told.append((done, total))
     )
     trainer.fit(x[:800], y[:800])
@@ -93,7 +93,7 @@ def test_one_seed_one_network_and_no_trace(digits: Data, name: str) -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.rand(3)
         classifier = _fresh("small-cnn", epochs=1)
-        ROBUST_TRAINERS[name].build(classifier, epsilon=0.1, seed=seed, epochs=1, batch_size=32).fit(x, y)
+        robust_trainer(name).build(classifier, epsilon=0.1, seed=seed, epochs=1, batch_size=32).fit(x, y)
         return torch.cat([value.flatten().float() for value in classifier.model.state_dict().values()])
 
     first = weights(1)
@@ -101,7 +101,7 @@ def test_one_seed_one_network_and_no_trace(digits: Data, name: str) -> None:
     assert not torch.equal(first, weights(2))
     torch.set_rng_state(states[1])
     classifier = _fresh("small-cnn", epochs=1)
-    ROBUST_TRAINERS[name].build(classifier, epsilon=0.1, epochs=1, batch_size=32).fit(x, np.eye(10)[y])
+    robust_trainer(name).build(classifier, epsilon=0.1, epochs=1, batch_size=32).fit(x, np.eye(10)[y])
     assert np.array_equal(np.random.get_state()[1], states[0])
     assert torch.equal(torch.get_rng_state(), states[1])
     assert np.array_equal(x, before[0])
@@ -119,7 +119,7 @@ def test_art_classifier_sequential_and_scheduler(digits: Data, name: str) -> Non
     classifier = PyTorchClassifier(
         network, nn.CrossEntropyLoss(), (1, 8, 8), 10, optimizer=optimizer, clip_values=(0, 1), device_type="cpu"
     )
-    trainer = ROBUST_TRAINERS[name].build(classifier, epsilon=0.1)
+    trainer = robust_trainer(name).build(classifier, epsilon=0.1)
     assert isinstance(trainer, Trainer)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
     trainer.fit(digits[0][:64], digits[1][:64], nb_epochs=2, batch_size=32, scheduler=scheduler)
@@ -146,7 +146,7 @@ def test_generator_trains_as_arrays_do(digits: Data) -> None:
     trainer.fit_generator(NumpyDataGenerator(x, y, batch_size=32))
     assert trainer.history[1]["loss"] < trainer.history[0]["loss"]
     with pytest.raises(UserError, match="all images"):
-        ROBUST_TRAINERS["robust-static"].build(_fresh(), epsilon=0.1).fit_generator(None)
+        robust_trainer("robust-static").build(_fresh(), epsilon=0.1).fit_generator(None)
 
 
 def _still() -> RecipeClassifier:
@@ -200,6 +200,8 @@ def test_bad_input_is_one_sentence(digits: Data) -> None:
         build(object(), epsilon=0.1)
     with pytest.raises(UserError, match="did you mean"):
         robust_trainer("robust-trade")
+    with pytest.raises(UserError, match="'quantized' has no adversarial trainer"):
+        robust_trainer("quantized")
     trainer = build(_fresh(), epsilon=0.1, epochs=1)
     with pytest.raises(UserError, match="0–255"):
         trainer.fit(digits[0][:8] * 255, digits[1][:8])
@@ -213,7 +215,7 @@ def test_bad_input_is_one_sentence(digits: Data) -> None:
 
 def test_importing_the_registry_is_light() -> None:
     code = (
-        "import sys; import art_divqat.defences.trainer.robust_registry, art_divqat.attacks.evasion; "
+        "import sys; import art_divqat.victims.registry, art_divqat.attacks.evasion; "
         "assert not {'torch', 'art'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,148 @@
+"""How each kind of victim is trained: what the entries of `art_divqat.victims.registry` name as `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from art_divqat._rng import derive_seed
+from art_divqat._types import Images, Progress
+from art_divqat.errors import UserError
+from art_divqat.registry import load_target
+from art_divqat.specs import Spec
+from art_divqat.victims.registry import VICTIMS, robust_trainer
+
+if TYPE_CHECKING:
+    from art_divqat.data import Dataset
+    from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+
+# three steps make the 8×8 digits as robust as seven do, in half the time
+_INNER_STEPS = {"digits": 3}
+_CALIBRATION_IMAGES = 1024
+
+
+@dataclass(frozen=True)
+class VictimContext:
+    """What training a victim may use; the test split is not among it.
+
+    :param parent: the trained full-precision classifier that a quantized victim starts from.
+    :param auxiliary: gives images of another distribution by name, for DivQAT.
+    """
+
+    dataset: Dataset
+    model: str
+    recipe: TrainingRecipe
+    seed: int
+    device: str
+    progress: Progress | None = None
+    parent: RecipeClassifier | None = None
+    auxiliary: Callable[[str], Images] | None = None
+
+    def fresh_classifier(self) -> RecipeClassifier:
+        """An untrained network of the wanted architecture, seeded for this victim."""
+        from art_divqat.estimators import RecipeClassifier
+        from art_divqat.models import build_model
+
+        shape, classes = self.dataset.input_shape, self.dataset.nb_classes
+        seed = derive_seed("victim", self.seed)
+        network = build_model(self.model, shape, classes, seed=seed)
+        classifier = RecipeClassifier(network, shape, classes, self.recipe, seed=seed, device=self.device)
+        classifier.progress = self.progress
+        return classifier
+
+
+def train_victim(spec: Spec, context: VictimContext) -> Any:
+    """Train one victim from scratch; the same context gives the same weights.
+
+    :param spec: the canonical specification.
+    :return: an ART classifier, logit-valued: a `RecipeClassifier`, or a `QuantizedPyTorchClassifier` if the entry says
+        that it is quantized.
+    """
+    return load_target(VICTIMS[spec.name].train)(context, spec)
+
+
+def standard(context: VictimContext, spec: Spec) -> Any:
+    """Train on the labels alone."""
+    del spec
+    classifier = context.fresh_classifier()
+    classifier.fit(context.dataset.x_train, context.dataset.y_train)
+    return classifier
+
+
+def robust(context: VictimContext, spec: Spec) -> Any:
+    """Train adversarially, with the trainer that the entry names."""
+    classifier = context.fresh_classifier()
+    # float32 throughout: a cell gives the same numbers on a CPU that computes in bfloat16 and on one that does not
+    settings: dict[str, Any] = {"inner_precision": "float32"}
+    steps = VICTIMS[spec.name].parameters.get("steps")
+    if steps is not None:
+        settings["max_iter"] = spec.as_dict.get("steps", _INNER_STEPS.get(context.dataset.name, steps.default))
+    trainer = robust_trainer(spec.name).build(
+        classifier,
+        epsilon=float(spec.as_dict["epsilon"]),
+        seed=classifier.seed,
+        epochs=context.recipe.epochs,
+        batch_size=context.recipe.batch_size,
+        progress=context.progress,
+        **settings,
+    )
+    trainer.fit(context.dataset.x_train, context.dataset.y_train)
+    return classifier
+
+
+def post_training(context: VictimContext, spec: Spec) -> Any:
+    """Quantize the parent on some of its training images, without any training."""
+    from art_divqat.defences.trainer import quantize_post_training
+
+    images = context.dataset.x_train[:_CALIBRATION_IMAGES]
+    options: dict[str, Any] = spec.as_dict
+    return quantize_post_training(context.parent, images, architecture=context.model, **options)
+
+
+def quantization_aware(context: VictimContext, spec: Spec) -> Any:
+    """Train the parent on, quantization-aware."""
+    from art_divqat.defences.trainer import QATTrainer
+
+    return _trained_on(QATTrainer, context, spec.as_dict)
+
+
+def divqat(context: VictimContext, spec: Spec) -> Any:
+    """Train the parent on by DivQAT."""
+    from art_divqat.defences.trainer import DivQATTrainer
+
+    assert context.auxiliary is not None
+    options: dict[str, Any] = spec.as_dict
+    options["auxiliary"] = context.auxiliary(str(options["auxiliary"]))
+    return _trained_on(DivQATTrainer, context, options)
+
+
+def _trained_on(trainer_class: Any, context: VictimContext, options: dict[str, Any]) -> Any:
+    """The int8 classifier: `epsilon` makes the training adversarial, the other options are the trainer's."""
+    from art_divqat.defences.trainer import PGDAdversary
+
+    epochs = options.pop("epochs", context.recipe.epochs)
+    radius = options.pop("epsilon", None)
+    if radius is not None:
+        options["adversary"] = PGDAdversary(eps=float(radius))
+    seed = derive_seed("quantization", context.seed) % 2**31
+    trainer = trainer_class(context.parent, architecture=context.model, seed=seed, **options)
+    progress = context.progress
+    trainer.fit(
+        context.dataset.x_train,
+        context.dataset.y_train,
+        validation_data=(context.dataset.x_validation, context.dataset.y_validation),
+        batch_size=context.recipe.batch_size,
+        nb_epochs=epochs,
+        progress=None if progress is None else lambda done, total, _: progress(done, total),
+    )
+    return trainer.get_classifier()
+
+
+def external(context: VictimContext, spec: Spec) -> Any:
+    """Refused: a model of somebody else's is not trained.
+
+    :raises UserError: always.
+    """
+    del context
+    raise UserError(f"{spec} is a model of your own: it is read, never trained here.")
