@@ -101,21 +101,22 @@ def run(
     wanted: EvaluateConfig, output: Path | None, *, retrain: bool, quiet: bool, json_output: bool, dry_run: bool = False
 ) -> None:
     """Run a configuration, show how it goes, and print what came out; or only what it would do."""
+    from art_divqat import api
+
+    config = api.prepare(wanted)
     if dry_run:
         from art_divqat.cli.dry_run import show_plan
 
-        show_plan(wanted, json_output=json_output)
+        show_plan(config, json_output=json_output)
         return
     from art_divqat.audit.folder import default_folder
-    from art_divqat.audit.run import evaluate as run_evaluation
     from art_divqat.cli.progress import watch
-    from art_divqat.plan.presets import resolve
     from art_divqat.report import render_json
 
-    folder = output or default_folder(resolve(wanted))
+    folder = output or default_folder(config)
     try:
         with watch(quiet=quiet or not sys.stderr.isatty()) as watcher:
-            results = run_evaluation(wanted, folder, retrain=retrain, watcher=watcher)
+            results = api.evaluate(config, folder, retrain=retrain, watcher=watcher)
     except KeyboardInterrupt:
         # Typer would end the program here, and in silence
         raise InterruptedRunError from None

@@ -33,6 +33,7 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Train one victim, say how accurate and how robust it is, and keep it in a folder."""
+    from art_divqat.api import prepare
     from art_divqat.audit.train import train as train_victim
     from art_divqat.cli.evaluate import configuration
     from art_divqat.cli.progress import watch
@@ -48,11 +49,13 @@ def train(
         "data_root": str(data_root) if data_root else None,
         "download": download,
         "device": device,
+        "baseline": False,
     }
     wanted = configuration(config, {key: value for key, value in given.items() if value is not None})
+    resolved = prepare(wanted)
     try:
         with watch(quiet=quiet or not sys.stderr.isatty()) as watcher:
-            measured = train_victim(wanted, output, seed=seed, retrain=retrain, watcher=watcher)
+            measured = train_victim(resolved, output, seed=seed, retrain=retrain, watcher=watcher)
     except KeyboardInterrupt:
         raise InterruptedRunError from None
     for name, value in measured.items():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from art_divqat.audit.run import evaluate
+from art_divqat.api import evaluate, prepare
 from art_divqat.audit.train import train
 from art_divqat.errors import UserError
 from art_divqat.plan.config import EvaluateConfig, make_config
@@ -92,7 +92,7 @@ def test_what_a_victim_accepts_is_what_the_trainer_accepts() -> None:
 def every_victim(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
     store = tmp_path_factory.mktemp("store")
     config = tiny(victims=TRAINED)
-    return store, evaluate(config, tmp_path_factory.mktemp("run") / "all", store=store)
+    return store, evaluate(prepare(config), tmp_path_factory.mktemp("run") / "all", store=store)
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_every_victim_goes_through_a_run(every_victim: tuple[Path, Results], tmp
     for cell in results.cells:
         assert all(value is not None and np.isfinite(value) for value in cell.metrics.values()), cell
     # from the store, quantized ones included, the numbers are the same to the last digit
-    again = evaluate(tiny(victims=TRAINED), tmp_path / "again", store=store)
+    again = evaluate(prepare(tiny(victims=TRAINED)), tmp_path / "again", store=store)
     for first, second in zip(results.cells, again.cells, strict=True):
         first.metrics.pop("latency_us")
         second.metrics.pop("latency_us")
@@ -112,14 +112,14 @@ def test_every_victim_goes_through_a_run(every_victim: tuple[Path, Results], tmp
 @pytest.mark.slow
 def test_train_keeps_what_evaluate_would_use(every_victim: tuple[Path, Results], tmp_path: Path) -> None:
     store, _ = every_victim
-    config = tiny(victims=["robust"])
+    config = prepare(tiny(victims=["robust"], baseline=False))
     measured = train(config, tmp_path / "robust", store=store)
     assert set(measured) == {"victim", "victim_accuracy", "victim_robust_accuracy"}
     assert sorted(path.name for path in (tmp_path / "robust").iterdir()) == ["victim.json", "weights.safetensors"]
     with pytest.raises(UserError, match="is there already"):
         train(config, tmp_path / "robust", store=store)
     with pytest.raises(UserError, match="One victim is trained at a time"):
-        train(tiny(victims=["robust", "standard"]), tmp_path / "two", store=store)
+        train(prepare(tiny(victims=["robust", "standard"])), tmp_path / "two", store=store)
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def test_defences_side_by_side(every_victim: tuple[Path, Results], tmp_path: Pat
         attacks=["knockoff", "knockoff:recovery=invert", "knockoff:recovery=recentre"],
         answers=["soft", "hard"],
     )
-    results = evaluate(config, tmp_path / "run", store=store)
+    results = evaluate(prepare(config), tmp_path / "run", store=store)
     # invert applies to the heuristic alone
     assert [cell.defence for cell in results.cells if "invert" in cell.attack] == ["heuristic:beta=0.9"]
     assert {cell.answers for cell in results.cells if "recovery" in cell.attack} == {"soft"}
@@ -163,7 +163,7 @@ def test_an_attack_without_a_defence_to_undo() -> None:
 
 def test_the_gate(tmp_path: Path) -> None:
     config = tiny(victims=["standard"], fail_on=["victim_accuracy>=0.0", "l1_distortion>0.5"], evasion={"images": 0})
-    results = evaluate(config, tmp_path / "run", store=tmp_path / "store")
+    results = evaluate(prepare(config), tmp_path / "run", store=tmp_path / "store")
     assert not results.gate.passed
     assert [condition.failed for condition in results.gate.conditions] == [True, False]
     with pytest.raises(UserError, match="agreement"):
@@ -173,5 +173,5 @@ def test_the_gate(tmp_path: Path) -> None:
 def test_an_adaptive_attack_on_a_pool_without_labels(tmp_path: Path) -> None:
     config = tiny(victims=["standard"], attacks=["knockoff-adaptive"], query_pool="photos")
     with pytest.raises(UserError, match="needs a query pool with labels"):
-        evaluate(config, tmp_path / "run", store=tmp_path / "store")
+        evaluate(prepare(config), tmp_path / "run", store=tmp_path / "store")
     assert not (tmp_path / "run").exists()
