@@ -1,28 +1,73 @@
-"""`audit_model(classifier, data)`: the audit from Python, of anything that classifies images."""
+"""The audit from Python: `prepare` a configuration, `evaluate` it, or `audit_model` anything that classifies images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._files import default_store, write_whole
 from art_divqat.audit.environment import resolve_device
+from art_divqat.audit.folder import default_folder
 from art_divqat.audit.progress import Watcher
-from art_divqat.audit.run import evaluate
+from art_divqat.audit.run import run
 from art_divqat.data import load_dataset
 from art_divqat.data.checks import as_nchw, check_images, check_labels
 from art_divqat.data.splits import checksum, stratified_subset
 from art_divqat.errors import UserError
-from art_divqat.plan.config import EvaluateConfig, make_config
+from art_divqat.plan.config import EvaluateConfig, ResolvedConfig, make_config
 from art_divqat.plan.presets import resolve
 from art_divqat.results.schema import Results
 
+if TYPE_CHECKING:
+    from art_divqat.victims.victim import Victim
+
 _TEST_FRACTION = 0.2
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def prepare(config: EvaluateConfig) -> ResolvedConfig:
+    """Resolve a configuration once for a run: the device, every name and default, and how many jobs may ask a model.
+
+    :raises UserError: for a name that is not known, a device that is not there, or an option that cannot be used.
+
+    >>> prepare(make_config({"victims": ["robust"], "device": "cpu"})).victims
+    ('standard', 'robust:epsilon=0.2')
+    """
+    resolved = resolve(config.model_copy(update={"device": resolve_device(config.device)}))
+    if resolved.external is None or not (resolved.external.is_remote or resolved.external.source is None):
+        return resolved
+    # one process asks an endpoint, and holds a live object
+    return resolved.model_copy(update={"jobs": 1})
+
+
+def evaluate(
+    config: ResolvedConfig,
+    output: Path,
+    *,
+    store: Path | None = None,
+    retrain: bool = False,
+    watcher: Watcher | None = None,
+    live: Victim | None = None,
+) -> Results:
+    """Run every cell of a configuration that the run folder does not hold yet, and write the results and reports.
+
+    :param config: what to evaluate, as :func:`prepare` gives it.
+    :param output: the run folder: new, empty, or one of the same configuration, which is then continued.
+    :param store: where trained victims are kept; the user's cache if not given.
+    :param retrain: train the victims anew even if the store has them.
+    :param watcher: is told how the run goes.
+    :param live: the victim that an `external` one of the configuration stands for, where that is an object of this
+        process; :func:`audit_model` makes it.
+    :raises UserError: for anything in the configuration, the data or the folder that cannot be used; nothing is
+        written then.
+    """
+    from art_divqat.report import write_report
+
+    return run(config, output, store=store, retrain=retrain, watcher=watcher, live=live, publish=write_report)
 
 
 def audit_model(
@@ -54,28 +99,23 @@ def audit_model(
         named = str(model)
         victim = named if named.lower().startswith(("http://", "https://")) else f"file:{named.removeprefix('file:')}"
         external = {"outputs": outputs, **(options.pop("external", None) or {})}
-        config = make_config({**options, "dataset": dataset, "victims": [victim], "external": external})
+        config = prepare(make_config({**options, "dataset": dataset, "victims": [victim], "external": external}))
         return evaluate(config, _folder(output, config), store=store, watcher=watcher)
-    from art_divqat.victims.external.live import adapt, holding, live_name, probed
+    from art_divqat.victims.external.adapter import probe
+    from art_divqat.victims.external.live import adapt, live_name
 
-    config = make_config({**options, "dataset": dataset, "external": {"outputs": outputs}, "jobs": 1})
+    asked = make_config({**options, "dataset": dataset, "external": {"outputs": outputs}})
     split = load_dataset(
-        dataset, data_root=config.data_root, download=config.download, limit=config.limit, seed=config.split_seed
+        dataset, data_root=asked.data_root, download=asked.download, limit=asked.limit, seed=asked.split_seed
     )
-    classifier = adapt(model, split.input_shape, split.nb_classes)
-    probed(classifier, split.x_test, split.y_test, outputs)
-    name = live_name(classifier, type(model).__name__, split.x_test)
-    config = config.model_copy(update={"victims": (name,)})
-    with holding(name, classifier):
-        return evaluate(config, _folder(output, config), store=store, watcher=watcher)
+    live = probe(adapt(model, split.input_shape, split.nb_classes), split.x_test, split.y_test, outputs)
+    name = live_name(live.classifier, type(model).__name__, split.x_test)
+    config = prepare(asked.model_copy(update={"victims": (name,)}))
+    return evaluate(config, _folder(output, config), store=store, watcher=watcher, live=live)
 
 
-def _folder(output: Path | str | None, config: EvaluateConfig) -> Path:
-    from art_divqat.audit.folder import default_folder
-
-    if output is not None:
-        return Path(output)
-    return default_folder(resolve(config.model_copy(update={"device": resolve_device(config.device)})))
+def _folder(output: Path | str | None, config: ResolvedConfig) -> Path:
+    return default_folder(config) if output is None else Path(output)
 
 
 def _kept(data: Any) -> str:

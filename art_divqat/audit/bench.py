@@ -1,67 +1,39 @@
-"""The bench a cell is measured on: data, pool and victims of one configuration, each loaded once a process."""
+"""The bench a cell is measured on: the data, query pool, victims and untrained thieves of one configuration."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from art_divqat._canonical import content_hash
-from art_divqat._rng import derive_seed, numpy_generator
-from art_divqat.attacks.evasion import craft, craft_worst_case
+from art_divqat._rng import derive_seed
+from art_divqat._types import PhaseProgress, Progress
 from art_divqat.audit.probe import ProbedThief
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
-from art_divqat.data.auxiliary import FAMILIES
 from art_divqat.data.splits import stratified_subset
-from art_divqat.estimators import RecipeClassifier, TrainingRecipe
-from art_divqat.metrics import accuracy
+from art_divqat.defences.registry import DefenceContext
+from art_divqat.estimators import TrainingRecipe
 from art_divqat.models import build_model
 from art_divqat.plan.config import Recipe, ResolvedConfig
-from art_divqat.specs import parse_spec
-from art_divqat.victims.external.settings import EXTERNAL
-from art_divqat.victims.registry import MIXTURES, parent_of
+from art_divqat.victims.provider import VictimProvider, VictimSettings
 from art_divqat.victims.store import VictimStore
-from art_divqat.victims.training import VictimContext, train_victim
-
-if TYPE_CHECKING:
-    from art_divqat.audit.robustness import VictimRobustness
-
-Progress = Callable[[str, int, int], None]
-# 2: adversarial training and attacks run channels last; sums differ from version 1 in the last digits
-# 3: DivQAT has other defaults
-STORE_VERSION = 3
-SQUARE_QUERIES = 200
-
-
-@dataclass(frozen=True)
-class Victim:
-    """A trained victim and what is known of it without any defence.
-
-    :param classifier: an ART PyTorchClassifier, logit-valued.
-    :param adversarial: the evasion images perturbed on it; for an int8 one the worst of straight-through gradients,
-        transfer from its full-precision parent, and Square, (M, C, H, W); empty if none are measured.
-    """
-
-    classifier: Any
-    adversarial: NDArray[np.float32]
+from art_divqat.victims.victim import Victim
 
 
 class Bench:
-    """Loads what the cells of one configuration share.
+    """Loads what the cells of one configuration share, each thing once and when it is first asked for.
 
     :param config: a resolved configuration; its device is `cpu` or `cuda:i`.
     :param store: where trained victims are kept.
+    :param live: the victim that an `external` one stands for, where that is an object of this process.
     """
 
-    def __init__(self, config: ResolvedConfig, store: Path) -> None:
+    def __init__(self, config: ResolvedConfig, store: Path, live: Victim | None = None) -> None:
         self.config = config
         self.store = VictimStore(store)
+        self._live = live
 
     @functools.cached_property
     def dataset(self) -> Dataset:
@@ -98,192 +70,37 @@ class Bench:
         """Which test images robustness is measured on: a stratified subset, the same for every cell."""
         return stratified_subset(self.dataset.y_test, self.config.evasion.images, seed=self.config.split_seed)
 
-    def victim(self, spec_text: str, seed: int, progress: Progress | None = None, *, retrain: bool = False) -> Victim:
-        """The victim of this name and seed: from this process, the store, or trained now.
-
-        :param retrain: train it anew, replacing what the store holds; not what it is quantized from.
-        """
-        key = (spec_text, seed)
-        if retrain or key not in self._victims:
-            self._victims[key] = self._load_or_train(spec_text, seed, progress, retrain)
-        return self._victims[key]
-
-    def measured_victim(self, spec_text: str, seed: int) -> tuple[Path, dict[str, float]]:
-        """Where a trained victim is kept, and its accuracies on the test images."""
-        victim = self.victim(spec_text, seed)
-        x, y, rows = self.dataset.x_test, self.dataset.y_test, self.evasion_rows
-        measured = {"victim_accuracy": accuracy(victim.classifier.predict(x), y)}
-        if len(rows):
-            measured["victim_robust_accuracy"] = accuracy(victim.classifier.predict(victim.adversarial), y[rows])
-        return self.store.folder(self.victim_identity(spec_text, seed)), measured
-
     @functools.cached_property
-    def robustness(self) -> dict[tuple[str, int], VictimRobustness]:
-        """The curves and checks of victims that this process holds."""
-        return {}
-
-    @functools.cached_property
-    def _victims(self) -> dict[tuple[str, int], Victim]:
-        return {}
-
-    def victim_identity(self, spec_text: str, seed: int) -> dict[str, Any]:
-        """All that decides the victim's weights."""
+    def victims(self) -> VictimProvider:
+        """The victims of this configuration by name and seed."""
         config = self.config
-        return {
-            "store_version": STORE_VERSION,
-            "dataset": self.dataset.checksum,
-            "victim": spec_text,
-            "model": config.model,
-            "recipe": config.victim_recipe.model_dump(),
-            "seed": seed,
-            "threads": config.threads,
-            "device": config.device.partition(":")[0],
-            "torch": torch.__version__,
-            **({} if config.external is None else {"external": config.external.for_results()}),
-        }
-
-    def _load_or_train(self, spec_text: str, seed: int, progress: Progress | None, retrain: bool) -> Victim:
-        spec = parse_spec(spec_text)
-        identity = self.victim_identity(spec_text, seed)
-        if spec.name == EXTERNAL:
-            return self._external_victim(spec_text, identity, phase(progress, f"attacking {spec.name}"), retrain)
-        parent_name = parent_of(spec)
-        parent = None if parent_name is None else self.victim(parent_name, seed, progress).classifier
-        context = VictimContext(
-            self.dataset,
-            self.config.model,
-            training_recipe(self.config.victim_recipe),
-            seed,
-            self.config.device,
-            phase(progress, f"training {spec.name}, seed {seed}"),
-            parent,
-            self._auxiliary_images,
+        settings = VictimSettings(
+            config.model,
+            training_recipe(config.victim_recipe),
+            device=config.device,
+            threads=config.threads,
+            data_root=config.data_root,
+            download=config.download,
+            split_seed=config.split_seed,
+            external=config.external,
+            trust_code=config.trust_code,
+            answers_file=config.answers_file,
         )
-        classifier = None if retrain else self._load(identity, context)
-        if classifier is None:
-            classifier = train_victim(spec, context)
-            self._save(identity, classifier)
-        told = phase(progress, f"attacking {spec.name}")
-        return Victim(classifier, self._adversarial(classifier, parent, identity, told, retrain))
+        return VictimProvider(self.dataset, settings, self.store, self._live)
 
-    def _external_victim(
-        self, name: str, identity: dict[str, Any], progress: Callable[[int, int], None] | None, retrain: bool
-    ) -> Victim:
-        classifier = self.external(name)
-        target = classifier.white_box
-        if target is None:
-            return Victim(classifier, self.dataset.x_test[:0])
-        return Victim(classifier, self._adversarial(target, None, identity, progress, retrain))
-
-    def external(self, name: str) -> Any:
-        """The model of somebody else, read and checked against the data."""
-        from art_divqat.victims.external.open import external_victim
-
-        if name not in self._externals:
-            self._externals[name] = external_victim(self.config, name, self.dataset)
-        return self._externals[name]
+    def victim(self, name: str, seed: int, progress: PhaseProgress | None = None) -> Victim:
+        """The victim of this name and seed; see :meth:`VictimProvider.get`."""
+        return self.victims.get(name, seed, progress)
 
     @functools.cached_property
-    def _externals(self) -> dict[str, Any]:
-        return {}
-
-    def _load(self, identity: dict[str, Any], context: VictimContext) -> Any:
-        if context.parent is not None:
-            from art_divqat.estimators import QuantizedPyTorchClassifier
-
-            return self.store.load_folder(identity, "quantized", QuantizedPyTorchClassifier.load)
-        classifier = context.fresh_classifier()
-        if not self.store.load_weights(identity, classifier.model):
-            return None
-        classifier.model.eval()
-        return classifier
-
-    def _save(self, identity: dict[str, Any], classifier: Any) -> None:
-        if isinstance(classifier, RecipeClassifier):
-            classifier.model.eval()
-            self.store.save_weights(identity, classifier.model)
-        else:
-            self.store.save_folder(identity, "quantized", classifier.save)
-
-    def _auxiliary_images(self, name: str) -> NDArray[np.float32]:
-        from art_divqat.data.auxiliary import default_auxiliary
-        from art_divqat.defences.trainer.divqat import AUXILIARY_IMAGES
-
-        if name not in MIXTURES:
-            pool = load_pool(
-                name,
-                self.dataset,
-                data_root=self.config.data_root,
-                download=self.config.download,
-                seed=self.config.split_seed,
-            )
-            rows = numpy_generator("auxiliary", self.config.split_seed).permutation(len(pool.x))[:AUXILIARY_IMAGES]
-            return pool.x[rows]
-        return default_auxiliary(
-            self.dataset.input_shape,
-            AUXILIARY_IMAGES,
-            seed=self.config.split_seed,
-            training_images=self.dataset.x_train,
-            families=tuple(family for family in FAMILIES if family not in MIXTURES[name]),
+    def defence_context(self) -> DefenceContext:
+        """What defences that need more than the answer may use: the victim's own images."""
+        dataset, config = self.dataset, self.config
+        return DefenceContext(
+            dataset.x_train, dataset.y_train, dataset.x_validation, model=config.model, device=config.device
         )
 
-    def _adversarial(
-        self,
-        classifier: Any,
-        parent: Any,
-        identity: dict[str, Any],
-        progress: Callable[[int, int], None] | None,
-        retrain: bool,
-    ) -> NDArray[np.float32]:
-        rows = self.evasion_rows
-        if len(rows) == 0:
-            return self.dataset.x_test[:0]
-        # the curve does not decide the examples of the single figure
-        settings = {
-            **self.config.evasion.model_dump(exclude={"epsilons"}),
-            "epsilon": self.config.epsilon,
-            "rows": rows.tolist(),
-        }
-        file = f"evasion-{content_hash(settings)[:16]}"
-        held = None if retrain else self.store.load_arrays(identity, file)
-        if held is not None and held.get("x", rows).shape == (len(rows), *self.dataset.input_shape):
-            return held["x"]
-        seed = derive_seed("evasion", identity["seed"])
-        if parent is None:
-            x = self.perturb(classifier, seed, progress)
-        else:
-            x, _ = craft_worst_case(
-                classifier,
-                self.dataset.x_test[rows],
-                self.dataset.y_test[rows],
-                epsilon=self.config.epsilon,
-                parent=parent,
-                steps=self.config.evasion.steps,
-                square_queries=SQUARE_QUERIES,
-                seed=seed,
-                progress=progress,
-            )
-        self.store.save_arrays(identity, file, {"x": x})
-        return x
-
-    def perturb(
-        self, classifier: RecipeClassifier, seed: int, progress: Callable[[int, int], None] | None = None
-    ) -> NDArray[np.float32]:
-        """The evasion images, perturbed with white-box access to `classifier` to change the true label."""
-        config, evasion = self.config, self.config.evasion
-        rows = self.evasion_rows
-        return craft(
-            classifier,
-            self.dataset.x_test[rows],
-            self.dataset.y_test[rows],
-            attack="autoattack" if evasion.autoattack else "pgd",
-            epsilon=config.epsilon,
-            steps=evasion.steps,
-            seed=seed,
-            progress=progress,
-        )
-
-    def fresh_thief(self, seed: int, progress: Callable[[int, int], None] | None = None) -> ProbedThief:
+    def fresh_thief(self, seed: int, progress: Progress | None = None) -> ProbedThief:
         """An untrained thief, by the one recipe of the comparison; never a copy of any victim."""
         config = self.config
         shape, classes = self.dataset.input_shape, self.dataset.nb_classes
@@ -299,10 +116,3 @@ class Bench:
 def training_recipe(recipe: Recipe) -> TrainingRecipe:
     """A recipe of the configuration in the form that trains."""
     return TrainingRecipe(**recipe.model_dump())
-
-
-def phase(progress: Progress | None, description: str) -> Callable[[int, int], None] | None:
-    """A callback for one phase of the work, or None if nobody watches."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(description, done, total)

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from art_divqat._progress import phase
 from art_divqat._rng import derive_seed
+from art_divqat._types import Classifier, PhaseProgress
 from art_divqat.attacks.extraction.contract import AttackContext
 from art_divqat.attacks.extraction.fee import hidden_units
 from art_divqat.attacks.extraction.registry import ATTACKS, run_attack
 from art_divqat.attacks.recovery.registry import undoes_a_defence
-from art_divqat.audit import robustness
-from art_divqat.audit.bench import Bench, Progress, Victim, phase
+from art_divqat.audit.bench import Bench
+from art_divqat.audit.robustness import Measured, Robustness
 from art_divqat.estimators import MeteredClassifier, QueryLedger
 from art_divqat.metrics import (
     accuracy,
@@ -29,20 +31,26 @@ from art_divqat.metrics.table import SAMPLES
 from art_divqat.plan.cells import Cell
 from art_divqat.results.samples import pack
 from art_divqat.specs import parse_spec
-from art_divqat.victims.external.adapter import ExternalClassifier
 from art_divqat.victims.serving import answering, known_to_the_attacker, serve
+from art_divqat.victims.victim import Victim
 
 _LATENCY_BATCH = 128
 _LATENCY_RUNS = 3
 _PROBES = 32
 
 
-def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict[str, Any]:
-    """The journal line of one cell: a pure function of the cell and the bench's configuration, times aside."""
+def run_cell(
+    cell: Cell, bench: Bench, robustness: Robustness | None = None, progress: PhaseProgress | None = None
+) -> dict[str, Any]:
+    """The journal line of one cell: a pure function of the cell and the bench's configuration, times aside.
+
+    :param robustness: of the same bench, which knows what other cells have had measured of the victim.
+    """
+    robustness = robustness or Robustness(bench)
     victim = bench.victim(cell.victim, cell.seed, progress)
     started = time.perf_counter()
-    clean = answering(victim.classifier)
-    served = serve(victim.classifier, cell.defence, seed=cell.seed, bench=bench)
+    clean = answering(victim)
+    served = serve(victim, cell.defence, seed=cell.seed, context=bench.defence_context)
     ledger = QueryLedger(cell.budget, bench.config.repeat_queries)
     attack = parse_spec(cell.attack)
     # One seed for every budget and every kind of answer: budgets are nested and thieves start from the same weights.
@@ -59,7 +67,7 @@ def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict
         known_hidden_units=hidden_units(victim.classifier),
     )
     outcome = run_attack(attack.name, context)
-    metrics, samples, robust = _measure(bench, victim, outcome.thief, clean, served, cell, progress)
+    metrics, samples, robust = _measure(bench, robustness, victim, outcome.thief, clean, served, cell, progress)
     details = {**outcome.details, **_trust(bench, victim, outcome.thief, served, cell)}
     line = {
         "cell": cell.as_dict(),
@@ -78,8 +86,15 @@ def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict
 
 
 def _measure(
-    bench: Bench, victim: Victim, thief: Any, clean: Any, served: Any, cell: Cell, progress: Progress | None
-) -> tuple[dict[str, float | None], dict[str, str], robustness.Measured | None]:
+    bench: Bench,
+    robustness: Robustness,
+    victim: Victim,
+    thief: Any,
+    clean: Classifier,
+    served: Classifier,
+    cell: Cell,
+    progress: PhaseProgress | None,
+) -> tuple[dict[str, float | None], dict[str, str], Measured | None]:
     x, y = bench.dataset.x_test, bench.dataset.y_test
     clean_answers, served_answers, thief_answers = (part.predict(x) for part in (clean, served, thief))
     victim_accuracy = accuracy(clean_answers, y)
@@ -96,7 +111,7 @@ def _measure(
         "kl_divergence": kl_divergence(clean_answers, served_answers),
     }
     # an endpoint's answers come from the journal, whose speed says nothing
-    if not getattr(victim.classifier, "remote", False):
+    if not victim.capabilities.remote:
         metrics["latency_us"] = _latency(served, x)
     labels = thief_answers.argmax(axis=1)
     hits = {
@@ -109,20 +124,19 @@ def _measure(
     rows = bench.evasion_rows
     if len(rows) == 0:
         return metrics, samples, None
-    return metrics, samples, robustness.measure(bench, cell, victim, thief, served, served_answers[rows], progress)
+    return metrics, samples, robustness.of_cell(cell, thief, served, served_answers[rows], progress)
 
 
-def _trust(bench: Bench, victim: Victim, thief: Any, served: Any, cell: Cell) -> dict[str, float]:
+def _trust(bench: Bench, victim: Victim, thief: Any, served: Classifier, cell: Cell) -> dict[str, float]:
     """What the flags are computed from: whether the victim answers, and the thief was trained, as it should be."""
+    known = victim.capabilities
     probe = bench.dataset.x_test[:_PROBES]
     once, again = served.predict(probe), served.predict(probe)
     error = max(float(np.abs(once.sum(axis=1, dtype=np.float64) - 1).max()), float(-once.min()), 0.0)
     details = {
         "victim_simplex_error": error,
-        "victim_nondeterminism": max(
-            float(np.abs(once - again).max()), getattr(victim.classifier, "nondeterminism", None) or 0.0
-        ),
-        "victim_train_mode": float(_in_train_mode(victim.classifier)),
+        "victim_nondeterminism": max(float(np.abs(once - again).max()), known.nondeterminism),
+        "victim_train_mode": float(known.in_train_mode()),
     }
     attack = parse_spec(cell.attack)
     if ATTACKS[attack.name].needs_pool:
@@ -131,8 +145,8 @@ def _trust(bench: Bench, victim: Victim, thief: Any, served: Any, cell: Cell) ->
         details["adaptive_attacker"] = float(undoes_a_defence(attack.as_dict.get("recovery")))
         if len(bench.evasion_rows):
             details["evasion_sees_defence"] = 0.0
-    if len(bench.evasion_rows) and getattr(victim.classifier, "white_box", None) is not None:
-        details["own_defences"] = float(victim.classifier.own_defences)
+    if len(bench.evasion_rows) and known.white_box is not None and known.own_defences is not None:
+        details["own_defences"] = float(known.own_defences)
     if getattr(thief, "probe", None) is not None:
         details["linear_probe_accuracy"] = accuracy(thief.probe.predict(bench.dataset.x_test), bench.dataset.y_test)
     losses = getattr(thief, "training_losses", [])
@@ -142,13 +156,7 @@ def _trust(bench: Bench, victim: Victim, thief: Any, served: Any, cell: Cell) ->
     return details
 
 
-def _in_train_mode(classifier: Any) -> bool:
-    if isinstance(classifier, ExternalClassifier):
-        return classifier.answers_in_train_mode
-    return bool(classifier.model.training)
-
-
-def _latency(served: Any, x: NDArray[np.float32]) -> float:
+def _latency(served: Classifier, x: NDArray[np.float32]) -> float:
     """Microseconds an image, median of a few calls of up to 128 images; rough, see evaluations/benchmarks/latency."""
     batch = x[:_LATENCY_BATCH]
     times = []

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from art_divqat._files import default_store
-from art_divqat.audit.environment import resolve_device
+from art_divqat.audit.costs import Costs
 from art_divqat.audit.executor import default_jobs
-from art_divqat.audit.run import Costs, check_attacks
+from art_divqat.audit.preflight import preflight
 from art_divqat.plan.cells import Cell, plan_cells
-from art_divqat.plan.config import EvaluateConfig, ResolvedConfig
-from art_divqat.plan.presets import resolve
-from art_divqat.victims.external.adapter import PROBE_IMAGES
+from art_divqat.plan.config import ResolvedConfig
+from art_divqat.victims.external.adapter import PROBE_IMAGES, REPEATED_IMAGES
 
 _TIMED_IMAGES = 256
-_REPEATED_PROBES = 16
 
 
 @dataclass(frozen=True)
@@ -43,29 +42,28 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(config: EvaluateConfig) -> Estimate:
+def estimate(config: ResolvedConfig) -> Estimate:
     """The plan of a configuration, with the time measured on one short training of a thief, and one of a victim.
 
-    :raises UserError: for all that :func:`art_divqat.audit.run.evaluate` refuses before it starts; the model is not
-        read and no endpoint is asked.
+    :param config: as :func:`art_divqat.api.prepare` gives it.
+    :raises UserError: for all that :func:`art_divqat.audit.run.run` refuses before it starts; the model is not read
+        and no endpoint is asked.
     """
-    resolved = resolve(config.model_copy(update={"device": resolve_device(config.device)}))
-    plan = plan_cells(resolved)
-    data, seconds_a_unit, victim_image = _measure(resolved)
-    check_attacks(resolved, data)
-    costs = Costs(resolved, data, victim_image)
-    remote = resolved.external is not None and resolved.external.is_remote
-    jobs = 1 if remote else resolved.jobs or default_jobs(resolved)
+    plan = plan_cells(config)
+    data, seconds_a_unit, victim_image = _measure(config)
+    costs = Costs(config, data, victim_image)
+    jobs = config.jobs or default_jobs(config)
     trained = {(cell.victim, cell.seed) for cell in plan}
     units = sum(map(costs.of_cell, plan)) + sum(map(costs.of_victim, trained))
     seconds = units * seconds_a_unit / jobs
-    asked = _endpoint_queries(plan, data) if remote else None
-    if asked is not None and resolved.external is not None and resolved.external.rate is not None:
-        seconds += asked / resolved.external.rate
+    asked = None
+    if config.external is not None and config.external.is_remote:
+        asked = _endpoint_queries(plan, data)
+        seconds += asked / (config.external.rate or math.inf)
     return Estimate(
         cells=len(plan),
         victims=len(trained),
-        seeds=resolved.seeds,
+        seeds=config.seeds,
         attack_queries=sum(cell.budget for cell in plan),
         endpoint_queries=asked,
         jobs=jobs,
@@ -77,15 +75,10 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
     """The data, seconds for an image seen once by a thief in training, and how much dearer the victim's network is."""
     import torch
 
-    from art_divqat.audit.bench import Bench, training_recipe
-    from art_divqat.victims.training import VictimContext
+    from art_divqat.audit.bench import Bench
 
     bench = Bench(config, default_store())
-    data = {
-        "dataset": bench.dataset.describe(),
-        "pool": bench.pool.describe(),
-        "evasion_images": len(bench.evasion_rows),
-    }
+    data = preflight(bench, read_model=False)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
@@ -94,9 +87,7 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
         seconds = _seconds(lambda: thief.fit(x, y, nb_epochs=1)) / len(x)
         if config.model == config.thief_model or config.external is not None:
             return data, seconds, 1.0
-        victim = VictimContext(
-            bench.dataset, config.model, training_recipe(config.victim_recipe), 0, config.device
-        ).fresh_classifier()
+        victim = bench.victims.untrained(0)
         return data, seconds, _seconds(lambda: victim.fit(x, y, nb_epochs=1)) / len(x) / seconds
     finally:
         torch.set_num_threads(threads)
@@ -116,5 +107,5 @@ def _endpoint_queries(plan: Sequence[Cell], data: dict[str, Any]) -> int:
     for cell in plan:
         key = (cell.attack, cell.answers, cell.seed)
         largest[key] = max(largest.get(key, 0), cell.budget)
-    test = int(data["dataset"]["test"]) + min(PROBE_IMAGES, _REPEATED_PROBES)
+    test = int(data["dataset"]["test"]) + min(PROBE_IMAGES, REPEATED_IMAGES)
     return sum(largest.values()) + test + len(plan) * int(data["evasion_images"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import tempfile
@@ -10,38 +11,22 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
-from art_divqat._canonical import content_hash
+from art_divqat._types import PhaseProgress
 from art_divqat.audit.progress import ProgressFile, Watcher
-from art_divqat.plan.cells import Cell
+from art_divqat.audit.tasks import Task
 from art_divqat.plan.config import ResolvedConfig
-from art_divqat.victims.external.settings import is_external
+
+if TYPE_CHECKING:
+    from art_divqat.audit.bench import Bench
+    from art_divqat.audit.robustness import Robustness
+    from art_divqat.victims.victim import Victim
 
 _MOST_DEFAULT_JOBS = 4
 _WATCH_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Task:
-    """One piece of work: describe the data, have a victim ready (and measured, if `trained`), or measure a cell."""
-
-    kind: Literal["describe", "victim", "trained", "cell"]
-    config: ResolvedConfig
-    store: Path
-    retrain: bool = False
-    victim: tuple[str, int] | None = None
-    cell: Cell | None = None
-
-    @property
-    def description(self) -> str:
-        """In words."""
-        if self.cell is not None:
-            return f"{self.cell.attack} ({self.cell.answers}) on {self.cell.victim}, {self.cell.budget} queries"
-        return f"victim {self.victim[0]}, seed {self.victim[1]}" if self.victim else "data"
 
 
 def default_jobs(config: ResolvedConfig) -> int:
@@ -52,67 +37,122 @@ def default_jobs(config: ResolvedConfig) -> int:
     return max(1, min(cores // config.threads, _MOST_DEFAULT_JOBS))
 
 
-def run_tasks(tasks: Sequence[Task], jobs: int, watcher: Watcher) -> Iterator[tuple[int, Any]]:
-    """Do the tasks and yield (number of the task, its result) as each is done, in no particular order.
+class Executor:
+    """Performs the tasks of one configuration; `with` lets go of what they loaded in this process.
 
-    With `jobs` = 1 everything happens in this process; with more this process never loads torch. Any exception, an
-    interrupt among them, stops the others.
+    With one job everything happens in this process; with more this process never loads torch.
+
+    :param config: a resolved configuration; its `jobs` say how many processes, as many as make sense if None.
+    :param store: where trained victims are kept.
+    :param watcher: is told what each worker is in the middle of.
+    :param live: the victim that an `external` one stands for, where that is an object of this process; only this
+        process works then.
     """
-    if not tasks:
-        return
-    if jobs == 1:
+
+    def __init__(self, config: ResolvedConfig, store: Path, watcher: Watcher, live: Victim | None = None) -> None:
+        self.jobs = 1 if live is not None else config.jobs or default_jobs(config)
+        self._config = config
+        self._store = store
+        self._watcher = watcher
+        self._live = live
+        self._loaded: tuple[Bench, Robustness] | None = None
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loaded = None
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        """Do the tasks and yield (number of the task, its result) as each is done, in no particular order.
+
+        Any exception, an interrupt among them, stops the others.
+        """
+        if not tasks:
+            return
+        if self.jobs > 1:
+            yield from self._in_processes(tasks)
+            return
+        if self._loaded is None:
+            self._loaded = _load(self._config, self._store, self._live)
         for number, task in enumerate(tasks):
-            yield number, perform(task, lambda *state: watcher.working("0", *state))
-        return
-    yield from _in_processes(tasks, jobs, watcher)
+            yield number, _perform(task, self._loaded, functools.partial(self._watcher.working, "0"))
+
+    def _in_processes(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        from joblib import Parallel, delayed, parallel_config
+        from joblib.externals.loky import get_reusable_executor
+
+        finished = False
+        with (
+            tempfile.TemporaryDirectory(prefix="art-divqat-") as name,
+            _watching(folder := Path(name), self._watcher),
+            parallel_config("loky", inner_max_num_threads=self._config.threads),
+        ):
+            of_all = (self._config, self._store, os.getpid())
+            calls = (delayed(_perform_in_worker)(n, task, folder / str(n), *of_all) for n, task in enumerate(tasks))
+            try:
+                yield from Parallel(n_jobs=self.jobs, return_as="generator_unordered", pre_dispatch="n_jobs")(calls)
+                finished = True
+            finally:
+                if not finished:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        get_reusable_executor().shutdown(wait=False, kill_workers=True)
 
 
-def _in_processes(tasks: Sequence[Task], jobs: int, watcher: Watcher) -> Iterator[tuple[int, Any]]:
-    from joblib import Parallel, delayed, parallel_config
-    from joblib.externals.loky import get_reusable_executor
+def _load(config: ResolvedConfig, store: Path, live: Victim | None = None) -> tuple[Bench, Robustness]:
+    from art_divqat.audit.bench import Bench
+    from art_divqat.audit.robustness import Robustness
 
-    finished = False
-    with (
-        tempfile.TemporaryDirectory(prefix="art-divqat-") as name,
-        _watching(folder := Path(name), watcher),
-        parallel_config("loky", inner_max_num_threads=tasks[0].config.threads),
-    ):
-        parent = os.getpid()
-        calls = (delayed(_perform_numbered)(n, task, folder / str(n), parent) for n, task in enumerate(tasks))
-        try:
-            yield from Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs")(calls)
-            finished = True
-        finally:
-            if not finished:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    get_reusable_executor().shutdown(wait=False, kill_workers=True)
+    bench = Bench(config, store, live)
+    return bench, Robustness(bench)
 
 
-def _perform_numbered(number: int, task: Task, progress_file: Path, parent: int) -> tuple[int, Any]:
+# The one mutable state of a module: joblib hands a worker one function call after another, and nothing else of ours
+# lives as long as the worker. It is used in workers alone.
+_load_once = functools.lru_cache(maxsize=1)(_load)
+
+
+def _perform(task: Task, loaded: tuple[Bench, Robustness], progress: PhaseProgress) -> Any:
+    import torch
+
+    bench, robustness = loaded
+    threads = torch.get_num_threads()
+    torch.set_num_threads(bench.config.threads)
+    try:
+        return task.perform(bench, robustness, progress)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _perform_in_worker(
+    number: int, task: Task, progress_file: Path, config: ResolvedConfig, store: Path, parent: int
+) -> tuple[int, Any]:
     _leave_with(parent)
     # Ctrl-C goes to the whole process group; the main process decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
     os.environ["TQDM_DISABLE"] = "1"
     try:
-        return number, perform(task, ProgressFile(progress_file))
+        return number, _perform(task, _load_once(config, store), ProgressFile(progress_file))
     finally:
         with contextlib.suppress(OSError):
             progress_file.unlink()
 
 
-@cache
 def _leave_with(parent: int) -> None:
     """End this worker when the process that asked it is killed: joblib's would wait for work for five minutes."""
+    name = f"art-divqat leaves with {parent}"
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_WATCH_SECONDS)
         os._exit(1)
 
-    if os.getppid() == parent:
-        threading.Thread(target=watch, daemon=True).start()
+    if os.getppid() == parent and name not in {thread.name for thread in threading.enumerate()}:
+        threading.Thread(target=watch, name=name, daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -134,56 +174,3 @@ def _watching(folder: Path, watcher: Watcher) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-_bench: tuple[str, Any] | None = None
-
-
-def forget() -> None:
-    """Let go of what the last task loaded."""
-    global _bench
-    _bench = None
-
-
-def perform(task: Task, progress: Any) -> Any:
-    """Do one task here; what it loads stays in this process for the next one of the same configuration."""
-    import torch
-
-    from art_divqat.audit.bench import Bench
-    from art_divqat.audit.cell import run_cell
-    from art_divqat.audit.robustness import check_evasion, victim_robustness
-    from art_divqat.defences.registry import check_defence, parse_defence
-    from art_divqat.models.registry import check_model
-
-    global _bench
-    config = task.config
-    key = content_hash([config.model_dump(mode="json"), config.trust_code, str(config.answers_file), str(task.store)])
-    if _bench is None or _bench[0] != key:
-        _bench = (key, Bench(task.config, task.store))
-    bench: Bench = _bench[1]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(task.config.threads)
-    try:
-        if task.victim is not None:
-            bench.victim(*task.victim, progress, retrain=task.retrain)
-            if task.kind == "victim" and task.victim[0] in config.victims:
-                # here, once, so that cells side by side find it in the store; not for one that is only quantized from
-                victim_robustness(bench, *task.victim, progress, retrain=task.retrain)
-            return bench.measured_victim(*task.victim) if task.kind == "trained" else None
-        if task.cell is not None:
-            return run_cell(task.cell, bench, progress)
-        for defence in task.config.defences:
-            check_defence(parse_defence(defence), bench.dataset.input_shape)
-        check_evasion(bench)
-        check_model(task.config.model, bench.dataset.input_shape)
-        check_model(task.config.thief_model, bench.dataset.input_shape)
-        if config.external is not None and not config.external.is_remote:
-            # what cannot be read is refused before anything is written
-            bench.external(next(victim for victim in config.victims if is_external(victim)))
-        return {
-            "dataset": bench.dataset.describe(),
-            "pool": {**bench.pool.describe(), "overlap": bench.pool_overlap},
-            "evasion_images": len(bench.evasion_rows),
-        }
-    finally:
-        torch.set_num_threads(threads)

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from art_divqat._canonical import content_hash
 from art_divqat.errors import UserError
-from art_divqat.plan.config import EvaluateConfig
+from art_divqat.plan.config import ResolvedConfig
 from art_divqat.results.journal import Journal
 
 OURS = {
@@ -28,8 +28,11 @@ OURS = {
 }
 
 
-def default_folder(config: EvaluateConfig) -> Path:
-    """`art-divqat-runs/DATASET-HASH`: the same configuration always goes to the same folder."""
+def default_folder(config: ResolvedConfig) -> Path:
+    """`art-divqat-runs/DATASET-HASH`: the same configuration always goes to the same folder.
+
+    :param config: as :func:`art_divqat.api.prepare` gives it: another device gives other numbers, in another folder.
+    """
     name = re.sub(r"[^A-Za-z0-9]+", "-", config.dataset).strip("-")[:40]
     return Path("art-divqat-runs") / f"{name}-{content_hash(config.for_results())[:8]}"
 
@@ -44,6 +47,7 @@ class RunFolder:
         self.path = path
         self.journal = Journal(path / "journal.jsonl")
         self.config = path / "config.yaml"
+        self.answers = path / "answers.jsonl"
 
     def check(self) -> None:
         """Refuse a folder that holds anything else than a run, before any work is done for it.

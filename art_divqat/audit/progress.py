@@ -1,4 +1,4 @@
-"""How work in this process or another says how far it is."""
+"""Progress of a run: whoever watches it, and files in which worker processes say how far they are."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ the share of the images that still stand there, because those that were fooled a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._canonical import content_hash
+from art_divqat._progress import phase
 from art_divqat._rng import derive_seed
-from art_divqat.attacks.evasion import check_autoattack, craft, gradient_norms, withstood, worst_case
-from art_divqat.audit.bench import SQUARE_QUERIES, phase
+from art_divqat._types import Classifier, Images, Labels, PhaseProgress, Progress
+from art_divqat.attacks.evasion import craft, craft_worst_case, gradient_norms, withstood, worst_case
 from art_divqat.metrics import accuracy, transfer_attack_success
 from art_divqat.metrics.table import SAMPLES
 from art_divqat.plan.cells import Cell
 from art_divqat.results.samples import curve_sample, pack
 from art_divqat.specs import parse_spec
-from art_divqat.victims.external.settings import EXTERNAL
-from art_divqat.victims.registry import parent_of
+from art_divqat.victims.victim import Victim
 
 if TYPE_CHECKING:
-    from art_divqat.audit.bench import Bench, Progress, Victim
+    from art_divqat.audit.bench import Bench
 
+SQUARE_QUERIES = 200
 LARGE_EPSILON = 0.5
 MORE_STEPS = 5
 # of the evasion images that withstood, how many are attacked again in other ways
 _SUBSET = 0.2
-
-Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -67,145 +65,202 @@ class Measured:
     curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
 
-def measure(
-    bench: Bench,
-    cell: Cell,
-    victim: Victim,
-    thief: Any,
-    served: Any,
-    served_answers: NDArray[Any],
-    progress: Progress | None,
-) -> Measured:
-    """Robust accuracy of victim and thief, and what crosses from one to the other.
+class Robustness:
+    """Measures robustness in one run: what concerns a victim once, kept in this process and in the store.
 
-    :param served_answers: of the defended victim to the clean evasion images.
+    :param bench: the data and the victims of the run.
     """
-    x, y = evasion_images(bench)
-    told = phase(progress, "attacking the thief")
-    on_thief = bench.perturb(thief, derive_seed("evasion", cell.seed), told)
-    hits = {"thief_robust_accuracy": thief.predict(on_thief).argmax(axis=1) == y}
-    success = transfer_attack_success(served_answers, served.predict(on_thief), y)
-    if len(victim.adversarial):
-        hits["victim_robust_accuracy"] = victim.classifier.predict(victim.adversarial).argmax(axis=1) == y
-        hits["transfer_robust_accuracy"] = thief.predict(victim.adversarial).argmax(axis=1) == y
-    rates: dict[str, float | None] = {name: float(right.mean()) for name, right in hits.items()}
-    rates["transfer_attack_success"] = success
-    measured = Measured(rates, {SAMPLES[name]: pack(right) for name, right in hits.items()})
-    known = victim_robustness(bench, cell.victim, cell.seed, progress)
-    if known is not None:
-        measured.details |= known.details
-    radii = bench.config.evasion.epsilons
-    if radii and cell.budget == bench.config.budgets[-1]:
-        curves: dict[str, NDArray[np.bool_]] = {
-            "thief_robust_accuracy": withstood(
-                thief,
-                x,
-                y,
-                epsilons=radii,
-                predict=thief.predict,
-                known={bench.config.epsilon: on_thief},
-                progress=told,
-                **_pgd(bench, cell.seed),
-                early_stop=True,
-            )
-        }
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._examples: dict[tuple[str, int], Images] = {}
+        self._victims: dict[tuple[str, int], VictimRobustness] = {}
+
+    def of_cell(
+        self,
+        cell: Cell,
+        thief: Any,
+        served: Classifier,
+        served_answers: NDArray[Any],
+        progress: PhaseProgress | None = None,
+    ) -> Measured:
+        """Robust accuracy of victim and thief, and what crosses from one to the other.
+
+        :param served: the defended victim.
+        :param served_answers: its answers to the clean evasion images.
+        """
+        bench = self._bench
+        x, y = evasion_images(bench)
+        told = phase(progress, "attacking the thief")
+        on_thief = _perturb(bench, thief, cell.seed, told)
+        hits = {"thief_robust_accuracy": thief.predict(on_thief).argmax(axis=1) == y}
+        success = transfer_attack_success(served_answers, served.predict(on_thief), y)
+        on_victim = self.examples(cell.victim, cell.seed, progress)
+        if len(on_victim):
+            victim = bench.victim(cell.victim, cell.seed)
+            hits["victim_robust_accuracy"] = victim.classifier.predict(on_victim).argmax(axis=1) == y
+            hits["transfer_robust_accuracy"] = thief.predict(on_victim).argmax(axis=1) == y
+        rates: dict[str, float | None] = {name: float(right.mean()) for name, right in hits.items()}
+        rates["transfer_attack_success"] = success
+        measured = Measured(rates, {SAMPLES[name]: pack(right) for name, right in hits.items()})
+        known = self.of_victim(cell.victim, cell.seed, progress)
         if known is not None:
-            curves["victim_robust_accuracy"] = known.withstood
-            crossed = (thief.predict(known.examples.get(radius, x)) for radius in radii)
-            curves["transfer_robust_accuracy"] = np.stack([answers.argmax(axis=1) == y for answers in crossed])
-        for name, right in curves.items():
-            measured.curves[name] = [
-                {"epsilon": radius, "value": float(row.mean())} for radius, row in zip(radii, right, strict=True)
-            ]
-            measured.samples |= {curve_sample(name, r): pack(row) for r, row in zip(radii, right, strict=True)}
-    return measured
+            measured.details |= known.details
+        radii = bench.config.evasion.epsilons
+        if radii and cell.budget == bench.config.budgets[-1]:
+            curves: dict[str, NDArray[np.bool_]] = {
+                "thief_robust_accuracy": withstood(
+                    thief,
+                    x,
+                    y,
+                    epsilons=radii,
+                    predict=thief.predict,
+                    known={bench.config.epsilon: on_thief},
+                    progress=told,
+                    **_pgd(bench, cell.seed),
+                    early_stop=True,
+                )
+            }
+            if known is not None:
+                curves["victim_robust_accuracy"] = known.withstood
+                crossed = (thief.predict(known.examples.get(radius, x)) for radius in radii)
+                curves["transfer_robust_accuracy"] = np.stack([answers.argmax(axis=1) == y for answers in crossed])
+            for name, right in curves.items():
+                measured.curves[name] = [
+                    {"epsilon": radius, "value": float(row.mean())} for radius, row in zip(radii, right, strict=True)
+                ]
+                measured.samples |= {curve_sample(name, r): pack(row) for r, row in zip(radii, right, strict=True)}
+        return measured
+
+    def examples(self, name: str, seed: int, progress: PhaseProgress | None = None, *, retrain: bool = False) -> Images:
+        """The evasion images perturbed at ε on a victim, (images, C, H, W); from memory, the store, or crafted now.
+
+        For an int8 victim the worst of straight-through gradients, transfer from its full-precision parent, and Square.
+
+        :param retrain: craft them anew, as for a victim that was.
+        :return: no images if no robustness is measured, or the victim is a black box.
+        """
+        key = (name, seed)
+        if retrain or key not in self._examples:
+            self._examples[key] = self._load_or_craft(name, seed, progress, retrain)
+        return self._examples[key]
+
+    def of_victim(
+        self, name: str, seed: int, progress: PhaseProgress | None = None, *, retrain: bool = False
+    ) -> VictimRobustness | None:
+        """The curve and the signs of one victim, from memory, the store, or measured now.
+
+        :param retrain: measure them anew, the examples of the single figure among them.
+        :return: None if no robustness is measured, or the victim is a black box.
+        """
+        examples = self.examples(name, seed, progress, retrain=retrain)
+        if len(examples) == 0:
+            return None
+        key = (name, seed)
+        if retrain or key not in self._victims:
+            # only the last: the examples of a curve are many, and cells come victim by victim
+            self._victims.clear()
+            told = phase(progress, f"curve and checks of {parse_spec(name).name}")
+            self._victims[key] = self._load_or_measure(name, seed, examples, told, retrain)
+        return self._victims[key]
+
+    def _load_or_craft(self, name: str, seed: int, progress: PhaseProgress | None, retrain: bool) -> Images:
+        bench = self._bench
+        config, rows = bench.config, bench.evasion_rows
+        target = bench.victim(name, seed, progress).capabilities.white_box
+        if len(rows) == 0 or target is None:
+            return bench.dataset.x_test[:0]
+        identity = bench.victims.identity(name, seed)
+        # the curve does not decide the examples of the single figure
+        settings = {
+            **config.evasion.model_dump(exclude={"epsilons"}),
+            "epsilon": config.epsilon,
+            "rows": rows.tolist(),
+        }
+        file = f"evasion-{content_hash(settings)[:16]}"
+        held = None if retrain else bench.store.load_arrays(identity, file)
+        if held is not None and held.get("x", rows).shape == (len(rows), *bench.dataset.input_shape):
+            return held["x"]
+        told = phase(progress, f"attacking {parse_spec(name).name}")
+        parent = bench.victims.parent(name, seed)
+        if parent is None:
+            crafted = _perturb(bench, target, seed, told)
+        else:
+            crafted, _ = craft_worst_case(
+                target,
+                *evasion_images(bench),
+                epsilon=config.epsilon,
+                parent=parent.classifier,
+                steps=config.evasion.steps,
+                square_queries=SQUARE_QUERIES,
+                seed=derive_seed("evasion", seed),
+                progress=told,
+            )
+        bench.store.save_arrays(identity, file, {"x": crafted})
+        return crafted
+
+    def _load_or_measure(
+        self, name: str, seed: int, at_epsilon: Images, told: Progress | None, retrain: bool
+    ) -> VictimRobustness:
+        bench = self._bench
+        config, rows = bench.config, bench.evasion_rows
+        victim = bench.victim(name, seed)
+        x, y = evasion_images(bench)
+        radii = config.evasion.epsilons or ()
+        crafted = [radius for radius in radii if radius not in (0, config.epsilon)]
+        identity = bench.victims.identity(name, seed)
+        settings = {**config.evasion.model_dump(), "epsilon": config.epsilon, "rows": rows.tolist(), "signs": 1}
+        file = f"evasion-curve-{content_hash(settings)[:16]}"
+        held = None if retrain else bench.store.load_arrays(identity, file)
+        shape = (len(crafted), len(rows), *bench.dataset.input_shape)
+        if held is None or held.get("x", rows).shape != shape:
+            # what is attacked with gradients: the victim or its twin, and the full-precision network it comes from
+            parent = bench.victims.parent(name, seed)
+            targets = [victim.capabilities.white_box, *([] if parent is None else [parent.classifier])]
+            predict = victim.classifier.predict
+            examples = np.empty(shape, np.float32)
+            for number, radius in enumerate(crafted):
+                candidates = [craft(target, x, y, epsilon=radius, **_pgd(bench, seed)) for target in targets]
+                examples[number] = candidates[0] if len(candidates) == 1 else worst_case(predict, candidates, y)[0]
+                if told is not None:
+                    told(number + 1, len(crafted) + 1)
+            signs = _signs(bench, seed, victim, at_epsilon, x, y)
+            held = {"x": examples, **{key: np.array([value]) for key, value in signs.items()}}
+            bench.store.save_arrays(identity, file, held)
+        by_radius = dict(zip(crafted, held.pop("x"), strict=True))
+        if config.epsilon in radii and config.epsilon > 0:
+            by_radius[config.epsilon] = at_epsilon
+        right = {r: victim.classifier.predict(by_radius.get(r, x)).argmax(axis=1) == y for r in radii}
+        details = {key: float(value[0]) for key, value in held.items()}
+        rates = {r: float(hit.mean()) for r, hit in right.items()}
+        details["accuracy_rise"] = _rise(rates | {LARGE_EPSILON: details["robust_accuracy_large_epsilon"]})
+        return VictimRobustness(by_radius, right, details)
 
 
-def check_evasion(bench: Bench) -> None:
-    """Refuse, before anything is trained, an attack that the data has too few classes for.
-
-    :raises UserError: for AutoAttack on fewer than four classes.
-    """
-    if bench.config.evasion.autoattack and len(bench.evasion_rows):
-        remedy = "leave evasion.autoattack out, for PGD; every victim meets Square too"
-        check_autoattack(bench.dataset.nb_classes, remedy)
-
-
-def evasion_images(bench: Bench) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def evasion_images(bench: Bench) -> tuple[Images, Labels]:
     """The test images that robustness is measured on, and their labels."""
     return bench.dataset.x_test[bench.evasion_rows], bench.dataset.y_test[bench.evasion_rows]
 
 
-def victim_robustness(
-    bench: Bench, name: str, seed: int, progress: Progress | None = None, *, retrain: bool = False
-) -> VictimRobustness | None:
-    """The curve and the signs of one victim, from this process, the store, or measured now.
-
-    None if no robustness is measured, or the victim is a black box.
-    """
-    victim = bench.victim(name, seed, progress)
-    if len(victim.adversarial) == 0:
-        return None
-    key = (name, seed)
-    if retrain or key not in bench.robustness:
-        # only the last: the examples of a curve are many, and cells come victim by victim
-        bench.robustness.clear()
-        told = phase(progress, f"curve and checks of {parse_spec(name).name}")
-        bench.robustness[key] = _load_or_measure(bench, name, seed, victim, told, retrain)
-    return bench.robustness[key]
-
-
-def _load_or_measure(
-    bench: Bench, name: str, seed: int, victim: Victim, told: Told | None, retrain: bool
-) -> VictimRobustness:
-    config, rows = bench.config, bench.evasion_rows
-    x, y = evasion_images(bench)
-    radii = config.evasion.epsilons or ()
-    crafted = [radius for radius in radii if radius not in (0, config.epsilon)]
-    identity = bench.victim_identity(name, seed)
-    settings = {**config.evasion.model_dump(), "epsilon": config.epsilon, "rows": rows.tolist(), "signs": 1}
-    file = f"evasion-curve-{content_hash(settings)[:16]}"
-    held = None if retrain else bench.store.load_arrays(identity, file)
-    shape = (len(crafted), len(rows), *bench.dataset.input_shape)
-    if held is None or held.get("x", rows).shape != shape:
-        targets = _targets(bench, name, seed, victim)
-        predict = victim.classifier.predict
-        examples = np.empty(shape, np.float32)
-        for number, radius in enumerate(crafted):
-            candidates = [craft(target, x, y, epsilon=radius, **_pgd(bench, seed)) for target in targets]
-            examples[number] = candidates[0] if len(candidates) == 1 else worst_case(predict, candidates, y)[0]
-            if told is not None:
-                told(number + 1, len(crafted) + 1)
-        signs = _signs(bench, seed, victim, targets[0], x, y)
-        held = {"x": examples, **{key: np.array([value]) for key, value in signs.items()}}
-        bench.store.save_arrays(identity, file, held)
-    by_radius = dict(zip(crafted, held.pop("x"), strict=True))
-    if config.epsilon in radii and config.epsilon > 0:
-        by_radius[config.epsilon] = victim.adversarial
-    right = {r: victim.classifier.predict(by_radius.get(r, x)).argmax(axis=1) == y for r in radii}
-    details = {key: float(value[0]) for key, value in held.items()}
-    details["accuracy_rise"] = _rise(
-        {r: float(hit.mean()) for r, hit in right.items()} | {LARGE_EPSILON: details["robust_accuracy_large_epsilon"]}
+def _perturb(bench: Bench, target: Any, seed: int, told: Progress | None) -> Images:
+    """The evasion images, perturbed with white-box access to `target` to change the true label."""
+    evasion = bench.config.evasion
+    return craft(
+        target,
+        *evasion_images(bench),
+        attack="autoattack" if evasion.autoattack else "pgd",
+        epsilon=bench.config.epsilon,
+        steps=evasion.steps,
+        seed=derive_seed("evasion", seed),
+        progress=told,
     )
-    return VictimRobustness(by_radius, right, details)
-
-
-def _targets(bench: Bench, name: str, seed: int, victim: Victim) -> list[Any]:
-    """What is attacked with gradients: the victim or its twin, and the full-precision network it comes from."""
-    spec = parse_spec(name)
-    if spec.name == EXTERNAL:
-        return [victim.classifier.white_box]
-    parent = parent_of(spec)
-    return [victim.classifier, *([] if parent is None else [bench.victim(parent, seed).classifier])]
 
 
 def _pgd(bench: Bench, seed: int) -> dict[str, Any]:
     return {"attack": "pgd", "steps": bench.config.evasion.steps, "seed": derive_seed("evasion", seed)}
 
 
-def _signs(
-    bench: Bench, seed: int, victim: Victim, target: Any, x: NDArray[np.float32], y: NDArray[np.int64]
-) -> dict[str, float]:
+def _signs(bench: Bench, seed: int, victim: Victim, at_epsilon: Images, x: Images, y: Labels) -> dict[str, float]:
     """Whether the white-box figure is to be believed; prices in units of one white-box measurement.
 
     A pass for the gradients (1 / steps); ε = 0.5 on all images, left at the first success (at most one, where it works
@@ -213,11 +268,12 @@ def _signs(
     a third of 200 / steps / 5). The last two take images that withstood and say what would be left of the figure.
     """
     predict, epsilon = victim.classifier.predict, bench.config.epsilon
+    target = victim.capabilities.white_box
     settings = _pgd(bench, seed)
     clean = predict(x).argmax(axis=1) == y
     still = gradient_norms(target, x[clean], y[clean]) == 0
     large = craft(target, x, y, epsilon=LARGE_EPSILON, **settings, early_stop=True)
-    white = predict(victim.adversarial).argmax(axis=1) == y
+    white = predict(at_epsilon).argmax(axis=1) == y
     left = white.nonzero()[0]
     rows = left[:: max(1, -(-len(left) // max(1, int(_SUBSET * len(x)))))]
     more = {**settings, "steps": MORE_STEPS * bench.config.evasion.steps, "early_stop": True}

@@ -77,19 +77,20 @@ def run(
     config: EvaluateConfig, output: Path | None, *, retrain: bool, quiet: bool, json_output: bool, dry_run: bool = False
 ) -> None:
     """Run a configuration, show how it goes, and print what came out; or only what it would do."""
+    from art_divqat import api
+
+    resolved = api.prepare(config)
     if dry_run:
         from art_divqat.cli.dry_run import show_plan
 
-        show_plan(config, json_output=json_output)
+        show_plan(resolved, json_output=json_output)
         return
     from art_divqat.audit.folder import default_folder
-    from art_divqat.audit.run import evaluate
-    from art_divqat.plan.presets import resolve
     from art_divqat.report import render_json
 
-    folder = output or default_folder(resolve(config))
+    folder = output or default_folder(resolved)
     with watched(quiet=quiet) as watcher:
-        results = evaluate(config, folder, retrain=retrain, watcher=watcher)
+        results = api.evaluate(resolved, folder, retrain=retrain, watcher=watcher)
     if json_output:
         sys.stdout.write(render_json(results))
     else:

@@ -9,24 +9,23 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from art_divqat.plan.config import EvaluateConfig
+    from art_divqat.plan.config import ResolvedConfig
 
 
-def show_plan(wanted: EvaluateConfig, *, json_output: bool) -> None:
+def show_plan(config: ResolvedConfig, *, json_output: bool) -> None:
     """Print the plan of a configuration; nothing is written, no model is read and no endpoint is asked."""
     from art_divqat.audit.estimate import estimate
-    from art_divqat.plan.presets import resolve
 
-    resolved, found = resolve(wanted), estimate(wanted)
+    found = estimate(config)
     if json_output:
-        sys.stdout.write(json.dumps({"config": resolved.for_results(), "plan": found.as_dict()}, indent=2) + "\n")
+        sys.stdout.write(json.dumps({"config": config.for_results(), "plan": found.as_dict()}, indent=2) + "\n")
         return
     rows = [
-        ("data", f"{resolved.dataset}, queries from {resolved.query_pool}"),
-        ("victims", ", ".join(resolved.victims)),
-        ("defences", ", ".join(resolved.defences)),
-        ("attacks", f"{', '.join(resolved.attacks)}; answers {', '.join(resolved.answers)}"),
-        ("budgets", f"{', '.join(f'{budget:,}' for budget in resolved.budgets)}; {found.seeds} seeds"),
+        ("data", f"{config.dataset}, queries from {config.query_pool}"),
+        ("victims", ", ".join(config.victims)),
+        ("defences", ", ".join(config.defences)),
+        ("attacks", f"{', '.join(config.attacks)}; answers {', '.join(config.answers)}"),
+        ("budgets", f"{', '.join(f'{budget:,}' for budget in config.budgets)}; {found.seeds} seeds"),
         ("cells", f"{found.cells:,}"),
         ("queries", f"{found.attack_queries:,} by all attackers together"),
     ]

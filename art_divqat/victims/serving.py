@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from art.estimators.classification import BlackBoxClassifierNeuralNetwork
-from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
+from art_divqat._types import Rows
 from art_divqat.defences.postprocessor import Softmax
 from art_divqat.defences.registry import (
     DEFENCES,
@@ -20,19 +19,12 @@ from art_divqat.defences.registry import (
     build_postprocessors,
     parse_defence,
 )
-
-if TYPE_CHECKING:
-    from art_divqat.audit.bench import Bench
-
-Rows = NDArray[np.float32]
+from art_divqat.victims.victim import Victim
 
 
-def answering(classifier: Any) -> Any:
-    """An ART black box that answers with the probabilities of a classifier, which is not changed.
-
-    A classifier is logit-valued unless its `outputs` says `probabilities`.
-    """
-    logits = getattr(classifier, "outputs", "logits") != "probabilities"
+def answering(victim: Victim) -> Any:
+    """An ART black box that answers with the probabilities of a victim, whose classifier is not changed."""
+    classifier, logits = victim.classifier, victim.capabilities.outputs == "logits"
     return BlackBoxClassifierNeuralNetwork(
         predict_fn=classifier.predict,
         input_shape=classifier.input_shape,
@@ -42,22 +34,16 @@ def answering(classifier: Any) -> Any:
     )
 
 
-def serve(classifier: Any, defence: str, *, seed: int, bench: Bench) -> Any:
+def serve(victim: Victim, defence: str, *, seed: int, context: DefenceContext) -> Any:
     """An ART classifier that answers with probabilities through the named defences.
 
-    White-box attacks on the classifier itself go on seeing its logits.
+    White-box attacks on the victim itself go on seeing its logits.
 
-    :param classifier: an ART classifier whose `predict` gives logits.
     :param defence: `none`, or a chain such as `heuristic:beta=0.5+rounding:decimals=2`.
     :param seed: decides every draw and every network of the defences.
+    :param context: what defences that need more than the answer may use.
     """
-    dataset, config = bench.dataset, bench.config
-    context = DefenceContext(
-        dataset.x_train, dataset.y_train, dataset.x_validation, model=config.model, device=config.device
-    )
-    return apply_defence(
-        answering(classifier), parse_defence(defence), seed=derive_seed("defence", seed), context=context
-    )
+    return apply_defence(answering(victim), parse_defence(defence), seed=derive_seed("defence", seed), context=context)
 
 
 def known_to_the_attacker(defence: str, served: Any, seed: int) -> Callable[[Rows], Rows] | None:

@@ -23,7 +23,7 @@ import pytest
 import torch
 from support.external_models import SHAPE, export_onnx
 
-from art_divqat.audit.run import evaluate
+from art_divqat.api import evaluate, prepare
 from art_divqat.data import load_dataset
 from art_divqat.data.sources import load_raw
 from art_divqat.errors import UserError
@@ -32,7 +32,7 @@ from art_divqat.report import FORMATS, render
 from art_divqat.results.build import read_results
 from art_divqat.results.journal import Journal
 from art_divqat.victims.external import ExternalModel, load_external
-from art_divqat.victims.external.adapter import prepare
+from art_divqat.victims.external.adapter import probe
 
 MODELS, DATA, JOURNALS = 200, 200, 200
 
@@ -149,7 +149,7 @@ def test_two_hundred_damaged_models(model_files: dict[str, Path], tmp_path: Path
         )
 
         def read(model: ExternalModel = model) -> None:
-            prepare(load_external(model, SHAPE, 10), data.x_test, data.y_test, "auto")
+            probe(load_external(model, SHAPE, 10), data.x_test, data.y_test, "auto")
 
         outcomes.append((base.name, taken_or_refused(read, place, (number, base.name))))
         shutil.rmtree(place)
@@ -276,7 +276,7 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("run")
     (folder / "c.yaml").write_text(CONFIG)
     values = {**read_config(folder / "c.yaml"), "seeds": 1, "budgets": [20], "jobs": 1, "defences": ["none"]}
-    evaluate(make_config(values), folder / "run", store=folder / "store")
+    evaluate(prepare(make_config(values)), folder / "run", store=folder / "store")
     return (folder / "run" / "journal.jsonl").read_bytes()
 
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from art_divqat.api import evaluate, prepare
 from art_divqat.audit import robustness
 from art_divqat.audit.bench import Bench
-from art_divqat.audit.executor import forget
-from art_divqat.audit.run import evaluate
 from art_divqat.errors import UserError
 from art_divqat.plan.config import make_config
 from art_divqat.plan.presets import resolve
@@ -47,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, store: Path) -> tuple[Path, Results]:
     folder = tmp_path_factory.mktemp("runs") / "curves"
-    return folder, evaluate(make_config(OPTIONS), folder, store=store)
+    return folder, evaluate(prepare(make_config(OPTIONS)), folder, store=store)
 
 
 def test_the_largest_budget_has_curves_and_no_other(run: tuple[Path, Results]) -> None:
@@ -158,8 +157,7 @@ def test_a_victim_is_measured_once_and_its_curve_kept(
 ) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(robustness, "_signs", lambda *given: calls.append(given))
-    forget()
-    again = evaluate(make_config(OPTIONS), tmp_path / "again", store=store)
+    again = evaluate(prepare(make_config(OPTIONS)), tmp_path / "again", store=store)
     assert calls == []
     assert [cell.curves for cell in again.cells] == [cell.curves for cell in run[1].cells]
     assert [cell.details for cell in again.cells] == [cell.details for cell in run[1].cells]
@@ -167,8 +165,7 @@ def test_a_victim_is_measured_once_and_its_curve_kept(
 
 def test_no_radii_measure_no_curve(store: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, "evasion": {"images": 40, "steps": 4, "epsilons": []}, "seeds": 1, "victims": ["standard"]}
-    forget()
-    results = evaluate(make_config(options), tmp_path / "none", store=store)
+    results = evaluate(prepare(make_config(options)), tmp_path / "none", store=store)
     assert not any(cell.curves for cell in results.cells)
     assert all("robust_accuracy_large_epsilon" in cell.details for cell in results.cells)
 
@@ -188,7 +185,7 @@ def test_an_int8_victim_is_attacked_through_its_twin_and_its_parent(
         return craft(target, *given, **settings)
 
     monkeypatch.setattr(robustness, "craft", watched)
-    found = robustness.victim_robustness(bench, "ptq", 0)
+    found = robustness.Robustness(bench).of_victim("ptq", 0)
     assert found is not None
     assert attacked[:2] == ["QuantizedPyTorchClassifier", "RecipeClassifier"]
     assert list(found.right) == [0.0, 0.05, 0.1, 0.2, 0.4]
@@ -224,7 +221,7 @@ def test_autoattack_on_three_classes_is_refused_before_anything_is_trained(tmp_p
     np.savez(tmp_path / "three.npz", x_train=x, y_train=y, x_test=x[:30], y_test=y[:30])
     options = {**OPTIONS, "dataset": f"npz:{tmp_path / 'three.npz'}", "evasion": {"images": 9, "autoattack": True}}
     with pytest.raises(UserError) as error:
-        evaluate(make_config({**options, "limit": None}), tmp_path / "run", store=tmp_path / "store")
+        evaluate(prepare(make_config({**options, "limit": None})), tmp_path / "run", store=tmp_path / "store")
     assert "APGD-CE, FAB-T and Square apply; leave evasion.autoattack out" in str(error.value)
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "store").exists()

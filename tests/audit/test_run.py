@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
+from art_divqat.api import evaluate, prepare
 from art_divqat.audit.progress import Silent
-from art_divqat.audit.run import evaluate
 from art_divqat.errors import UserError
-from art_divqat.plan.config import EvaluateConfig, make_config
+from art_divqat.plan.config import ResolvedConfig, make_config
 from art_divqat.results.build import read_results
 from art_divqat.results.journal import Journal
 from art_divqat.results.schema import TIMINGS, Results
 
 
-def tiny(**changes: Any) -> EvaluateConfig:
+def tiny(**changes: Any) -> ResolvedConfig:
     values: dict[str, Any] = {
         "limit": 150,
         "victims": ["robust"],
@@ -35,7 +35,7 @@ def tiny(**changes: Any) -> EvaluateConfig:
         "query_pool": "in-distribution",
         "model": "lenet5",
     }
-    return make_config({**values, **changes})
+    return prepare(make_config({**values, **changes}))
 
 
 def without_times(results: Results) -> dict[str, Any]:

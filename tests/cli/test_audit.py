@@ -16,7 +16,7 @@ import torch
 from scipy.special import softmax
 
 import art_divqat
-from art_divqat.audit.run import evaluate
+from art_divqat.api import evaluate, prepare
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.evaluation import ExtractionEvaluation
@@ -180,7 +180,7 @@ def test_an_endpoint_with_faults_gives_the_same_results_and_is_paid_once(
         for faults in ((), itertools.chain.from_iterable((fault, None) for fault in FAULTS * 3)):
             server.faults, server.paid = iter(faults), type(server.paid)()
             external = {"timeout": 0.5, "retries": 10}
-            config = make_config({**OPTIONS, "victims": [server.v2], "external": external})
+            config = prepare(make_config({**OPTIONS, "victims": [server.v2], "external": external}))
             folder = tmp_path / f"run{len(found)}"
             found.append(clean(evaluate(config, folder, store=tmp_path / "store").model_dump(mode="json")))
             bills.append(server.paid)

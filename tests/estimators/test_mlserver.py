@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from art_divqat.audit.run import evaluate
+from art_divqat.api import evaluate, prepare
 from art_divqat.data import Dataset, load_dataset
 from art_divqat.estimators import RemoteClassifier
 from art_divqat.plan.config import make_config
@@ -148,10 +148,10 @@ def test_an_audit_of_it(address: str, data: Dataset, tmp_path: Path) -> None:
             "evasion": {"images": 10, "steps": 2},
         }
     )
-    results = evaluate(config, tmp_path / "run", store=tmp_path / "store")
+    results = evaluate(prepare(config), tmp_path / "run", store=tmp_path / "store")
     (cell,) = results.cells
     assert cell.metrics["victim_accuracy"] > 0.9  # type: ignore[operator]
     assert cell.queries == 60
     assert cell.details["victim_simplex_error"] < 1e-3
     # again, and nothing is asked: the answers of the first run are in its folder
-    assert evaluate(config, tmp_path / "run", store=tmp_path / "store") == results
+    assert evaluate(prepare(config), tmp_path / "run", store=tmp_path / "store") == results

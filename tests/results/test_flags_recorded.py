@@ -11,7 +11,7 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 
 from art_divqat import audit_model
-from art_divqat.audit.run import evaluate
+from art_divqat.api import evaluate, prepare
 from art_divqat.data import load_dataset
 from art_divqat.defences.postprocessor import HeuristicPerturbation, Softmax
 from art_divqat.models import build_model
@@ -43,7 +43,7 @@ def run(folder: Path, store: Path, **changes: Any) -> Results:
         "evasion": {"images": 10, "steps": 2},
         "jobs": 1,
     }
-    return evaluate(make_config({**values, **changes}), folder, store=store)
+    return evaluate(prepare(make_config({**values, **changes})), folder, store=store)
 
 
 def raised(results: Results) -> set[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.plugins import installed, write_distribution
 
-from art_divqat.audit.run import evaluate
+from art_divqat.api import evaluate, prepare
 from art_divqat.audit.train import train
 from art_divqat.data.pools import POOLS
 from art_divqat.errors import UserError
@@ -191,7 +191,7 @@ def test_plug_ins_are_part_of_a_victims_identity(tmp_path: Path) -> None:
 def every_victim(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
     store = tmp_path_factory.mktemp("store")
     config = tiny(victims=TRAINED)
-    return store, evaluate(config, tmp_path_factory.mktemp("run") / "all", store=store)
+    return store, evaluate(prepare(config), tmp_path_factory.mktemp("run") / "all", store=store)
 
 
 @pytest.mark.slow
@@ -201,7 +201,7 @@ def test_every_victim_goes_through_a_run(every_victim: tuple[Path, Results], tmp
     for cell in results.cells:
         assert all(value is not None and np.isfinite(value) for value in cell.metrics.values()), cell
     # from the store, quantized ones included, the numbers are the same to the last digit
-    again = evaluate(tiny(victims=TRAINED), tmp_path / "again", store=store)
+    again = evaluate(prepare(tiny(victims=TRAINED)), tmp_path / "again", store=store)
     for first, second in zip(results.cells, again.cells, strict=True):
         first.metrics.pop("latency_us")
         second.metrics.pop("latency_us")
@@ -211,14 +211,14 @@ def test_every_victim_goes_through_a_run(every_victim: tuple[Path, Results], tmp
 @pytest.mark.slow
 def test_train_keeps_what_evaluate_would_use(every_victim: tuple[Path, Results], tmp_path: Path) -> None:
     store, _ = every_victim
-    config = tiny(victims=["robust"])
+    config = prepare(tiny(victims=["robust"], baseline=False))
     measured = train(config, tmp_path / "robust", store=store)
     assert set(measured) == {"victim", "victim_accuracy", "victim_robust_accuracy"}
     assert sorted(path.name for path in (tmp_path / "robust").iterdir()) == ["victim.json", "weights.safetensors"]
     with pytest.raises(UserError, match="is there already"):
         train(config, tmp_path / "robust", store=store)
     with pytest.raises(UserError, match="One victim is trained at a time"):
-        train(tiny(victims=["robust", "standard"]), tmp_path / "two", store=store)
+        train(prepare(tiny(victims=["robust", "standard"])), tmp_path / "two", store=store)
 
 
 @pytest.mark.slow
@@ -230,7 +230,7 @@ def test_defences_side_by_side(every_victim: tuple[Path, Results], tmp_path: Pat
         attacks=["knockoff", "knockoff:recovery=invert", "knockoff:recovery=recentre"],
         answers=["soft", "hard"],
     )
-    results = evaluate(config, tmp_path / "run", store=store)
+    results = evaluate(prepare(config), tmp_path / "run", store=store)
     # invert applies to the heuristic alone
     assert [cell.defence for cell in results.cells if "invert" in cell.attack] == ["heuristic:beta=0.9"]
     assert {cell.answers for cell in results.cells if "recovery" in cell.attack} == {"soft"}
@@ -262,7 +262,7 @@ def test_an_attack_without_a_defence_to_undo() -> None:
 
 def test_the_gate(tmp_path: Path) -> None:
     config = tiny(victims=["standard"], fail_on=["victim_accuracy>=0.0", "l1_distortion>0.5"], evasion={"images": 0})
-    results = evaluate(config, tmp_path / "run", store=tmp_path / "store")
+    results = evaluate(prepare(config), tmp_path / "run", store=tmp_path / "store")
     assert not results.gate.passed
     assert [condition.failed for condition in results.gate.conditions] == [True, False]
     with pytest.raises(UserError, match="agreement"):
@@ -272,5 +272,5 @@ def test_the_gate(tmp_path: Path) -> None:
 def test_an_adaptive_attack_on_a_pool_without_labels(tmp_path: Path) -> None:
     config = tiny(victims=["standard"], attacks=["knockoff-adaptive"], query_pool="photos")
     with pytest.raises(UserError, match="needs a query pool with labels"):
-        evaluate(config, tmp_path / "run", store=tmp_path / "store")
+        evaluate(prepare(config), tmp_path / "run", store=tmp_path / "store")
     assert not (tmp_path / "run").exists()

@@ -1,34 +1,39 @@
-"""Any model as one kind of ART classifier, checked against the data before anything relies on it."""
+"""External classifiers: any model behind one ART interface, probed on the data before anything relies on it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 from numpy.typing import NDArray
 from scipy import stats
 
+from art_divqat._types import Images, Labels, Shape
 from art_divqat.errors import UserError
+from art_divqat.victims.external.settings import ExternalModel
+from art_divqat.victims.victim import Capabilities, Outputs, Victim, never
 
-Outputs = Literal["logits", "probabilities"]
 Predict = Callable[[NDArray[np.float32]], Any]
 _SIMPLEX = 1e-3
 _NEGATIVE = 1e-6
 _BATCH = 512
 PROBE_IMAGES = 128
+REPEATED_IMAGES = 16
 _LUCK = 1e-3
 
 
 class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
     """An ART classifier on float32 NCHW images in [0, 1] that answers as the model behind it does.
 
+    What else it can do is known once it was probed: see :func:`probe`.
+
     :param answer: the model: (N, C, H, W) in, (N, classes) out.
-    :param outputs: what the answers are; decided by :func:`decide_outputs` where the user does not say.
-    :param white_box: a logit-valued torch module or ART classifier to take gradients of; None for a black box.
+    :param white_box: gives a logit-valued torch module or ART classifier to take gradients of, from what the answers
+        are; None for a black box.
     :param train_mode: says whether the model answers in train mode, where that can be known.
-    :param remote: whether every answer is paid for at an endpoint.
+    :param repeat: asks an endpoint again, where every answer is paid for; None for a model that is here.
     :param own_defences: postprocessors that stand between the network and its answers, which gradients do not see.
     """
 
@@ -38,29 +43,22 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         input_shape: tuple[int, int, int],
         nb_classes: int,
         *,
-        white_box: Any = None,
+        white_box: Callable[[Outputs], Any] | None = None,
         train_mode: Callable[[], bool] | None = None,
-        remote: bool = False,
+        repeat: Predict | None = None,
         own_defences: int = 0,
         description: str = "the model",
     ) -> None:
         super().__init__(self._answer, input_shape, nb_classes, clip_values=(0.0, 1.0))
         self._behind = answer
-        self.outputs: Outputs | None = None
         self.white_box = white_box
-        self.remote = remote
+        self.train_mode = train_mode
+        self.repeat = repeat
         self.own_defences = own_defences
         self.description = description
-        self.nondeterminism: float | None = None
-        self._train_mode = train_mode
 
     def __repr__(self) -> str:
-        return f"ExternalClassifier({self.description!r}, outputs={self.outputs!r})"
-
-    @property
-    def answers_in_train_mode(self) -> bool:
-        """Whether dropout and batch statistics are active; False where that cannot be known."""
-        return self._train_mode is not None and self._train_mode()
+        return f"ExternalClassifier({self.description!r})"
 
     def predict(self, x: NDArray[Any], batch_size: int = _BATCH, **kwargs: Any) -> NDArray[np.float32]:
         """The model's own answers, (N, classes), float32.
@@ -102,19 +100,38 @@ def in_train_mode(network: Any) -> bool:
     return callable(modules) and any(getattr(part, "training", False) is True for part in modules())
 
 
-def prepare(classifier: ExternalClassifier, x: NDArray[np.float32], y: NDArray[np.int64], asked: str) -> None:
-    """Probe a model on labelled images: decide what its answers are, and refuse one that does not fit the data.
+def normalised(function: Predict, model: ExternalModel, shape: Shape) -> Predict:
+    """The function behind (x − mean) / std, each one value or one a channel."""
+    if model.mean is None and model.std is None:
+        return function
+    mean, std = channels(model, shape)
+    return lambda x: function(((x - mean) / std).astype(np.float32))
 
-    :param x: test images; the first 128 are asked.
+
+def channels(model: ExternalModel, shape: Shape) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation of (1, channels or 1, 1, 1).
+
+    :raises UserError: if there are as many values as the images have no channels.
+    """
+    for name, values in (("mean", model.mean), ("std", model.std)):
+        if values is not None and len(values) not in (1, shape[0]):
+            raise UserError(f"--{name} gives {len(values)} values; the images have {shape[0]} channels.")
+    mean, std = model.mean or (0.0,), model.std or (1.0,)
+    as_row = (1, -1, 1, 1)
+    return np.array(mean, np.float32).reshape(as_row), np.array(std, np.float32).reshape(as_row)
+
+
+def probe(classifier: ExternalClassifier, x: Images, y: Labels, asked: str) -> Victim:
+    """Probe a model on labelled images: say what it can do, and refuse one that does not fit the data.
+
+    :param x: test images; the first 128 are asked, and the first 16 a second time where that may give other answers.
     :param asked: `auto`, `logits` or `probabilities`.
     :raises UserError: for answers that are not finite, that cannot be told or are not what was said, or that are right
         no more often than chance (p > 0.001), which normalisation, channel or class order missing its due looks like.
     """
     x, y = x[:PROBE_IMAGES], y[:PROBE_IMAGES]
     answers = classifier.predict(x)
-    classifier.outputs = decide_outputs(answers, asked, classifier.description)
-    if hasattr(classifier.white_box, "takes_logarithm"):
-        classifier.white_box.takes_logarithm = classifier.outputs == "probabilities"
+    outputs = decide_outputs(answers, asked, classifier.description)
     right = int((answers.argmax(axis=1) == y).sum())
     chance = max(np.bincount(y).max() / len(y), 1 / classifier.nb_classes)
     if stats.binomtest(right, len(y), float(min(chance, 1.0)), alternative="greater").pvalue > _LUCK:
@@ -122,6 +139,21 @@ def prepare(classifier: ExternalClassifier, x: NDArray[np.float32], y: NDArray[n
             f"{classifier.description} is right on {right} of {len(y)} test images, no better than chance: check that "
             "it belongs to this data, the order of its classes, and its normalisation (--mean, --std)."
         )
+    nondeterminism = 0.0
+    if classifier.repeat is not None:
+        again = classifier.repeat(x[:REPEATED_IMAGES])
+        nondeterminism = float(np.abs(answers[:REPEATED_IMAGES] - again).max())
+    return Victim(
+        classifier,
+        Capabilities(
+            outputs,
+            white_box=None if classifier.white_box is None else classifier.white_box(outputs),
+            remote=classifier.repeat is not None,
+            nondeterminism=nondeterminism,
+            own_defences=classifier.own_defences,
+            in_train_mode=classifier.train_mode or never,
+        ),
+    )
 
 
 def decide_outputs(answers: NDArray[np.float32], asked: str, description: str = "The model") -> Outputs:

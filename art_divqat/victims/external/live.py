@@ -1,40 +1,17 @@
-"""Live Python objects as victims: any ART classifier, scikit-learn estimator or torch module, held for one audit."""
+"""Live Python objects as external classifiers: any ART classifier, scikit-learn estimator or torch module."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from art_divqat._types import Classifier, Shape
 from art_divqat.errors import UserError
-from art_divqat.models.registry import Shape
-from art_divqat.victims.external.adapter import PROBE_IMAGES, ExternalClassifier, in_train_mode, prepare
-from art_divqat.victims.external.settings import external_spec
-
-_held: dict[str, ExternalClassifier] = {}
-
-
-def held(name: str) -> ExternalClassifier | None:
-    """The live classifier of this name, if an audit in this process holds it."""
-    return _held.get(name)
-
-
-@contextlib.contextmanager
-def holding(name: str, classifier: ExternalClassifier) -> Iterator[None]:
-    """Hold a classifier under a name while an audit runs."""
-    from art_divqat.audit import executor
-
-    _held[name] = classifier
-    try:
-        yield
-    finally:
-        _held.pop(name, None)
-        # the bench of the run holds the classifier too
-        executor.forget()
+from art_divqat.victims.external.adapter import PROBE_IMAGES, ExternalClassifier, decide_outputs, in_train_mode
+from art_divqat.victims.external.settings import ExternalModel, external_spec
 
 
 def adapt(model: Any, input_shape: Shape, nb_classes: int) -> ExternalClassifier:
@@ -53,7 +30,6 @@ def adapt(model: Any, input_shape: Shape, nb_classes: int) -> ExternalClassifier
     import torch
 
     if isinstance(model, torch.nn.Module):
-        from art_divqat.victims.external.settings import ExternalModel
         from art_divqat.victims.external.torch_files import classifier_of
 
         first = next(model.parameters(), None)
@@ -66,15 +42,10 @@ def adapt(model: Any, input_shape: Shape, nb_classes: int) -> ExternalClassifier
     )
 
 
-def live_name(classifier: ExternalClassifier, label: str, x: NDArray[np.float32]) -> str:
+def live_name(classifier: Classifier, label: str, x: NDArray[np.float32]) -> str:
     """The canonical victim of a live classifier: what it answers to the probe images is its identity."""
     answers = classifier.predict(x[:PROBE_IMAGES])
     return external_spec(label, hashlib.sha256(np.round(answers, 4).astype("<f4").tobytes()).hexdigest())
-
-
-def probed(classifier: ExternalClassifier, x: NDArray[np.float32], y: NDArray[np.int64], outputs: str) -> None:
-    """Decide what a live classifier answers, and refuse one that does not fit the data."""
-    prepare(classifier, x, y, outputs)
 
 
 def _is_art(model: Any) -> bool:
@@ -97,11 +68,12 @@ def _from_art(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
         return model.predict(np.ascontiguousarray(images if (low, high) == (0, 1) else low + images * (high - low)))
 
     direct = own == shape and (low, high) == (0, 1)
+    white_box = _white_box(model) if direct else None
     return ExternalClassifier(
         answer,
         shape,
         nb_classes,
-        white_box=_white_box(model) if direct else None,
+        white_box=None if white_box is None else lambda outputs: white_box,
         train_mode=lambda: in_train_mode(getattr(model, "model", None)),
         own_defences=len(getattr(model, "postprocessing_defences", None) or ()),
         description=f"The {type(model).__name__}",
@@ -125,7 +97,6 @@ def _white_box(model: Any) -> Any:
     if not isinstance(model, PyTorchClassifier):
         return None
     from art_divqat.attacks.evasion.networks import differentiable_preprocessing
-    from art_divqat.victims.external.adapter import decide_outputs
 
     try:
         before = differentiable_preprocessing(model)

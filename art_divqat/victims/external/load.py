@@ -1,17 +1,13 @@
-"""From where a model is to an ART classifier; no code of anybody's runs unless that was asked for."""
+"""External models loaded as classifiers from files, folders or endpoints; code runs only where that was allowed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from art_divqat._types import Shape
 from art_divqat.errors import UserError
-from art_divqat.models.registry import Shape
-from art_divqat.victims.external.adapter import ExternalClassifier
+from art_divqat.victims.external.adapter import ExternalClassifier, first_line, normalised
 from art_divqat.victims.external.identify import CODE, check_trust, identify
 from art_divqat.victims.external.settings import ExternalModel, local_path
 
@@ -28,7 +24,7 @@ def load_external(
     device: str = "cpu",
     answers: Path | None = None,
 ) -> ExternalClassifier:
-    """An ART classifier for a file, a folder or an endpoint; not yet probed, see :func:`adapter.prepare`.
+    """An ART classifier for a file, a folder or an endpoint; not yet probed, see :func:`adapter.probe`.
 
     :param input_shape: (channels, height, width) of the images it will be asked.
     :param trust_code: allow a factory, TorchScript or `torch.export` file, each of which is code.
@@ -69,27 +65,6 @@ def load_external(
     return torch_files.classifier_of(network, model, input_shape, nb_classes, device, str(path))
 
 
-def normalised(function: Callable[[Any], Any], model: ExternalModel, shape: Shape) -> Callable[[Any], Any]:
-    """The function behind (x − mean) / std, each one value or one a channel."""
-    if model.mean is None and model.std is None:
-        return function
-    mean, std = channels(model, shape)
-    return lambda x: function(((x - mean) / std).astype(np.float32))
-
-
-def channels(model: ExternalModel, shape: Shape) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation of (1, channels or 1, 1, 1).
-
-    :raises UserError: if there are as many values as the images have no channels.
-    """
-    for name, values in (("mean", model.mean), ("std", model.std)):
-        if values is not None and len(values) not in (1, shape[0]):
-            raise UserError(f"--{name} gives {len(values)} values; the images have {shape[0]} channels.")
-    mean, std = model.mean or (0.0,), model.std or (1.0,)
-    as_row = (1, -1, 1, 1)
-    return np.array(mean, np.float32).reshape(as_row), np.array(std, np.float32).reshape(as_row)
-
-
 def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: int) -> ExternalClassifier:
     from art_divqat.estimators import QuantizedPyTorchClassifier
 
@@ -98,8 +73,6 @@ def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: i
     except UserError:
         raise
     except Exception as error:
-        from art_divqat.victims.external.adapter import first_line
-
         raise UserError(f"{folder} holds no classifier that can be read: {first_line(error)}") from None
     if tuple(classifier.input_shape) != input_shape:
         raise UserError(f"{folder} takes images of shape {tuple(classifier.input_shape)}; the data has {input_shape}.")
@@ -108,7 +81,7 @@ def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: i
         normalised(classifier.predict, model, input_shape),
         input_shape,
         nb_classes,
-        white_box=classifier if plain else None,
+        white_box=(lambda outputs: classifier) if plain else None,
         description=str(folder),
     )
 
@@ -132,7 +105,10 @@ def _endpoint(model: ExternalModel, input_shape: Shape, nb_classes: int, answers
         timeout=model.timeout,
         retries=model.retries,
     )
-    function = normalised(remote.predict, model, input_shape)
-    classifier = ExternalClassifier(function, input_shape, nb_classes, remote=True, description=remote.address)
-    classifier.repeat = remote.repeat  # type: ignore[attr-defined]
-    return classifier
+    return ExternalClassifier(
+        normalised(remote.predict, model, input_shape),
+        input_shape,
+        nb_classes,
+        repeat=normalised(remote.repeat, model, input_shape),
+        description=remote.address,
+    )

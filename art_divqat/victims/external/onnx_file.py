@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from art_divqat._types import Shape
 from art_divqat.errors import MissingExtraError, UserError
-from art_divqat.models.registry import Shape
 from art_divqat.victims.external.adapter import first_line
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}

@@ -16,10 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from art_divqat._types import Shape
 from art_divqat.errors import UserError
-from art_divqat.models.registry import Shape, build_model, list_models
-from art_divqat.victims.external.adapter import ExternalClassifier, first_line, in_train_mode
+from art_divqat.models.registry import build_model, list_models
+from art_divqat.victims.external.adapter import ExternalClassifier, channels, first_line, in_train_mode
 from art_divqat.victims.external.settings import ExternalModel
+from art_divqat.victims.victim import Outputs
 
 _WRAPPED = ("state_dict", "model_state_dict", "model", "net", "weights")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -172,18 +174,20 @@ class _Exported(nn.Module):
 
 
 class _Prepared(nn.Module):
-    """Normalisation before a network, and log-probabilities behind one that answers with probabilities."""
+    """Normalisation before a network, and log-probabilities behind one that answers with probabilities.
+
+    :param outputs: what the network answers.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: NDArray[Any], std: NDArray[Any]) -> None:
+    def __init__(self, network: nn.Module, mean: NDArray[Any], std: NDArray[Any], outputs: Outputs = "logits") -> None:
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.from_numpy(mean))
         self.register_buffer("std", torch.from_numpy(std))
-        # set once it is known what the network answers, by adapter.prepare
-        self.takes_logarithm = False
+        self._outputs = outputs
 
     def answer(self, x: Tensor) -> Tensor:
         """What the network itself answers."""
@@ -193,17 +197,16 @@ class _Prepared(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits: the answers, or the logarithm of probabilities, whose softmax is those probabilities."""
         answers = self.answer(x)
-        return answers.clamp_min(torch.finfo(answers.dtype).tiny).log() if self.takes_logarithm else answers
+        return answers.clamp_min(torch.finfo(answers.dtype).tiny).log() if self._outputs == "probabilities" else answers
 
 
 def classifier_of(
     network: nn.Module, model: ExternalModel, shape: Shape, nb_classes: int, device: str, source: str
 ) -> ExternalClassifier:
     """A white-box external classifier on a torch module, in eval mode, on a device."""
-    from art_divqat.victims.external.load import channels
-
     network.eval()
-    whole = _Prepared(network, *channels(model, shape))
+    scale = channels(model, shape)
+    whole = _Prepared(network, *scale)
     try:
         whole.to(device)
     except Exception as error:
@@ -218,7 +221,7 @@ def classifier_of(
         answer,
         shape,
         nb_classes,
-        white_box=whole,
+        white_box=lambda outputs: _Prepared(network, *scale, outputs).to(device),
         train_mode=lambda: in_train_mode(network),
         description=source,
     )

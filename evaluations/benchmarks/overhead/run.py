@@ -31,7 +31,7 @@ from art_divqat.victims.serving import answering
 
 def by_hand(bench: Bench, budget: int, seed: int) -> float:
     """Seconds of the bare calls."""
-    victim = bench.victim("standard", seed).classifier
+    victim = bench.victim("standard", seed)
     start = time.perf_counter()
     thief = bench.fresh_thief(seed)
     recipe = thief.recipe

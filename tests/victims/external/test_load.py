@@ -21,7 +21,7 @@ from art_divqat.attacks.evasion import craft
 from art_divqat.data import Dataset
 from art_divqat.errors import UserError
 from art_divqat.victims.external import ExternalModel, load_external
-from art_divqat.victims.external.adapter import decide_outputs, prepare
+from art_divqat.victims.external.adapter import decide_outputs, probe
 from art_divqat.victims.external.settings import external_name
 
 LENET = {"architecture": "lenet5"}
@@ -37,12 +37,12 @@ def test_every_form_answers_as_the_network_does(
 ) -> None:
     code = name in ("script.pt", "m.pt2", "fixed.pt2")
     classifier = load(models[name], trust=code, **({} if code else LENET))
-    prepare(classifier, data.x_test, data.y_test, "auto")
+    able = probe(classifier, data.x_test, data.y_test, "auto").capabilities
     np.testing.assert_allclose(classifier.predict(data.x_test), expected, atol=1e-4)
-    assert classifier.outputs == "logits"
-    assert not classifier.answers_in_train_mode
+    assert (able.outputs, able.remote, able.nondeterminism, able.own_defences) == ("logits", False, 0.0, 0)
+    assert not able.in_train_mode()
     x, y = data.x_test[:8], data.y_test[:8]
-    moved = craft(classifier.white_box, x, y, epsilon=0.2, steps=2)
+    moved = craft(able.white_box, x, y, epsilon=0.2, steps=2)
     assert 0 < np.abs(moved - x).max() <= 0.2 + 1e-6
 
 
@@ -151,7 +151,7 @@ def test_a_saved_int8_classifier(tmp_path: Path, data: Dataset) -> None:
     saved.postprocessing_defences = None
     saved.save(tmp_path / "int8")
     classifier = load(tmp_path / "int8")
-    prepare(classifier, data.x_test, data.y_test, "auto")
+    probe(classifier, data.x_test, data.y_test, "auto")
     np.testing.assert_array_equal(classifier.predict(data.x_test[:50]), saved.predict(data.x_test[:50]))
 
 
@@ -169,14 +169,14 @@ def test_probabilities_are_noticed_and_attacked_through_a_logarithm(
 ) -> None:
     torch.jit.trace(_Soft(network), torch.rand(2, *SHAPE)).save(str(tmp_path / "soft.pt"))
     classifier = load(tmp_path / "soft.pt", trust=True)
-    prepare(classifier, data.x_test, data.y_test, "auto")
-    assert classifier.outputs == "probabilities"
+    able = probe(classifier, data.x_test, data.y_test, "auto").capabilities
+    assert able.outputs == "probabilities"
     np.testing.assert_allclose(classifier.predict(data.x_test), softmax(expected, axis=1), atol=1e-5)
     with torch.no_grad():
-        logits = classifier.white_box(torch.from_numpy(data.x_test))
+        logits = able.white_box(torch.from_numpy(data.x_test))
     np.testing.assert_allclose(torch.softmax(logits, 1).numpy(), softmax(expected, axis=1), atol=1e-5)
     with pytest.raises(UserError, match="a second softmax would flatten them"):
-        prepare(classifier, data.x_test, data.y_test, "logits")
+        probe(classifier, data.x_test, data.y_test, "logits")
 
 
 def test_normalisation_is_applied_and_its_lack_is_noticed(
@@ -190,10 +190,10 @@ def test_normalisation_is_applied_and_its_lack_is_noticed(
     state = torch.load(models["m.pt"], weights_only=True)
     torch.save({name: torch.zeros_like(value) for name, value in state.items()}, tmp_path / "zero.pt")
     with pytest.raises(UserError, match="no better than chance"):
-        prepare(load(tmp_path / "zero.pt", **LENET), data.x_test, data.y_test, "logits")
+        probe(load(tmp_path / "zero.pt", **LENET), data.x_test, data.y_test, "logits")
     torch.save({name: value * np.nan for name, value in state.items()}, tmp_path / "nan.pt")
     with pytest.raises(UserError, match="not finite"):
-        prepare(load(tmp_path / "nan.pt", **LENET), data.x_test, data.y_test, "auto")
+        probe(load(tmp_path / "nan.pt", **LENET), data.x_test, data.y_test, "auto")
 
 
 @settings(deadline=None)
@@ -232,7 +232,7 @@ def test_damaged_files_are_refused_in_one_line(
     # any other exception fails the test
     with contextlib.suppress(UserError):
         classifier = load(path, **({} if name == "script.pt" else LENET))
-        prepare(classifier, data.x_test, data.y_test, "auto")
+        probe(classifier, data.x_test, data.y_test, "auto")
 
 
 @pytest.mark.parametrize("name", ["m.txt", "missing.pt", "empty"])

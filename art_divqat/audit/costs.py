@@ -1,0 +1,52 @@
+"""What each piece of a run costs relative to the others: what the progress bar and the plan's estimate go by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from art_divqat.plan.cells import Cell
+from art_divqat.plan.config import ResolvedConfig
+from art_divqat.specs import parse_spec
+from art_divqat.victims.external.settings import is_external
+from art_divqat.victims.registry import VICTIMS
+
+# in units of one image seen once by a training loop; nothing but the time left depends on them
+_ADVERSARIAL_COST = 8.0
+_EVASION_COST = 1.0
+_QUANTIZED_COST = 2.0
+_WORST_CASE_COST = 8.0
+# in white-box measurements: what audit/robustness.py adds to a victim, and the curve of a thief
+_SIGNS_COST = 2.5
+_THIEF_RADIUS_COST = 0.6
+
+
+class Costs:
+    """What each piece of work costs relative to the others, for an honest estimate of the time left.
+
+    :param victim_image: the cost of an image in the victim's network, in units of one in the thief's.
+    """
+
+    def __init__(self, config: ResolvedConfig, data: dict[str, Any], victim_image: float = 1.0) -> None:
+        self._config = config
+        self._victim_image = victim_image
+        self._train = data["dataset"]["train"]
+        self._evasion = data["evasion_images"] * config.evasion.steps * _EVASION_COST
+        # the accuracy and the single figure are there already
+        self._radii = len(set(config.evasion.epsilons or ()) - {0.0, config.epsilon})
+
+    def of_victim(self, victim: tuple[str, int]) -> float:
+        """Training, dearer if adversarial, the evasion images, and the robustness curve with its checks."""
+        evasion = self._evasion * (1 + self._radii + _SIGNS_COST)
+        if is_external(victim[0]):
+            return evasion * self._victim_image
+        entry = VICTIMS[parse_spec(victim[0]).name]
+        factor = _ADVERSARIAL_COST if entry.adversarial else 1.0
+        training = self._train * self._config.victim_recipe.epochs * factor
+        worst_case = self._evasion * _WORST_CASE_COST if entry.quantized else 0.0
+        return (training * (_QUANTIZED_COST if entry.quantized else 1.0) + evasion + worst_case) * self._victim_image
+
+    def of_cell(self, cell: Cell) -> float:
+        """Training the thief and attacking it, with its curve at the largest budget."""
+        curve = self._radii * _THIEF_RADIUS_COST if cell.budget == self._config.budgets[-1] else 0.0
+        evasion = self._evasion * (1 + curve)
+        return cell.budget * self._config.thief_recipe.epochs + evasion

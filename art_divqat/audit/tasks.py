@@ -1,0 +1,113 @@
+"""Tasks: the pieces of work that an executor performs here or in another process. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from art_divqat._types import PhaseProgress
+from art_divqat.plan.cells import Cell
+
+if TYPE_CHECKING:
+    from art_divqat.audit.bench import Bench
+    from art_divqat.audit.robustness import Robustness
+
+
+class Task(Protocol):
+    """One piece of work on what a process has loaded."""
+
+    @property
+    def description(self) -> str:
+        """In words."""
+
+    def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> Any:
+        """Do it and return what it is for."""
+
+
+@dataclass(frozen=True)
+class CheckAndDescribe:
+    """Refuse what cannot be run, and describe the data; see :func:`art_divqat.audit.preflight.preflight`."""
+
+    @property
+    def description(self) -> str:
+        """In words."""
+        return "data"
+
+    def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> dict[str, Any]:
+        """The data in plain values."""
+        from art_divqat.audit.preflight import preflight
+
+        del robustness, progress
+        return preflight(bench)
+
+
+@dataclass(frozen=True)
+class PrepareVictim:
+    """Have a victim in the store, with its robustness, so that cells side by side find it there.
+
+    :param retrain: anew, even if the store has it.
+    """
+
+    name: str
+    seed: int
+    retrain: bool = False
+
+    @property
+    def description(self) -> str:
+        """In words."""
+        return f"victim {self.name}, seed {self.seed}"
+
+    def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> None:
+        """Load or train it, and measure it unless others are only quantized from it."""
+        bench.victims.get(self.name, self.seed, progress, retrain=self.retrain)
+        if self.name in bench.config.victims:
+            robustness.of_victim(self.name, self.seed, progress, retrain=self.retrain)
+
+
+@dataclass(frozen=True)
+class MeasureVictim:
+    """Have a victim in the store, and measure it on the test images.
+
+    :param retrain: train it anew, even if the store has it.
+    """
+
+    name: str
+    seed: int
+    retrain: bool = False
+
+    @property
+    def description(self) -> str:
+        """In words."""
+        return f"victim {self.name}, seed {self.seed}"
+
+    def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> tuple[Path, dict[str, float]]:
+        """Where it is kept, and its accuracies."""
+        from art_divqat.metrics import accuracy
+
+        classifier = bench.victims.get(self.name, self.seed, progress, retrain=self.retrain).classifier
+        examples = robustness.examples(self.name, self.seed, progress, retrain=self.retrain)
+        x, y = bench.dataset.x_test, bench.dataset.y_test
+        measured = {"victim_accuracy": accuracy(classifier.predict(x), y)}
+        if len(examples):
+            measured["victim_robust_accuracy"] = accuracy(classifier.predict(examples), y[bench.evasion_rows])
+        return bench.victims.folder(self.name, self.seed), measured
+
+
+@dataclass(frozen=True)
+class MeasureCell:
+    """Measure one cell."""
+
+    cell: Cell
+
+    @property
+    def description(self) -> str:
+        """In words."""
+        cell = self.cell
+        return f"{cell.attack} ({cell.answers}) on {cell.victim}, {cell.budget} queries"
+
+    def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> dict[str, Any]:
+        """Its journal line."""
+        from art_divqat.audit.cell import run_cell
+
+        return run_cell(self.cell, bench, robustness, progress)

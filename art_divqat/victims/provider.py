@@ -1,0 +1,203 @@
+"""Victims by name and seed: from memory, from the store, trained now, or read where somebody else keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from art_divqat._progress import phase
+from art_divqat._rng import numpy_generator
+from art_divqat._types import Images, PhaseProgress
+from art_divqat.data import Dataset, load_pool
+from art_divqat.data.auxiliary import FAMILIES, default_auxiliary
+from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+from art_divqat.specs import parse_spec
+from art_divqat.victims.external.settings import EXTERNAL, ExternalModel
+from art_divqat.victims.registry import MIXTURES, parent_of, plugin_origins
+from art_divqat.victims.store import VictimStore
+from art_divqat.victims.training import VictimContext, train_victim
+from art_divqat.victims.victim import Victim, trained_victim
+
+# 2: adversarial training and attacks run channels last; sums differ from version 1 in the last digits
+# 3: DivQAT has other defaults
+STORE_VERSION = 3
+_INT8 = "quantized"
+
+
+@dataclass(frozen=True)
+class VictimSettings:
+    """What decides the victims of a run, besides their names, their seeds and the data.
+
+    :param model: the architecture of those that are trained here.
+    :param recipe: how they are trained.
+    :param device: `cpu` or `cuda:i`.
+    :param threads: torch threads that they are trained with; part of their identity, to the last digit.
+    :param data_root: where the data set of auxiliary images is.
+    :param download: whether it may be downloaded.
+    :param split_seed: decides which of its images are taken.
+    :param external: where a model of somebody else's is, if one of the victims is that.
+    :param trust_code: whether code of that model may run.
+    :param answers_file: the file that keeps the answers of an endpoint.
+    """
+
+    model: str
+    recipe: TrainingRecipe
+    device: str = "cpu"
+    threads: int = 1
+    data_root: Path | None = None
+    download: bool = False
+    split_seed: int = 0
+    external: ExternalModel | None = None
+    trust_code: bool = False
+    answers_file: Path | None = None
+
+
+class VictimProvider:
+    """Gives the victims of one data set; each is loaded or trained once.
+
+    :param dataset: what they are trained on.
+    :param settings: what else decides them.
+    :param store: where they are kept.
+    :param live: the victim that an `external` one of the run stands for, where that is an object of this process.
+    """
+
+    def __init__(
+        self, dataset: Dataset, settings: VictimSettings, store: VictimStore, live: Victim | None = None
+    ) -> None:
+        self.dataset = dataset
+        self.settings = settings
+        self.store = store
+        self._live = live
+        self._trained: dict[tuple[str, int], Victim] = {}
+        self._external: dict[str, Victim] = {}
+
+    def get(self, name: str, seed: int, progress: PhaseProgress | None = None, *, retrain: bool = False) -> Victim:
+        """The victim of this name and seed.
+
+        :param retrain: train it anew, replacing what the store holds; not what it is quantized from.
+        :raises UserError: for a model of somebody else's that cannot be read or does not fit the data.
+        """
+        if parse_spec(name).name == EXTERNAL:
+            return self.external(name)
+        key = (name, seed)
+        if retrain or key not in self._trained:
+            self._trained[key] = self._load_or_train(name, seed, progress, retrain)
+        return self._trained[key]
+
+    def external(self, name: str) -> Victim:
+        """The model of somebody else, read and checked against the data; it has no seed.
+
+        :raises UserError: if it cannot be read or does not fit the data.
+        """
+        from art_divqat.victims.external.open import external_victim
+
+        if name not in self._external:
+            settings = self.settings
+            self._external[name] = self._live or external_victim(
+                name,
+                settings.external,
+                self.dataset,
+                trust_code=settings.trust_code,
+                device=settings.device,
+                answers=settings.answers_file,
+            )
+        return self._external[name]
+
+    def parent(self, name: str, seed: int, progress: PhaseProgress | None = None) -> Victim | None:
+        """The full-precision victim that a quantized one starts from; None for any other."""
+        parent = parent_of(parse_spec(name))
+        return None if parent is None else self.get(parent, seed, progress)
+
+    def identity(self, name: str, seed: int) -> dict[str, Any]:
+        """All that decides the victim's weights."""
+        settings = self.settings
+        return {
+            "store_version": STORE_VERSION,
+            "dataset": self.dataset.checksum,
+            "victim": name,
+            "model": settings.model,
+            "recipe": asdict(settings.recipe),
+            "seed": seed,
+            "threads": settings.threads,
+            "device": settings.device.partition(":")[0],
+            "torch": torch.__version__,
+            **({} if settings.external is None else {"external": settings.external.for_results()}),
+            **plugin_origins(name, settings.model),
+        }
+
+    def folder(self, name: str, seed: int) -> Path:
+        """Where the store keeps the victim, or would."""
+        return self.store.folder(self.identity(name, seed))
+
+    def untrained(self, seed: int) -> RecipeClassifier:
+        """The network that a victim starts from, seeded for it."""
+        return self._context(seed).fresh_classifier()
+
+    def _context(self, seed: int, **more: Any) -> VictimContext:
+        settings = self.settings
+        return VictimContext(
+            self.dataset,
+            settings.model,
+            settings.recipe,
+            seed,
+            settings.device,
+            auxiliary=self._auxiliary_images,
+            **more,
+        )
+
+    def _load_or_train(self, name: str, seed: int, progress: PhaseProgress | None, retrain: bool) -> Victim:
+        spec = parse_spec(name)
+        parent = self.parent(name, seed, progress)
+        context = self._context(
+            seed,
+            parent=None if parent is None else parent.classifier,
+            progress=phase(progress, f"training {spec.name}, seed {seed}"),
+        )
+        identity = self.identity(name, seed)
+        classifier = None if retrain else self._load(identity, context)
+        if classifier is None:
+            classifier = train_victim(spec, context)
+            self._save(identity, classifier)
+        return trained_victim(classifier)
+
+    def _load(self, identity: dict[str, Any], context: VictimContext) -> Any:
+        if context.parent is not None:
+            from art_divqat.estimators import QuantizedPyTorchClassifier
+
+            return self.store.load_folder(identity, _INT8, QuantizedPyTorchClassifier.load)
+        classifier = context.fresh_classifier()
+        if not self.store.load_weights(identity, classifier.model):
+            return None
+        classifier.model.eval()
+        return classifier
+
+    def _save(self, identity: dict[str, Any], classifier: Any) -> None:
+        if isinstance(classifier, RecipeClassifier):
+            classifier.model.eval()
+            self.store.save_weights(identity, classifier.model)
+        else:
+            self.store.save_folder(identity, _INT8, classifier.save)
+
+    def _auxiliary_images(self, name: str) -> Images:
+        from art_divqat.defences.trainer.divqat import AUXILIARY_IMAGES
+
+        settings = self.settings
+        if name in MIXTURES:
+            images: NDArray[np.float32] = default_auxiliary(
+                self.dataset.input_shape,
+                AUXILIARY_IMAGES,
+                seed=settings.split_seed,
+                training_images=self.dataset.x_train,
+                families=tuple(family for family in FAMILIES if family not in MIXTURES[name]),
+            )
+            return images
+        pool = load_pool(
+            name, self.dataset, data_root=settings.data_root, download=settings.download, seed=settings.split_seed
+        )
+        rows = numpy_generator("auxiliary", settings.split_seed).permutation(len(pool.x))[:AUXILIARY_IMAGES]
+        return pool.x[rows]

@@ -1,0 +1,60 @@
+"""A victim: its classifier, and what can be done with it besides asking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from art_divqat._types import Classifier
+
+Outputs = Literal["logits", "probabilities"]
+
+
+def never() -> bool:
+    """False: the mode of a network that has none, or whose mode cannot be known."""
+    return False
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What is known of a victim that its answers do not say.
+
+    :param outputs: what `predict` gives.
+    :param white_box: a logit-valued torch module or ART classifier to take gradients of; None for a black box.
+    :param remote: whether every answer is paid for at an endpoint.
+    :param nondeterminism: the largest difference between two answers to one image, where an endpoint was asked twice.
+    :param own_defences: postprocessors between the network and its answers, which gradients do not see; None for a
+        victim that was trained here, which has none.
+    :param in_train_mode: says whether dropout and batch statistics are active now; False where that cannot be known.
+
+    >>> Capabilities().outputs
+    'logits'
+    """
+
+    outputs: Outputs = "logits"
+    white_box: Any = None
+    remote: bool = False
+    nondeterminism: float = 0.0
+    own_defences: int | None = None
+    in_train_mode: Callable[[], bool] = never
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A victim that can be asked, without any defence.
+
+    :param classifier: an ART classifier on float32 NCHW images in [0, 1].
+    :param capabilities: what else it can do.
+    """
+
+    classifier: Classifier
+    capabilities: Capabilities
+
+
+def trained_victim(classifier: Any) -> Victim:
+    """The victim that a classifier trained here is: it gives logits, and gradients of itself.
+
+    :param classifier: a `RecipeClassifier` or `QuantizedPyTorchClassifier`.
+    """
+    return Victim(classifier, Capabilities(white_box=classifier, in_train_mode=lambda: bool(classifier.model.training)))
