@@ -25,6 +25,7 @@ from art_divqat.metrics import (
     label_flip_rate,
 )
 from art_divqat.plan.cells import Cell
+from art_divqat.results.journal import CellRecord, cell_record
 from art_divqat.results.samples import pack
 from art_divqat.specs import parse_spec
 from art_divqat.victims.external.adapter import ExternalClassifier
@@ -35,8 +36,8 @@ _LATENCY_RUNS = 3
 _PROBES = 32
 
 
-def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict[str, Any]:
-    """The journal line of one cell: a pure function of the cell and the bench's configuration, times aside."""
+def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> CellRecord:
+    """The journal record of one cell: a pure function of the cell and the bench's configuration, times aside."""
     victim = bench.victim(cell.victim, cell.seed, progress)
     started = time.perf_counter()
     clean = answering(victim.classifier)
@@ -59,20 +60,19 @@ def run_cell(cell: Cell, bench: Bench, progress: Progress | None = None) -> dict
     outcome = run_attack(attack.name, context)
     metrics, samples, robust = _measure(bench, victim, outcome.thief, clean, served, cell, progress)
     details = {**outcome.details, **_trust(bench, victim, outcome.thief, served, cell)}
-    line = {
-        "cell": cell.as_dict(),
-        "queries": ledger.charged,
-        "metrics": metrics,
-        "samples": samples,
-        "details": details,
-        "seconds": round(time.perf_counter() - started, 3),
-    }
+    curves = {}
     if robust is not None:
-        for part in ("metrics", "samples", "details"):
-            line[part] |= getattr(robust, part)
-        if robust.curves:
-            line["curves"] = robust.curves
-    return line
+        metrics, samples, details = metrics | robust.metrics, samples | robust.samples, details | robust.details
+        curves = robust.curves
+    return cell_record(
+        cell,
+        queries=ledger.charged,
+        metrics=metrics,
+        samples=samples,
+        details=details,
+        curves=curves,
+        seconds=round(time.perf_counter() - started, 3),
+    )
 
 
 def _measure(

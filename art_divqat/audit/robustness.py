@@ -21,6 +21,7 @@ from art_divqat.attacks.evasion import check_autoattack, craft, gradient_norms, 
 from art_divqat.audit.bench import SQUARE_QUERIES, phase
 from art_divqat.metrics import accuracy, transfer_attack_success
 from art_divqat.plan.cells import Cell
+from art_divqat.results.journal import PointRecord
 from art_divqat.results.samples import curve_sample, pack
 from art_divqat.specs import parse_spec
 from art_divqat.victims.external.settings import EXTERNAL
@@ -63,7 +64,7 @@ class Measured:
     metrics: dict[str, float | None]
     samples: dict[str, str]
     details: dict[str, float] = field(default_factory=dict)
-    curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    curves: dict[str, list[PointRecord]] = field(default_factory=dict)
 
 
 def measure(

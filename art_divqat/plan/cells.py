@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from art_divqat.attacks.extraction.registry import check_parameters
-from art_divqat.attacks.recovery.registry import NEED_WHOLE_ROWS
+from art_divqat.attacks.recovery.registry import NEED_WHOLE_ROWS, recovery_entry
 from art_divqat.defences.registry import DEFENCES, parse_defence
 from art_divqat.plan.config import ResolvedConfig
-from art_divqat.specs import parse_spec
+from art_divqat.specs import Spec, parse_spec
 
 
 @dataclass(frozen=True)
@@ -78,3 +78,17 @@ def applies(attack: str, defence: str, answers: str) -> bool:
     if recovery in ("dae", "bayes"):
         return bool(links) and all(DEFENCES[link.name].needs == "nothing" for link in links)
     return True
+
+
+def without_recovery(attack: str) -> str:
+    """An attack as it is where it has no defence to undo: its name and its own parameters.
+
+    >>> without_recovery("knockoff:recovery=dae,pairs=500"), without_recovery("dfme:replay_steps=2")
+    ('knockoff', 'dfme:replay_steps=2')
+    """
+    spec = parse_spec(attack)
+    recovery = spec.as_dict.get("recovery")
+    if recovery is None:
+        return attack
+    undone = {"recovery", *recovery_entry(str(recovery)).parameters}
+    return str(Spec(spec.name, tuple((name, value) for name, value in spec.parameters if name not in undone)))

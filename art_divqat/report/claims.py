@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.report.text import points, points_range, ratio, ratio_range
 from art_divqat.results.schema import Comparison
 
@@ -49,7 +49,7 @@ def is_robust(victim: str) -> bool:
     return victim.partition(":")[0].startswith("robust")
 
 
-def judge_claims(view: View) -> list[Judged]:
+def judge_claims(view: ResultsView) -> list[Judged]:
     """Every claim for every adversarially trained victim and attacker, undefended, at the full budget."""
     judged: list[Judged] = []
     for (kind, metric), claim in _CLAIMS.items():

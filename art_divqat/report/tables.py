@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.report.text import NONE, percent, percent_range, plain, plain_range
 from art_divqat.results.schema import Estimate, Results
 
@@ -55,7 +55,7 @@ def summary_table(results: Results) -> list[dict[str, str]]:
     Keys: victim, defence, attack, answers, budget, then the columns that were measured anywhere, headed as in METRICS.
     Values are text, ready to print.
     """
-    view = View(results)
+    view = ResultsView(results)
     best = [row for pair in view.pairs if (row := view.best(*pair, "agreement")) is not None]
     wanted = ("agreement", "thief_accuracy", "extraction_ratio", "victim_robust_accuracy", "thief_robust_accuracy")
     measured = [m for m in (*wanted, "transfer_robust_accuracy") if any(m in row.metrics for row in best)]

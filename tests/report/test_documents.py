@@ -12,7 +12,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "reading-a-report.md"
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(DOCUMENT.parents[1] / "evaluations" / "robust-extraction" / "digits", tmp_path / "run")
+    shutil.copytree(DOCUMENT.parents[1] / "evaluations" / "studies" / "robust-extraction" / "digits", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), re.S)
     exec(compile(code, str(DOCUMENT), "exec"), {})
