@@ -29,6 +29,7 @@ from art_divqat.metrics import (
 )
 from art_divqat.metrics.table import SAMPLES
 from art_divqat.plan.cells import Cell
+from art_divqat.results.journal import CellRecord, cell_record
 from art_divqat.results.samples import pack
 from art_divqat.specs import parse_spec
 from art_divqat.victims.serving import answering, known_to_the_attacker, serve
@@ -41,8 +42,8 @@ _PROBES = 32
 
 def run_cell(
     cell: Cell, bench: Bench, robustness: Robustness | None = None, progress: PhaseProgress | None = None
-) -> dict[str, Any]:
-    """The journal line of one cell: a pure function of the cell and the bench's configuration, times aside.
+) -> CellRecord:
+    """The journal record of one cell: a pure function of the cell and the bench's configuration, times aside.
 
     :param robustness: of the same bench, which knows what other cells have had measured of the victim.
     """
@@ -69,20 +70,19 @@ def run_cell(
     outcome = run_attack(attack.name, context)
     metrics, samples, robust = _measure(bench, robustness, victim, outcome.thief, clean, served, cell, progress)
     details = {**outcome.details, **_trust(bench, victim, outcome.thief, served, cell)}
-    line = {
-        "cell": cell.as_dict(),
-        "queries": ledger.charged,
-        "metrics": metrics,
-        "samples": samples,
-        "details": details,
-        "seconds": round(time.perf_counter() - started, 3),
-    }
+    curves = {}
     if robust is not None:
-        for part in ("metrics", "samples", "details"):
-            line[part] |= getattr(robust, part)
-        if robust.curves:
-            line["curves"] = robust.curves
-    return line
+        metrics, samples, details = metrics | robust.metrics, samples | robust.samples, details | robust.details
+        curves = robust.curves
+    return cell_record(
+        cell,
+        queries=ledger.charged,
+        metrics=metrics,
+        samples=samples,
+        details=details,
+        curves=curves,
+        seconds=round(time.perf_counter() - started, 3),
+    )
 
 
 def _measure(

@@ -22,6 +22,7 @@ from art_divqat.attacks.evasion import craft, craft_worst_case, gradient_norms, 
 from art_divqat.metrics import accuracy, transfer_attack_success
 from art_divqat.metrics.table import SAMPLES
 from art_divqat.plan.cells import Cell
+from art_divqat.results.journal import PointRecord
 from art_divqat.results.samples import curve_sample, pack
 from art_divqat.specs import parse_spec
 from art_divqat.victims.victim import Victim
@@ -62,7 +63,7 @@ class Measured:
     metrics: dict[str, float | None]
     samples: dict[str, str]
     details: dict[str, float] = field(default_factory=dict)
-    curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    curves: dict[str, list[PointRecord]] = field(default_factory=dict)
 
 
 class Robustness:

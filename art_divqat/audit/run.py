@@ -19,6 +19,7 @@ from art_divqat.errors import UserError
 from art_divqat.plan.cells import Cell, plan_cells
 from art_divqat.plan.config import ResolvedConfig, write_config
 from art_divqat.results.build import build_results, config_of, data_of
+from art_divqat.results.journal import CellRecord, Header
 from art_divqat.results.schema import Results
 from art_divqat.specs import parse_spec
 from art_divqat.victims.registry import parent_of
@@ -77,7 +78,7 @@ def run(
             return results
 
 
-def _start_or_continue(folder: RunFolder, config: ResolvedConfig, data: dict[str, Any]) -> list[dict[str, Any]]:
+def _start_or_continue(folder: RunFolder, config: ResolvedConfig, data: dict[str, Any]) -> list[CellRecord]:
     if folder.journal.exists():
         header, lines = folder.journal.read(repair=True)
         _check_same(header, config, folder.path)
@@ -96,7 +97,7 @@ def _start_or_continue(folder: RunFolder, config: ResolvedConfig, data: dict[str
     return []
 
 
-def _check_same(header: dict[str, Any], config: ResolvedConfig, path: Path) -> None:
+def _check_same(header: Header, config: ResolvedConfig, path: Path) -> None:
     ours = config.for_results()
     # options that came later than the run have had their defaults
     theirs = config_of(header, path).for_results()

@@ -12,6 +12,7 @@ from art_divqat.plan.cells import Cell
 if TYPE_CHECKING:
     from art_divqat.audit.bench import Bench
     from art_divqat.audit.robustness import Robustness
+    from art_divqat.results.journal import CellRecord
 
 
 class Task(Protocol):
@@ -106,8 +107,8 @@ class MeasureCell:
         cell = self.cell
         return f"{cell.attack} ({cell.answers}) on {cell.victim}, {cell.budget} queries"
 
-    def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> dict[str, Any]:
-        """Its journal line."""
+    def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> CellRecord:
+        """Its journal record."""
         from art_divqat.audit.cell import run_cell
 
         return run_cell(self.cell, bench, robustness, progress)

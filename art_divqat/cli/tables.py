@@ -46,9 +46,9 @@ def print_results(results: Results, folder: Path) -> None:
 
 
 def _tables(results: Results, width: int) -> list[Any]:
-    from art_divqat.report.results_view import View
+    from art_divqat.report.results_view import ResultsView
 
-    view, summary = View(results), results.summary
+    view, summary = ResultsView(results), results.summary
     if not summary:
         return []
     defended = view.defences != ["none"]

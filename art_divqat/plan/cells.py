@@ -11,7 +11,7 @@ from art_divqat.attacks.recovery.registry import RECOVERIES
 from art_divqat.defences.registry import DEFENCES, parse_defence
 from art_divqat.errors import UserError
 from art_divqat.plan.config import ResolvedConfig
-from art_divqat.specs import parse_spec
+from art_divqat.specs import Spec, parse_spec
 
 
 @dataclass(frozen=True)
@@ -85,3 +85,18 @@ def applies(attack: str, defence: str, answers: str) -> bool:
 def _links(defence: str) -> tuple[PublicDefence, ...]:
     links = parse_defence(defence).links
     return tuple(PublicDefence(link.name, rebuildable=DEFENCES[link.name].needs == "nothing") for link in links)
+
+
+def without_recovery(attack: str) -> str:
+    """An attack as it is where it has no defence to undo: its name and its own parameters.
+
+    >>> without_recovery("knockoff:recovery=dae,pairs=500"), without_recovery("dfme:replay_steps=2")
+    ('knockoff', 'dfme:replay_steps=2')
+    """
+    spec = parse_spec(attack)
+    recovery = spec.as_dict.get("recovery")
+    entry = None if recovery is None else RECOVERIES.find(str(recovery))
+    if entry is None:
+        return attack
+    undone = {"recovery", *entry.parameters}
+    return str(Spec(spec.name, tuple((name, value) for name, value in spec.parameters if name not in undone)))

@@ -8,7 +8,7 @@ from functools import partial
 from art_divqat.metrics.table import AGREEMENT, compared_by
 from art_divqat.report.blocks import Block, Figure, Section
 from art_divqat.report.plots import MOST_SERIES, Series, draw_curves, draw_dots
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.report.selection import Attacker, Pair, left_out, most_telling
 from art_divqat.report.series import series_table
 from art_divqat.report.tables import heading
@@ -19,7 +19,7 @@ _CURVES = compared_by("query_fraction", first=AGREEMENT)
 _MOST_PANELS = 3
 
 
-def curves_section(view: View) -> Section | None:
+def curves_section(view: ResultsView) -> Section | None:
     """Agreement and thief accuracy over the budget, or as dots where there is one budget."""
     blocks: list[Block] = []
     for metric in _CURVES:
@@ -32,7 +32,7 @@ def curves_section(view: View) -> Section | None:
     return Section("curves", title, blocks)
 
 
-def _curves(view: View, metric: str) -> Figure:
+def _curves(view: ResultsView, metric: str) -> Figure:
     lines: dict[Attacker, dict[Pair, list[SummaryRow]]] = {}
     for row in view.results.summary:
         if metric in row.metrics:

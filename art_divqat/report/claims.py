@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from art_divqat.metrics.table import AGREEMENT, THIEF_ACCURACY, THIEF_ROBUST_ACCURACY, TRANSFER_ROBUST_ACCURACY
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.report.text import points, points_range, ratio, ratio_range
 from art_divqat.results.schema import Comparison
 from art_divqat.victims.registry import known_victim
@@ -52,7 +52,7 @@ def is_robust(victim: str) -> bool:
     return entry is not None and entry.adversarial
 
 
-def judge_claims(view: View) -> list[Judged]:
+def judge_claims(view: ResultsView) -> list[Judged]:
     """Every claim for every adversarially trained victim and attacker, undefended, at the full budget."""
     judged: list[Judged] = []
     for (kind, metric), claim in _CLAIMS.items():

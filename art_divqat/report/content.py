@@ -22,7 +22,7 @@ from art_divqat.report.evidence import (
 )
 from art_divqat.report.findings import caveats, finding, findings, leading_comparison
 from art_divqat.report.rating import Thresholds
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import range_text, value_text
 from art_divqat.report.text import clean, counted, percent, ratio, ratio_range, short_name
 from art_divqat.report.transfer import claims_section
@@ -32,7 +32,7 @@ from art_divqat.results.schema import Results, SummaryRow
 def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
     """Everything that a report on these results says."""
     thresholds = thresholds or Thresholds()
-    view = View(results)
+    view = ResultsView(results)
     clauses = findings(view)
     row = view.most_stolen()
     rating, tone = thresholds.rate(row.metrics["agreement"] if row else None)
@@ -73,7 +73,7 @@ def _further(results: Results, clauses: list[str]) -> list[str]:
     return [". ".join([*clauses[1:], *told]) + "."]
 
 
-def _decider(view: View, thresholds: Thresholds) -> list[str]:
+def _decider(view: ResultsView, thresholds: Thresholds) -> list[str]:
     """One paragraph for a reader who decides, and what stands against trusting it."""
     row = view.most_stolen()
     if row is None:
@@ -113,7 +113,7 @@ def _decider(view: View, thresholds: Thresholds) -> list[str]:
     return paragraphs
 
 
-def _tiles(view: View) -> list[Tile]:
+def _tiles(view: ResultsView) -> list[Tile]:
     row = view.most_stolen()
     if row is None:
         return []

@@ -8,7 +8,7 @@ from typing import Any
 
 from art_divqat.report.blocks import Block, Bullets, Cell, Code, Notice, Section, Table, Text
 from art_divqat.report.rating import Thresholds
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.report.text import NONE, clean, counted, percent
 
 _UNSAID = "not recorded"
@@ -27,7 +27,7 @@ def _said(config: Mapping[str, Any], key: str) -> str:
     return clean(str(value))
 
 
-def threat_section(view: View) -> Section:
+def threat_section(view: ResultsView) -> Section:
     """What was attacked and what the attacker knows, has and pays."""
     config = view.results.config
     budgets = ", ".join(f"{b:,}" for b in sorted({row.budget for row in view.results.summary}))
@@ -51,7 +51,7 @@ def threat_section(view: View) -> Section:
     return Section("threat-model", "What was attacked, and by whom", [table])
 
 
-def flags_section(view: View) -> Section:
+def flags_section(view: ResultsView) -> Section:
     """What limits the trust in this evaluation."""
     flags = view.results.flags
     if not flags:
@@ -74,7 +74,7 @@ def flags_section(view: View) -> Section:
     return Section("flags", "Warnings about this audit", blocks)
 
 
-def gate_section(view: View) -> Section | None:
+def gate_section(view: ResultsView) -> Section | None:
     """The conditions that a build was to fail on."""
     gate = view.results.gate
     if not gate.conditions:
@@ -96,7 +96,7 @@ def _where(where: list[str], most: int = 5) -> str:
     return "; ".join(clean(w) for w in where[:most]) + more
 
 
-def standards_section(view: View, thresholds: Thresholds) -> Section:
+def standards_section(view: ResultsView, thresholds: Thresholds) -> Section:
     """What the audit says in the terms of public standards."""
     row = view.most_stolen()
     best = row.metrics["agreement"] if row else None
@@ -122,7 +122,7 @@ def standards_section(view: View, thresholds: Thresholds) -> Section:
     return Section("standards", "Standards", [table])
 
 
-def limits_section(view: View) -> Section:
+def limits_section(view: ResultsView) -> Section:
     """What this audit does not say."""
     results, config = view.results, view.results.config
     evasion = config.get("evasion")
@@ -160,7 +160,7 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield prefix, NONE if value is None else clean(str(value))
 
 
-def repeat_section(view: View) -> Section:
+def repeat_section(view: ResultsView) -> Section:
     """Everything that is needed to run it again."""
     results = view.results
     seeds = sorted({cell.seed for cell in results.cells})

@@ -10,7 +10,7 @@ from art_divqat.metrics.table import TRANSFER_ROBUST_ACCURACY as _CROSSING
 from art_divqat.metrics.table import VICTIM_ROBUST_ACCURACY as _VICTIM
 from art_divqat.report.blocks import Figure
 from art_divqat.report.plots import Series, draw_curves
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.report.series import series_table
 from art_divqat.report.tables import heading
 from art_divqat.report.text import attacker, percent, short_name
@@ -26,7 +26,7 @@ def curved(victims: Sequence[str]) -> Sequence[str]:
     return victims if len(victims) <= _MOST_VICTIMS else victims[:_OF_MANY]
 
 
-def epsilon_figures(view: View, victim: str, baseline: str | None, defence: str = "none") -> list[Figure]:
+def epsilon_figures(view: ResultsView, victim: str, baseline: str | None, defence: str = "none") -> list[Figure]:
     """The curves of a victim and its baseline under attack, of their thieves, and of what crosses; none if unmeasured.
 
     At the largest budget, for the attackers whose thieves agree most.

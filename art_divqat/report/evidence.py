@@ -10,7 +10,7 @@ from art_divqat.report.claims import judge_claims
 from art_divqat.report.epsilon import curved, epsilon_figures
 from art_divqat.report.plots import draw_dots
 from art_divqat.report.rating import Thresholds
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import DefenceEffect, ResultsView
 from art_divqat.report.selection import strongest_rows
 from art_divqat.report.tables import heading, range_text, value_text
 from art_divqat.report.text import (
@@ -43,7 +43,7 @@ def measured(metric: str, row: SummaryRow) -> Cell:
     return Cell(value_text(metric, estimate), range_text(metric, estimate))
 
 
-def comparison_section(view: View) -> Section | None:
+def comparison_section(view: ResultsView) -> Section | None:
     """Every victim against its baseline, at every budget: what thieves get of them."""
     found = [
         c
@@ -106,7 +106,7 @@ def compared_cell(c: Comparison | None) -> Cell:
     return Cell(value, interval)
 
 
-def robustness_section(view: View) -> Section | None:
+def robustness_section(view: ResultsView) -> Section | None:
     """Robust accuracy of victims and thieves, and what crosses from one to the other."""
     rows = [r for pair in view.pairs for r in view.rows(*pair) if any(m in r.metrics for m in _ROBUSTNESS)]
     if not rows:
@@ -158,7 +158,7 @@ def robustness_section(view: View) -> Section | None:
     return Section("robustness", "Does robustness travel?", blocks)
 
 
-def best_section(view: View, thresholds: Thresholds) -> Section | None:
+def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
     """The score of a defence is its best attacker."""
     rows = []
     for pair in view.pairs:
@@ -205,27 +205,15 @@ def _by(row: SummaryRow, best: SummaryRow) -> str:
     return interval if same else f"{interval}, {attacker(row.attack, row.answers)}"
 
 
-def _effects(view: View) -> Table | None:
+def _effects(view: ResultsView) -> Table | None:
     rows = []
     kinds = list(dict.fromkeys(row.answers for row in view.results.summary))
     for victim in view.victims:
         for defence in view.defences:
             if defence == "none" or view.defence_effect(victim, defence, "thief_accuracy") is None:
                 continue
-            cells = []
-            for answers in (None, *kinds):
-                effect = view.defence_effect(victim, defence, "thief_accuracy", answers)
-                if effect is None:
-                    cells.append(Cell(NONE))
-                    continue
-                difference = Estimate(
-                    mean=effect.difference.mean, low=effect.difference.low, high=effect.difference.high
-                )
-                detail = points_range(difference)
-                if effect.change == "cannot tell":
-                    detail = f"{detail}, cannot be told from zero"
-                tone: Tone = "good" if effect.change == "lower" else "bad" if effect.change == "higher" else "unknown"
-                cells.append(Cell(points(effect.difference.mean), detail, tone))
+            effects = (view.defence_effect(victim, defence, "thief_accuracy", answers) for answers in (None, *kinds))
+            cells = [Cell(NONE) if effect is None else _effect_cell(effect) for effect in effects]
             rows.append((Cell(clean(victim)), Cell(clean(defence)), *cells))
     if not rows:
         return None
@@ -234,7 +222,26 @@ def _effects(view: View) -> Table | None:
     return Table(headings, rows[:_MOST_ROWS], caption, frozenset(range(2, len(headings))))
 
 
-def cost_section(view: View) -> Section | None:
+def _effect_cell(effect: DefenceEffect) -> Cell:
+    """The change of the attacker that is best under the defence; who that is, where another one is best without it."""
+    who = attacker(effect.defended.attack, effect.defended.answers)
+    comparison = effect.comparison
+    if comparison is None or comparison.value is None:
+        return Cell(NONE, f"{who}, the best thief under it, was not compared with itself without it", "unknown")
+    detail = points_range(comparison.value)
+    if effect.verdict == "cannot tell":
+        detail += ", cannot be told from zero"
+    if not effect.one_attacker:
+        other = effect.best_without
+        detail += (
+            f"; of {who}, the best thief under it; without it {attacker(other.attack, other.answers)} is the best, "
+            f"with {percent(other.metrics['thief_accuracy'].mean)}"
+        )
+    tone: Tone = "good" if effect.verdict == "lower" else "bad" if effect.verdict == "higher" else "unknown"
+    return Cell(points(comparison.value.mean), detail, tone)
+
+
+def cost_section(view: ResultsView) -> Section | None:
     """What each defence costs those who use the model rightly."""
     rows: list[tuple[Cell, ...]] = []
     columns = [m for m in _COSTS if any(m in r.metrics for r in view.results.summary)]
@@ -258,7 +265,7 @@ def cost_section(view: View) -> Section | None:
     return Section("costs", "What each defence costs", [table])
 
 
-def groups_section(view: View) -> Section | None:
+def groups_section(view: ResultsView) -> Section | None:
     """Everything that was measured, one row for each group of seeds."""
     summary = view.results.summary
     if not summary:

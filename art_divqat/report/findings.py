@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from art_divqat.report.results_view import Pair, View
+from art_divqat.report.results_view import DefenceEffect, ResultsView
 from art_divqat.report.text import attacker, counted, percent, percent_range, ratio, ratio_range, short_name
 from art_divqat.results.schema import Comparison, Results, SummaryRow
 
@@ -16,7 +16,7 @@ def finding(results: Results) -> str:
     the defence that leaves its best attacker the least, if defences were compared; else about the victim that is
     stolen best.
     """
-    clauses = findings(View(results))
+    clauses = findings(ResultsView(results))
     if not clauses:
         lack = "The finished cells have no agreement" if results.cells else "No cell has finished"
         return f"{lack}, so there is nothing to say yet."
@@ -35,13 +35,13 @@ def caveats(results: Results) -> tuple[str, str]:
     return so_far, one_seed
 
 
-def findings(view: View) -> list[str]:
+def findings(view: ResultsView) -> list[str]:
     """The clauses of the finding, each a sentence without its full stop: the victims', then the defences'."""
     clauses = [clause for clause in (_against_baseline(view), _of_defences(view)) if clause]
     return clauses or [clause for clause in (_alone(view),) if clause]
 
 
-def leading_comparison(view: View, metric: str = "agreement") -> Comparison | None:
+def leading_comparison(view: ResultsView, metric: str = "agreement") -> Comparison | None:
     """The comparison that the report leads with: the first victim that has a baseline, against its best attacker.
 
     A victim that is a baseline itself comes last: it is there for the sake of the other.
@@ -63,13 +63,13 @@ def leading_comparison(view: View, metric: str = "agreement") -> Comparison | No
     return None
 
 
-def row_of(view: View, comparison: Comparison) -> SummaryRow | None:
+def row_of(view: ResultsView, comparison: Comparison) -> SummaryRow | None:
     """The summary row that a comparison is about."""
     rows = view.rows(comparison.victim, comparison.defence, comparison.budget)
     return next((r for r in rows if (r.attack, r.answers) == (comparison.attack, comparison.answers)), None)
 
 
-def fraction_of(view: View, comparison: Comparison) -> Comparison | None:
+def fraction_of(view: ResultsView, comparison: Comparison) -> Comparison | None:
     """The query fraction of the same curve as a ratio."""
     same = ("victim", "defence", "attack", "answers", "baseline", "metric")
     for other in view.comparisons("query_fraction"):
@@ -78,7 +78,7 @@ def fraction_of(view: View, comparison: Comparison) -> Comparison | None:
     return None
 
 
-def _against_baseline(view: View) -> str | None:
+def _against_baseline(view: ResultsView) -> str | None:
     comparison = leading_comparison(view)
     row = row_of(view, comparison) if comparison else None
     if comparison is None or row is None or comparison.value is None or "agreement" not in row.metrics:
@@ -119,7 +119,7 @@ def _fraction_clause(fraction: Comparison | None, baseline: str) -> str:
     )
 
 
-def leading_effect(view: View, metric: str = "thief_accuracy") -> tuple[str, Pair, int] | None:
+def leading_effect(view: ResultsView, metric: str = "thief_accuracy") -> tuple[str, DefenceEffect, int] | None:
     """The defence that leaves its best attacker the least, what it does, and how many defences were compared.
 
     By thief accuracy: agreement with served labels falls by itself where a defence changes labels.
@@ -133,23 +133,15 @@ def leading_effect(view: View, metric: str = "thief_accuracy") -> tuple[str, Pai
     return None
 
 
-def _of_defences(view: View) -> str | None:
+def _of_defences(view: ResultsView) -> str | None:
     leading = leading_effect(view)
     if leading is None:
         return None
     defence, effect, number = leading
     name = short_name(defence, view.defences)
     victim = short_name(effect.defended.victim, view.victims)
-    before, after = effect.without.metrics["thief_accuracy"], effect.defended.metrics["thief_accuracy"]
     who = f"Of {number} defences {name} leaves the least: it" if number > 1 else f"The defence {name}"
-    change = f"from {percent(before.mean)} to {percent(after.mean)} (95 % interval {percent_range(after)})"
-    where = f"the accuracy of the best thief of the {victim} victim at {effect.defended.budget:,} queries"
-    if effect.change == "lower":
-        told = f"{who} lowers {where} {change}"
-    elif effect.change == "higher":
-        told = f"{who} does not protect: it raises {where} {change}"
-    else:
-        told = f"{who} takes {where} {change}, a difference that cannot be told from zero"
+    told = f"{who} {_effect(effect, victim) if effect.one_attacker else _effect_on_another(effect, victim)}"
     bypassed = [name for name in view.defences if _bypassed(view, effect.defended.victim, name)]
     if defence in bypassed:
         soft, hard = map(_moved, _by_answers(view, effect.defended.victim, defence))
@@ -162,27 +154,59 @@ def _of_defences(view: View) -> str | None:
     return told
 
 
-def _by_answers(view: View, victim: str, defence: str) -> tuple[Pair | None, Pair | None]:
+def _effect(effect: DefenceEffect, victim: str) -> str:
+    """What a defence does to the attacker that is the best with it and without it."""
+    before, after = (row.metrics["thief_accuracy"] for row in (effect.best_without, effect.defended))
+    where = f"the accuracy of the best thief of the {victim} victim at {effect.defended.budget:,} queries"
+    change = f"from {percent(before.mean)} to {percent(after.mean)} (95 % interval {percent_range(after)})"
+    if effect.verdict == "lower":
+        return f"lowers {where} {change}"
+    if effect.verdict == "higher":
+        return f"does not protect: it raises {where} {change}"
+    return f"takes {where} {change}, a difference that cannot be told from zero"
+
+
+def _effect_on_another(effect: DefenceEffect, victim: str) -> str:
+    """What a defence does to the attacker that is the best under it, where another one is the best without it."""
+    other, after = effect.best_without, effect.defended.metrics["thief_accuracy"]
+    told = (
+        f"leaves the best thief of the {victim} victim at {effect.defended.budget:,} queries "
+        f"({attacker(effect.defended.attack, effect.defended.answers)}) an accuracy of {percent(after.mean)} (95 % "
+        f"interval {percent_range(after)}), "
+    )
+    if effect.without is None:
+        told += "and that attacker was not compared with itself without it"
+    else:
+        than = f"the {percent(effect.without.metrics['thief_accuracy'].mean)} of that attacker without it"
+        told += {"lower": "lower than ", "higher": "higher than "}.get(effect.verdict, "not to be told from ") + than
+    best = percent(other.metrics["thief_accuracy"].mean)
+    return f"{told}; the best without it ({attacker(other.attack, other.answers)}) has {best}"
+
+
+def _by_answers(view: ResultsView, victim: str, defence: str) -> tuple[DefenceEffect | None, DefenceEffect | None]:
     """What a defence does to the best thief with soft answers and to the best with hard ones."""
     soft, hard = (view.defence_effect(victim, defence, "thief_accuracy", kind) for kind in ("soft", "hard"))
     return soft, hard
 
 
-def _bypassed(view: View, victim: str, defence: str) -> bool:
+def _bypassed(view: ResultsView, victim: str, defence: str) -> bool:
     """Whether the thief that uses probabilities is hurt and the one that uses labels is not."""
     if defence == "none":
         return False
     soft, hard = _by_answers(view, victim, defence)
-    return soft is not None and hard is not None and soft.change == "lower" and hard.change != "lower"
+    if soft is None or hard is None or hard.comparison is None:
+        return False
+    return soft.verdict == "lower" and hard.verdict != "lower"
 
 
-def _moved(effect: Pair | None) -> str:
+def _moved(effect: DefenceEffect | None) -> str:
     assert effect is not None
+    assert effect.without is not None
     before, after = (row.metrics["thief_accuracy"].mean for row in (effect.without, effect.defended))
     return f"{percent(before)} → {percent(after)}"
 
 
-def _alone(view: View) -> str | None:
+def _alone(view: ResultsView) -> str | None:
     row = view.most_stolen()
     if row is None:
         return None

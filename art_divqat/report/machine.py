@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from art_divqat.report.rating import Thresholds
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import range_text, value_text
 from art_divqat.report.text import attacker, clean
 from art_divqat.results.schema import Results, SummaryRow
@@ -70,7 +70,7 @@ def _sarif_result(rule: str, level: str, text: str, place: str, kind: str = "fai
 
 def _sarif_ratings(results: Results, thresholds: Thresholds) -> list[dict[str, Any]]:
     found = []
-    for row, rating in _rated(View(results), thresholds):
+    for row, rating in _rated(ResultsView(results), thresholds):
         level = _LEVELS[rating]
         told = f"{rating}: the best thief of {row.victim} (defence {row.defence}) agrees with it on {_numbers(row)}."
         place = f"{row.victim} / {row.defence}"
@@ -78,7 +78,7 @@ def _sarif_ratings(results: Results, thresholds: Thresholds) -> list[dict[str, A
     return found
 
 
-def _rated(view: View, thresholds: Thresholds) -> list[tuple[SummaryRow, str]]:
+def _rated(view: ResultsView, thresholds: Thresholds) -> list[tuple[SummaryRow, str]]:
     best = [row for pair in view.pairs if (row := view.best(*pair, "agreement")) is not None]
     return [(row, thresholds.rate(row.metrics["agreement"])[0]) for row in best]
 
@@ -139,7 +139,7 @@ def render_junit(results: Results, thresholds: Thresholds | None = None) -> str:
         told = f"{len(results.cells)} of {results.planned} cells have finished"
         ElementTree.SubElement(complete, "error", message=told, type="incomplete")
     ratings = _suite(root, "ratings")
-    for row, rating in _rated(View(results), thresholds or Thresholds()):
+    for row, rating in _rated(ResultsView(results), thresholds or Thresholds()):
         case = _case(ratings, "ratings", f"{row.victim} / {row.defence}")
         ElementTree.SubElement(case, "system-out").text = clean(f"{rating}: agreement on {_numbers(row)}")
     flags = _suite(root, "flags")

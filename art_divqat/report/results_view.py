@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from art_divqat.metrics.intervals import Interval, mean_interval
+from art_divqat.plan.cells import without_recovery
 from art_divqat.report.text import short_name
-from art_divqat.results.schema import CellResult, Comparison, Results, SummaryRow
-
-Change = Literal["higher", "lower", "cannot tell"]
+from art_divqat.results.comparisons import Verdict, rank
+from art_divqat.results.schema import Comparison, Results, SummaryRow
 
 
 def _order(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
@@ -20,16 +18,32 @@ def _order(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A defence and no defence, each with its best attacker, and the change of the metric from one to the other."""
+class DefenceEffect:
+    """What a defence does to the attacker that is best under it, as results.json compares that attacker with itself.
 
-    without: SummaryRow
+    :param defended: the best attacker under the defence.
+    :param best_without: the best attacker without a defence, which may be another one.
+    :param without: the attacker of `defended` without the defence; None if it was not run there.
+    :param comparison: the `defence_effect` of `defended` over `without`; None if there is none.
+    """
+
     defended: SummaryRow
-    difference: Interval
-    change: Change
+    best_without: SummaryRow
+    without: SummaryRow | None
+    comparison: Comparison | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the comparison says; nothing without one."""
+        return (self.comparison and self.comparison.verdict) or "cannot tell"
+
+    @property
+    def one_attacker(self) -> bool:
+        """Whether one attacker is the best with the defence and without it."""
+        return self.without is self.best_without
 
 
-class View:
+class ResultsView:
     """The questions that every form of the report asks of the results."""
 
     def __init__(self, results: Results) -> None:
@@ -40,18 +54,15 @@ class View:
         self._by_pair: dict[tuple[str, str], list[SummaryRow]] = {}
         for row in results.summary:
             self._by_pair.setdefault((row.victim, row.defence), []).append(row)
-        self._cells: dict[tuple[str, ...], list[CellResult]] = {}
-        for cell in results.cells:
-            self._cells.setdefault(self._group(cell), []).append(cell)
-
         self._by_kind: dict[str, list[Comparison]] = {}
+        self._by_metric: dict[tuple[str, str], list[Comparison]] = {}
         for c in results.comparisons:
             self._by_kind.setdefault(c.kind, []).append(c)
-        self._comparisons: dict[tuple[str, bool, bool], dict[tuple[str | None, str | None], list[Comparison]]] = {}
-
-    @staticmethod
-    def _group(row: CellResult | SummaryRow) -> tuple[str, ...]:
-        return (row.dataset, row.victim, row.defence, row.attack, row.answers, str(row.budget))
+            self._by_metric.setdefault((c.kind, c.metric), []).append(c)
+        self._effects = {
+            (c.victim, c.defence, c.metric, c.attack, c.answers, c.budget): c
+            for c in self.comparisons("defence_effect")
+        }
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -79,63 +90,41 @@ class View:
     def best(self, victim: str, defence: str, metric: str, budget: int | None = None) -> SummaryRow | None:
         """The row of the attacker that does best against a victim under a defence: the score of the defence."""
         rows = [row for row in self.rows(victim, defence, budget) if metric in row.metrics]
-        return max(rows, key=lambda row: row.metrics[metric].mean, default=None)
+        return max(rows, key=lambda row: rank(row.metrics[metric].mean), default=None)
 
     def most_stolen(self, metric: str = "agreement") -> SummaryRow | None:
         """The row, of all victims and defences, whose thief does best."""
         rows = [row for pair in self.pairs if (row := self.best(*pair, metric)) is not None]
-        return max(rows, key=lambda row: row.metrics[metric].mean, default=None)
+        return max(rows, key=lambda row: rank(row.metrics[metric].mean), default=None)
 
-    def comparisons(self, kind: str, metric: str | None = None, victim: str | None = None) -> list[Comparison]:
-        """The computed comparisons of one kind; of one metric and of one victim, if these are given."""
-        by_metric, by_victim = metric is not None, victim is not None
-        found = self._comparisons.get((kind, by_metric, by_victim))
-        if found is None:
-            # every metric and victim of the kind at once, when the first is asked for
-            found = self._comparisons[kind, by_metric, by_victim] = {}
-            for c in self._by_kind.get(kind, []):
-                found.setdefault((c.metric if by_metric else None, c.victim if by_victim else None), []).append(c)
-        return found.get((metric, victim), [])
+    def comparisons(self, kind: str, metric: str | None = None) -> list[Comparison]:
+        """The comparisons of one kind; of one metric, if it is given."""
+        return self._by_kind.get(kind, []) if metric is None else self._by_metric.get((kind, metric), [])
 
-    def defence_effect(self, victim: str, defence: str, metric: str, answers: str | None = None) -> Pair | None:
+    def defence_effect(
+        self, victim: str, defence: str, metric: str, answers: str | None = None
+    ) -> DefenceEffect | None:
         """What a defence does to its best attacker, at the largest budget that was run with it and without.
 
-        Paired by seed (Student's t) from two seeds on; with one seed it is told only by intervals that do not overlap.
+        :param answers: the kind of answers that attackers may use; any if not given.
         """
         budgets = [{row.budget for row in self._by_pair.get((victim, d), [])} for d in ("none", defence)]
         if not (common := budgets[0] & budgets[1]):
             return None
-        best = []
-        for name in ("none", defence):
-            rows = [
+        bare, defended = (
+            [
                 row
                 for row in self.rows(victim, name, max(common))
                 if metric in row.metrics and answers in (None, row.answers)
             ]
-            if not rows:
-                return None
-            best.append(max(rows, key=lambda row: row.metrics[metric].mean))
-        difference = self._paired_difference(best[1], best[0], metric)
-        return Pair(best[0], best[1], difference, _change(difference, best[0], best[1], metric))
-
-    def _paired_difference(self, row: SummaryRow, other: SummaryRow, metric: str) -> Interval:
-        mean = row.metrics[metric].mean - other.metrics[metric].mean
-        values = {cell.seed: cell.metrics.get(metric) for cell in self._cells.get(self._group(row), [])}
-        others = {cell.seed: cell.metrics.get(metric) for cell in self._cells.get(self._group(other), [])}
-        differences = []
-        for seed, value in values.items():
-            counterpart = others.get(seed)
-            if value is not None and counterpart is not None:
-                differences.append(value - counterpart)
-        return mean_interval(differences, (-1.0, 1.0)) if len(differences) > 1 else Interval(mean, None, None)
-
-
-def _change(difference: Interval, without: SummaryRow, defended: SummaryRow, metric: str) -> Change:
-    if difference.low is not None and difference.high is not None:
-        return "higher" if difference.low > 0 else "lower" if difference.high < 0 else "cannot tell"
-    ours, theirs = defended.metrics[metric], without.metrics[metric]
-    if ours.high is not None and theirs.low is not None and ours.high < theirs.low:
-        return "lower"
-    if ours.low is not None and theirs.high is not None and ours.low > theirs.high:
-        return "higher"
-    return "cannot tell"
+            for name in ("none", defence)
+        )
+        if not bare or not defended:
+            return None
+        best, best_without = (max(rows, key=lambda row: rank(row.metrics[metric].mean)) for rows in (defended, bare))
+        comparison = self._effects.get((victim, defence, metric, best.attack, best.answers, best.budget))
+        without = None
+        if comparison is not None:
+            by_attack = {row.attack: row for row in bare if row.answers == best.answers}
+            without = by_attack.get(best.attack) or by_attack.get(without_recovery(best.attack))
+        return DefenceEffect(best, best_without, without, comparison)

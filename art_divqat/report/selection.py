@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from art_divqat.report.findings import leading_comparison, leading_effect
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.report.text import counted
 from art_divqat.results.schema import SummaryRow
 
@@ -14,14 +14,14 @@ Pair = tuple[str, str]
 _MOST_NAMED = 6
 
 
-def headline(view: View) -> tuple[list[Pair], list[Attacker]]:
+def headline(view: ResultsView) -> tuple[list[Pair], list[Attacker]]:
     """The victims with their defences, and the attackers, that the finding speaks of, and the most stolen one."""
     pairs: list[Pair] = []
     attackers: list[Attacker] = []
     if (comparison := leading_comparison(view)) is not None:
         pairs += [(comparison.victim, comparison.defence), (comparison.baseline or "", comparison.defence)]
         attackers.append((comparison.attack, comparison.answers))
-    rows = [] if (leading := leading_effect(view)) is None else [leading[1].defended, leading[1].without]
+    rows = [] if (leading := leading_effect(view)) is None else [leading[1].defended, leading[1].best_without]
     if (most := view.most_stolen()) is not None:
         rows.append(most)
     pairs += [(row.victim, row.defence) for row in rows]
@@ -30,7 +30,7 @@ def headline(view: View) -> tuple[list[Pair], list[Attacker]]:
 
 
 def most_telling(
-    view: View,
+    view: ResultsView,
     lines: Mapping[Attacker, Mapping[Pair, Sequence[SummaryRow]]],
     metric: str,
     most_attackers: int,
@@ -56,7 +56,7 @@ def most_telling(
     return sorted(attackers, key=list(lines).index), sorted(pairs, key=view.pairs.index)
 
 
-def strongest_rows(view: View, rows: Sequence[SummaryRow], most: int) -> list[SummaryRow]:
+def strongest_rows(view: ResultsView, rows: Sequence[SummaryRow], most: int) -> list[SummaryRow]:
     """At most so many rows: the best attacker of each victim and defence, the headline's first; all if they fit."""
     if len(rows) <= most:
         return list(rows)

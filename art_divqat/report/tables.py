@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from art_divqat.metrics.table import AGREEMENT, METRICS, select
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.report.text import NONE, percent, percent_range, plain, plain_range
 from art_divqat.results.schema import Estimate, Results
 
@@ -40,7 +40,7 @@ def summary_table(results: Results) -> list[dict[str, str]]:
     Keys: victim, defence, attack, answers, budget, then the columns that were measured anywhere, by name.
     Values are text, ready to print.
     """
-    view = View(results)
+    view = ResultsView(results)
     best = [row for pair in view.pairs if (row := view.best(*pair, AGREEMENT)) is not None]
     measured = [m for m in _SUMMARISED if any(m in row.metrics for row in best)]
     return [

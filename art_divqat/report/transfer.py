@@ -7,7 +7,7 @@ from art_divqat.report.blocks import Block, Cell, Section, Table, Text, Tone
 from art_divqat.report.claims import PAPER, Judged, judge_claims
 from art_divqat.report.epsilon import curved, epsilon_figures
 from art_divqat.report.evidence import compared_cell, measured
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import heading
 from art_divqat.report.text import NONE, attacker, clean, counted, short_name
 
@@ -15,7 +15,7 @@ _VERDICT_TONES: dict[str, Tone] = {"holds": "note", "does not hold": "outline", 
 _SIDE_BY_SIDE = select(lambda metric: not metric.cost and not metric.only_defended)
 
 
-def claims_section(view: View) -> Section | None:
+def claims_section(view: ResultsView) -> Section | None:
     """The paper's claims, if an adversarially trained victim stands beside its baseline."""
     judged = judge_claims(view)
     if not judged:
@@ -63,14 +63,15 @@ def _by_claim(judged: list[Judged]) -> list[Judged]:
     return sorted(judged, key=lambda j: order.index(j.claim))
 
 
-def _side_by_side(view: View, victim: str, baseline: str) -> Table:
+def _side_by_side(view: ResultsView, victim: str, baseline: str) -> Table:
     """Everything measured of both at the largest budget, undefended: one row for each attacker and metric."""
     ours, theirs = ({(row.attack, row.answers): row for row in view.rows(name, "none")} for name in (victim, baseline))
     found = {
         (c.attack, c.answers, c.metric): c
         for kind in ("ratio", "difference")
-        for c in view.comparisons(kind, victim=victim)
-        if (c.baseline, c.defence) == (baseline, "none") and c.budget == ours[c.attack, c.answers].budget
+        for c in view.comparisons(kind)
+        if (c.victim, c.baseline, c.defence) == (victim, baseline, "none")
+        and c.budget == ours[c.attack, c.answers].budget
     }
     rows = []
     for name in (name for name in ours if name in theirs):

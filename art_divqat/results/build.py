@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from art_divqat._canonical import canonical_json
 from art_divqat.errors import UserError
 from art_divqat.metrics.intervals import Interval, mean_intervals, wilson_intervals
 from art_divqat.metrics.table import METRICS
@@ -18,7 +17,7 @@ from art_divqat.plan.config import ResolvedConfig
 from art_divqat.results.comparisons import as_estimate, compare_cells
 from art_divqat.results.flags import compute_flags
 from art_divqat.results.gate import evaluate_gate
-from art_divqat.results.journal import Journal
+from art_divqat.results.journal import CellRecord, Group, Header, Journal, group_of
 from art_divqat.results.schema import CellResult, Results, SummaryRow
 
 # all in one call: a model made by itself costs several times as much
@@ -28,16 +27,16 @@ _Fields = dict[str, float | None]
 
 
 def build_results(
-    header: dict[str, Any], lines: Sequence[dict[str, Any]], plan: Sequence[Cell], fail_on: Sequence[str] = ()
+    header: Header, records: Sequence[CellRecord], plan: Sequence[Cell], fail_on: Sequence[str] = ()
 ) -> Results:
-    """Everything that results.json says, from the journal's header and lines.
+    """Everything that results.json says, from the journal's header and records.
 
-    The order of the lines does not matter: cells come in the order of the plan; a cell that is not in the plan is left
-    out and a cell that is there twice counts once.
+    The order of the records does not matter: cells come in the order of the plan; a cell that is not in the plan is
+    left out and a cell that is there twice counts once.
 
     :param fail_on: the gate's conditions, such as `agreement.high>0.9`.
     """
-    by_id = {Cell(**line["cell"]).id: line for line in lines}
+    by_id = {Cell(**record["cell"]).id: record for record in records}
     finished = [by_id[cell.id] for cell in plan if cell.id in by_id]
     results = Results(
         tool=header["tool"],
@@ -49,14 +48,14 @@ def build_results(
         cells=_CELLS.validate_python(
             [
                 {
-                    **line["cell"],
-                    "queries": line["queries"],
-                    "metrics": line["metrics"],
-                    "details": line.get("details", {}),
-                    "curves": line.get("curves", {}),
-                    "seconds": line["seconds"],
+                    **record["cell"],
+                    "queries": record["queries"],
+                    "metrics": record["metrics"],
+                    "details": record["details"],
+                    "curves": record["curves"],
+                    "seconds": record["seconds"],
                 }
-                for line in finished
+                for record in finished
             ]
         ),
         summary=summarise(finished, header["data"]),
@@ -71,10 +70,10 @@ def read_results(folder: Path, fail_on: Sequence[str] = ()) -> Results:
 
     :raises UserError: if there is no journal, it was changed, or it holds something else than a run.
     """
-    header, lines = Journal(folder / "journal.jsonl").read()
+    header, records = Journal(folder / "journal.jsonl").read()
     config = config_of(header, folder)
     try:
-        return build_results(header, lines, plan_cells(config), fail_on)
+        return build_results(header, records, plan_cells(config), fail_on)
     except UserError:
         raise
     except Exception as error:
@@ -82,7 +81,7 @@ def read_results(folder: Path, fail_on: Sequence[str] = ()) -> Results:
         raise _strange(folder, error) from None
 
 
-def config_of(header: dict[str, Any], folder: Path) -> ResolvedConfig:
+def config_of(header: Header, folder: Path) -> ResolvedConfig:
     """The configuration in the header of a journal.
 
     :raises UserError: if it holds none of this version.
@@ -93,7 +92,7 @@ def config_of(header: dict[str, Any], folder: Path) -> ResolvedConfig:
         raise _strange(folder, error) from None
 
 
-def data_of(header: dict[str, Any], folder: Path) -> dict[str, Any]:
+def data_of(header: Header, folder: Path) -> dict[str, Any]:
     """What the header of a journal says about the data, with all that a run asks of it.
 
     :raises UserError: if any of it is missing or of another kind.
@@ -113,26 +112,27 @@ def _strange(folder: Path, error: Exception) -> UserError:
     return UserError(f"The journal in {folder} is whole, and holds no run of this version: {told}.")
 
 
-def group_seeds(lines: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Lines that differ only in their seed, in the order of their first appearance."""
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in lines:
-        groups[canonical_json({**line["cell"], "seed": None})].append(line)
+def group_seeds(records: Iterable[CellRecord]) -> dict[Group, list[CellRecord]]:
+    """Records that differ only in their seed, in the order of their first appearance."""
+    groups: dict[Group, list[CellRecord]] = defaultdict(list)
+    for record in records:
+        groups[group_of(record)].append(record)
     return groups
 
 
-def summarise(lines: Sequence[dict[str, Any]], data: dict[str, Any]) -> list[SummaryRow]:
+def summarise(records: Sequence[CellRecord], data: Mapping[str, Any]) -> list[SummaryRow]:
     """One row for every group of seeds, each metric with its 95 % interval.
 
     Over two seeds or more: Student's t over the seeds. One seed: Wilson's over the test images for rates, else none.
     """
-    groups = list(group_seeds(lines).values())
+    by_group = group_seeds(records)
+    groups = list(by_group.values())
     # all samples of one metric and one size together: one call for thousands of groups
     samples: dict[tuple[str, int], list[tuple[int, list[float]]]] = defaultdict(list)
     for number, group in enumerate(groups):
         for name in group[0]["metrics"]:
-            values = [line["metrics"].get(name) for line in group]
-            if None not in values:
+            values = [value for record in group if (value := record["metrics"].get(name)) is not None]
+            if len(values) == len(group):
                 samples[name, len(group)].append((number, [float(value) for value in values]))
     found: list[dict[str, _Fields]] = [{} for _ in groups]
     for (name, _), given in sorted(samples.items()):
@@ -141,24 +141,24 @@ def summarise(lines: Sequence[dict[str, Any]], data: dict[str, Any]) -> list[Sum
     return _ROWS.validate_python(
         [
             {
-                **{key: value for key, value in group[0]["cell"].items() if key != "seed"},
+                **key._asdict(),
                 "n_seeds": len(group),
                 "metrics": metrics,
                 "curves": curves,
             }
-            for group, metrics, curves in zip(groups, found, _curves(groups, data), strict=True)
+            for (key, group), metrics, curves in zip(by_group.items(), found, _curves(groups, data), strict=True)
         ]
     )
 
 
-def _curves(groups: Sequence[Sequence[dict[str, Any]]], data: dict[str, Any]) -> list[dict[str, list[_Fields]]]:
+def _curves(groups: Sequence[Sequence[CellRecord]], data: Mapping[str, Any]) -> list[dict[str, list[_Fields]]]:
     """Every curve of a group that all its seeds have over the same radii, each point with its metric's interval."""
     # those of one metric and one number of seeds together: one call for thousands of points
     points: dict[tuple[str, int], list[tuple[int, float, list[float]]]] = defaultdict(list)
     for number, group in enumerate(groups):
-        for name, first in sorted(group[0].get("curves", {}).items()):
+        for name, first in sorted(group[0]["curves"].items()):
             radii = [point["epsilon"] for point in first]
-            of_seeds = [line.get("curves", {}).get(name, []) for line in group]
+            of_seeds = [record["curves"].get(name, []) for record in group]
             if all([point["epsilon"] for point in curve] == radii for curve in of_seeds):
                 for i, radius in enumerate(radii):
                     points[name, len(group)].append((number, radius, [curve[i]["value"] for curve in of_seeds]))
@@ -170,7 +170,7 @@ def _curves(groups: Sequence[Sequence[dict[str, Any]]], data: dict[str, Any]) ->
     return found
 
 
-def _intervals(name: str, samples: Sequence[Sequence[float]], data: dict[str, Any]) -> list[Interval]:
+def _intervals(name: str, samples: Sequence[Sequence[float]], data: Mapping[str, Any]) -> list[Interval]:
     """The interval of a metric in each sample; all are of one size, a value a seed."""
     metric = METRICS.get(name)
     images = data["dataset"]["test"] if metric is not None and metric.images == "test" else data["evasion_images"]

@@ -1,4 +1,7 @@
-"""Comparisons, computed and not eyeballed: a victim against its baseline, and every defence's best attacker."""
+"""Comparisons of groups of cells: victims with baselines, defences with none, every defence's best attacker.
+
+Every interval and verdict on a difference is made here, those between two runs among them; reports only read them.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,22 @@ from art_divqat.metrics.intervals import (
     Means,
     compared_means,
     mean_interval,
+    paired_bootstrap,
     resampled_means,
 )
 from art_divqat.metrics.table import METRICS, compared_by
 from art_divqat.metrics.table import SAMPLES as _SAMPLES
+from art_divqat.plan.cells import without_recovery
+from art_divqat.results.journal import CellRecord, Group, group_of
 from art_divqat.results.samples import curve_sample, unpack_all
 from art_divqat.results.schema import Comparison
 from art_divqat.victims.registry import baseline_of
 
 Verdict = Literal["higher", "lower", "cannot tell"]
+# a sample of every seed of a group, each as text
+_Packed = tuple[str, ...]
 # the fields of a Comparison before it is one
-_Record = dict[str, Any]
-Key = tuple[str, str, str, str, str, int]
-_GROUP = ("dataset", "victim", "defence", "attack", "answers", "budget")
+_Fields = dict[str, Any]
 # a quotient of two others is drawn from their samples
 _RATIOS = tuple(name for name in compared_by("ratio") if name in _SAMPLES)
 _QUOTIENTS = {
@@ -47,49 +53,122 @@ _BEST_ATTACKERS = compared_by("best_attacker")
 _MANY_GROUPS = 2_000
 _AT_ONCE = 4_096
 _THREADS = 2
+# means of attackers that differ by less differ by rounding alone
+_TIE = 12
 _COMPARISONS = TypeAdapter(list[Comparison])
 
 
-def compare_cells(lines: Sequence[dict[str, Any]], victims: Sequence[str]) -> list[Comparison]:
+class _Seeds:
+    """The records of one group, or of some of its seeds, in order."""
+
+    def __init__(self, records: list[CellRecord]) -> None:
+        self.records = records
+        self.seeds = [record["cell"]["seed"] for record in records]
+        self._packed: dict[str, _Packed] = {}
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def packed(self, sample: str) -> _Packed:
+        """A sample of every seed; most are asked for many times."""
+        if sample not in self._packed:
+            self._packed[sample] = tuple([record["samples"][sample] for record in self.records])
+        return self._packed[sample]
+
+    def has(self, sample: str) -> bool:
+        """Whether every seed kept this sample, as those of earlier versions may not have."""
+        return all(sample in record["samples"] for record in self.records)
+
+    def values(self, metric: str) -> list[float | None]:
+        """A metric of every seed; None where it has no value."""
+        return [record["metrics"].get(metric) for record in self.records]
+
+    def numbers(self, metric: str) -> list[float]:
+        """A metric that every seed has a value of.
+
+        :raises ValueError: if one has none.
+        """
+        numbers = [value for value in self.values(metric) if value is not None]
+        if len(numbers) < len(self):
+            raise ValueError(f"a cell without a value of {metric}")
+        return numbers
+
+    def any_above_zero(self, metric: str) -> bool:
+        """Whether something can be divided by the metric."""
+        return any(value > 0 for record in self.records if (value := record["metrics"][metric]) is not None)
+
+
+_Groups = dict[Group, _Seeds]
+
+
+def compare_cells(records: Sequence[CellRecord], victims: Sequence[str]) -> list[Comparison]:
     """Every comparison that the finished cells allow, in a fixed order."""
-    groups: dict[Key, list[dict[str, Any]]] = {}
-    for line in lines:
-        groups.setdefault(_key(line), []).append(line)
-    found: list[_Record | _Drawn] = []
-    for key, group in groups.items():
-        baseline = baseline_of(key[1], victims)
-        if baseline is not None and (other := groups.get((key[0], baseline, *key[2:]))) is not None:
-            found += _against_baseline(key, group, baseline, other)
-    found += _defence_effects(groups)
-    found += _query_fractions(groups, victims)
+    by_group: dict[Group, list[CellRecord]] = {}
+    for record in records:
+        by_group.setdefault(group_of(record), []).append(record)
+    groups = {key: _Seeds(of_group) for key, of_group in by_group.items()}
     resamples = RESAMPLES if len(groups) <= _MANY_GROUPS else RESAMPLES // 2
-    records = _resampled(found, resamples) + _best_attackers(groups)
+    fields = _resampled(_asked(groups, victims), resamples) + _best_attackers(groups)
     # many in one call: a model made by itself costs several times as much; not all, to have few of them twice
     made: list[Comparison] = []
-    for start in range(0, len(records), _AT_ONCE):
-        made += _COMPARISONS.validate_python(records[start : start + _AT_ONCE])
-        records[start : start + _AT_ONCE] = [{}] * len(records[start : start + _AT_ONCE])
+    for start in range(0, len(fields), _AT_ONCE):
+        made += _COMPARISONS.validate_python(fields[start : start + _AT_ONCE])
     return made
 
 
-_Set = tuple[str, Sequence[dict[str, Any]]]
+def _asked(groups: _Groups, victims: Sequence[str]) -> list[_Fields | _Drawn]:
+    """Every comparison of two groups or more; where it is a bootstrap, still to be drawn."""
+    found: list[_Fields | _Drawn] = []
+    for key, group in groups.items():
+        baseline = baseline_of(key.victim, victims)
+        if baseline is not None and (other := groups.get(key._replace(victim=baseline))) is not None:
+            found += _against_baseline(key, group, baseline, other)
+    return [*found, *_defence_effects(groups), *_query_fractions(groups, victims)]
+
+
+def paired_difference(metric: str, ours: Sequence[CellRecord], theirs: Sequence[CellRecord]) -> Interval:
+    """The mean of a metric in `ours` less that in `theirs`, with its 95 % interval, in pairs of cells.
+
+    A bootstrap over seeds and test images where every record kept which images count, as in the `difference` of
+    :func:`compare_cells`; else Student's t over the pairs, and no interval from one.
+
+    :param ours: records that have a value of the metric, not empty.
+    :param theirs: their counterparts, in the same order.
+    """
+    first, second = _Seeds(list(ours)), _Seeds(list(theirs))
+    sample = _SAMPLES.get(metric, metric)
+    if first.has(sample) and second.has(sample):
+        rows = unpack_all((*first.packed(sample), *second.packed(sample)))
+        if len({len(row) for row in rows}) == 1:
+            return paired_bootstrap(np.stack(rows[: len(first)]), np.stack(rows[len(first) :]), np.subtract)
+    differences = _differences(metric, first, second)
+    return mean_interval(differences, (-1.0, 1.0))
+
+
+def rank(mean: float) -> float:
+    """What attackers are ranked by: their mean, equal for two that differ by rounding alone; the first then counts."""
+    return round(mean, _TIE)
 
 
 @dataclass(frozen=True)
 class _Drawn:
     """A comparison whose interval is a bootstrap, before it is drawn: all are drawn together.
 
-    :param sets: the name of a sample and the lines of a group; the resampled means of each are what is compared.
+    :param family: what the samples are of: comparisons of one family share their draws.
+    :param sets: the samples whose resampled means are compared.
     :param compare: what is made of the means; None for a query fraction, whose sets are the rates over the budgets and,
         last, the one to reach.
+    :param budgets: of a query fraction, those of its sets but the last.
     """
 
     kind: str
     metric: str
-    sets: Sequence[_Set]
-    common: dict[str, Any]
+    family: str
+    sets: Sequence[_Packed]
+    common: _Fields
     compare: Compare | None = None
     neutral: float = 1.0
+    budgets: Sequence[int] = ()
 
 
 def _ratio(means: Means) -> Means:
@@ -110,36 +189,29 @@ def _difference(means: Means) -> Means:
 
 
 class _Sets:
-    """The hits of groups of lines; what several groups share, such as the victim's own, is there once."""
+    """The hits behind samples; what several groups share, such as the victim's own, is there once."""
 
-    def __init__(self, sets: Iterable[_Set]) -> None:
-        # most lists of lines are asked for many times, and an identity is found sooner than what is in them; it is the
-        # list's for as long as the list is kept
-        self._asked = {(name, id(lines)): lines for name, lines in sets}
-        packed = {asked: tuple(line["samples"][asked[0]] for line in lines) for asked, lines in self._asked.items()}
-        distinct = list(dict.fromkeys(packed.values()))
+    def __init__(self, sets: Iterable[_Packed]) -> None:
+        distinct = list(dict.fromkeys(sets))
         texts = list(dict.fromkeys(text for each in distinct for text in each))
         rows = dict(zip(texts, unpack_all(texts), strict=True))
         self.hits: list[NDArray[np.bool_]] = [
             np.stack([rows[text] for text in each]) if each[1:] else rows[each[0]][None] for each in distinct
         ]
-        numbers = {each: number for number, each in enumerate(distinct)}
-        self._places = {asked: numbers[each] for asked, each in packed.items()}
+        self._places = {each: number for number, each in enumerate(distinct)}
 
-    def places(self, sets: Sequence[_Set]) -> tuple[int, ...]:
-        """Where the hits of each of these lines are."""
-        return tuple([self._places[name, id(lines)] for name, lines in sets])
+    def places(self, sets: Sequence[_Packed]) -> tuple[int, ...]:
+        """Where the hits of each of these samples are."""
+        return tuple([self._places[each] for each in sets])
 
 
-def _resampled(found: Sequence[_Record | _Drawn], resamples: int) -> list[_Record]:
+def _resampled(found: Sequence[_Fields | _Drawn], resamples: int) -> list[_Fields]:
     """The same comparisons, in the same order, with every interval drawn; those of one sample together, not more."""
     families: dict[str, list[tuple[int, _Drawn]]] = {}
     for number, each in enumerate(found):
         if isinstance(each, _Drawn):
-            # without a defence the two agreements are one
-            family = each.sets[0][0].partition("@")[0].replace("agrees_clean", "agrees")
-            families.setdefault(family, []).append((number, each))
-    done: dict[int, _Record] = {}
+            families.setdefault(each.family, []).append((number, each))
+    done: dict[int, _Fields] = {}
     # matrix products and sorting, which are most of it, leave the interpreter to another thread
     with ThreadPoolExecutor(_THREADS) as pool:
         for of_family in pool.map(lambda asked: _family(asked, resamples), families.values()):
@@ -147,7 +219,7 @@ def _resampled(found: Sequence[_Record | _Drawn], resamples: int) -> list[_Recor
     return [done[n] if isinstance(each, _Drawn) else each for n, each in enumerate(found)]
 
 
-def _family(asked: Sequence[tuple[int, _Drawn]], resamples: int) -> dict[int, _Record]:
+def _family(asked: Sequence[tuple[int, _Drawn]], resamples: int) -> dict[int, _Fields]:
     """The comparisons of one family of samples, with their intervals, by their numbers."""
     sets = _Sets(one for _, each in asked for one in each.sets)
     drawn = resampled_means(sets.hits, resamples=resamples)
@@ -163,93 +235,98 @@ def _family(asked: Sequence[tuple[int, _Drawn]], resamples: int) -> dict[int, _R
     }
 
 
-def _key(line: dict[str, Any]) -> Key:
-    cell = line["cell"]
-    return (cell["dataset"], cell["victim"], cell["defence"], cell["attack"], cell["answers"], cell["budget"])
-
-
-def _pair(
-    group: list[dict[str, Any]], other: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The lines of the seeds that both have, in the order of the first; the lists themselves if these are all."""
-    ours, theirs = ([line["cell"]["seed"] for line in lines] for lines in (group, other))
-    if ours == theirs:
+def _pair(group: _Seeds, other: _Seeds) -> tuple[_Seeds, _Seeds]:
+    """The seeds that both have, in the order of the first; the groups themselves if these are all."""
+    if group.seeds == other.seeds:
         return group, other
-    by_seed = dict(zip(theirs, other, strict=True))
-    both = [(line, by_seed[seed]) for seed, line in zip(ours, group, strict=True) if seed in by_seed]
-    return [line for line, _ in both], [line for _, line in both]
+    by_seed = dict(zip(other.seeds, other.records, strict=True))
+    both = [(record, by_seed[seed]) for seed, record in zip(group.seeds, group.records, strict=True) if seed in by_seed]
+    return _Seeds([record for record, _ in both]), _Seeds([record for _, record in both])
 
 
-def _has(name: str, *groups: Sequence[dict[str, Any]]) -> bool:
-    """Whether every line kept this sample, as those of earlier versions may not."""
-    return all(name in line.get("samples", {}) for group in groups for line in group)
+def _differences(metric: str, ours: _Seeds, theirs: _Seeds) -> list[float]:
+    """Of each pair in which both have a value."""
+    pairs = zip(ours.values(metric), theirs.values(metric), strict=True)
+    return [float(a - b) for a, b in pairs if a is not None and b is not None]
 
 
-def _against_baseline(
-    key: Key, group: list[dict[str, Any]], baseline: str, other: list[dict[str, Any]]
-) -> list[_Record | _Drawn]:
-    ours, theirs = _pair(group, other)
-    if not ours:
+def _drawn(kind: str, metric: str, sample: str, sides: Sequence[_Seeds], common: _Fields, compare: Compare) -> _Drawn:
+    """A comparison of one sample in several groups."""
+    # without a defence the two agreements are one
+    family = sample.replace("agrees_clean", "agrees")
+    neutral = 1.0 if kind == "ratio" else 0.0
+    return _Drawn(kind, metric, family, [side.packed(sample) for side in sides], common, compare, neutral)
+
+
+def _against_baseline(key: Group, group: _Seeds, baseline: str, other: _Seeds) -> list[_Fields | _Drawn]:
+    ours, theirs = sides = _pair(group, other)
+    if not len(ours):
         return []
-    common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "baseline": baseline, "n_seeds": len(ours)}
-    found: list[_Record | _Drawn] = []
-    for metric in _RATIOS:
-        if any(line["metrics"][metric] > 0 for line in theirs):
-            sample = _SAMPLES[metric]
-            found.append(_Drawn("ratio", metric, ((sample, ours), (sample, theirs)), common, _ratio))
+    common: _Fields = {**key._asdict(), "baseline": baseline, "n_seeds": len(ours)}
+    found: list[_Fields | _Drawn] = [
+        _drawn("ratio", metric, _SAMPLES[metric], sides, common, _ratio)
+        for metric in _RATIOS
+        if theirs.any_above_zero(metric)
+    ]
     for metric, parts in _QUOTIENTS.items():
-        correct = [(_SAMPLES[part], side) for side in (ours, theirs) for part in parts]
-        if all(_has(*one) for one in correct) and any(line["metrics"][parts[0]] > 0 for line in theirs):
-            found.append(_Drawn("ratio", metric, correct, common, _ratio_of_ratios))
+        names = [_SAMPLES[part] for part in parts]
+        if all(side.has(name) for side in sides for name in names) and theirs.any_above_zero(parts[0]):
+            sets = [side.packed(name) for side in sides for name in names]
+            found.append(_Drawn("ratio", metric, names[0], sets, common, _ratio_of_ratios))
     for metric in _DIFFERENCES:
-        values = [(a["metrics"].get(metric), b["metrics"].get(metric)) for a, b in zip(ours, theirs, strict=True)]
-        numbers = [a - b for a, b in values if a is not None and b is not None]
-        if not numbers or len(numbers) < len(values):
+        numbers = _differences(metric, ours, theirs)
+        if not numbers or len(numbers) < len(ours):
             continue
         sample = _SAMPLES.get(metric, metric)
-        if _has(sample, ours, theirs):
-            found.append(_Drawn("difference", metric, ((sample, ours), (sample, theirs)), common, _difference, 0.0))
+        if ours.has(sample) and theirs.has(sample):
+            found.append(_drawn("difference", metric, sample, sides, common, _difference))
         else:
             found.append(_compared("difference", metric, mean_interval(numbers, (-1.0, 1.0)), 0.0, common))
     return found + _curve_differences(ours, theirs, common)
 
 
-def _curve_differences(
-    ours: list[dict[str, Any]], theirs: list[dict[str, Any]], common: dict[str, Any]
-) -> list[_Record | _Drawn]:
+def _curve_differences(ours: _Seeds, theirs: _Seeds, common: _Fields) -> list[_Fields | _Drawn]:
     """At every radius above 0 that all curves have, and over these radii together."""
-    found: list[_Record | _Drawn] = []
+    found: list[_Fields | _Drawn] = []
     for metric in _CURVES:
-        curves = [[p["epsilon"] for p in line.get("curves", {}).get(metric, [])] for line in (*ours, *theirs)]
+        curves = [
+            [point["epsilon"] for point in record["curves"].get(metric, [])]
+            for record in (*ours.records, *theirs.records)
+        ]
         radii = [radius for radius in curves[0] if radius > 0 and all(radius in curve for curve in curves)]
         for epsilon, over in [*((r, [r]) for r in radii), *([(None, radii)] if radii else [])]:
             names = [curve_sample(metric, radius) for radius in over]
-            if all(_has(name, ours, theirs) for name in names):
-                sets = [(name, side) for side in (ours, theirs) for name in names]
+            if all(side.has(name) for side in (ours, theirs) for name in names):
+                sets = [side.packed(name) for side in (ours, theirs) for name in names]
                 where = {**common, "epsilon": epsilon}
-                found.append(_Drawn("curve_difference", metric, sets, where, _difference, 0.0))
+                found.append(_Drawn("curve_difference", metric, metric, sets, where, _difference, 0.0))
     return found
 
 
-def _defence_effects(groups: dict[Key, list[dict[str, Any]]]) -> list[_Record | _Drawn]:
-    """What each defence takes from the thief: thief accuracy and agreement with it minus without, paired by seed."""
-    found: list[_Record | _Drawn] = []
+def _defence_effects(groups: _Groups) -> list[_Drawn]:
+    """What each defence takes from the thief: thief accuracy and agreement with it minus without, paired by seed.
+
+    An attack that undoes defences has nothing to undo without one: there it is the same attack without its recovery.
+    """
+    found: list[_Drawn] = []
     for key, group in groups.items():
-        bare = groups.get((*key[:2], "none", *key[3:]))
-        if key[2] == "none" or bare is None:
+        if key.defence == "none":
             continue
-        first, second = _pair(group, bare)
-        common: dict[str, Any] = {**dict(zip(_GROUP, key, strict=True)), "n_seeds": len(first)}
-        if not first:
+        bare = groups.get(key._replace(defence="none"))
+        if bare is None:
+            bare = groups.get(key._replace(defence="none", attack=without_recovery(key.attack)))
+        if bare is None:
             continue
+        sides = _pair(group, bare)
+        if not len(sides[0]):
+            continue
+        common: _Fields = {**key._asdict(), "n_seeds": len(sides[0])}
         for metric in _DEFENCE_EFFECTS:
-            sample = _SAMPLES[metric]
-            sets = ((sample, first), (sample, second))
-            found.append(_Drawn("defence_effect", metric, sets, common, _difference, 0.0))
+            found.append(_drawn("defence_effect", metric, _SAMPLES[metric], sides, common, _difference))
     return found
 
 
-def _compared(kind: str, metric: str, interval: Interval, neutral: float, common: dict[str, Any]) -> _Record:
+def _compared(kind: str, metric: str, interval: Interval, neutral: float, common: _Fields) -> _Fields:
     verdict = verdict_of(interval, neutral)
     return {"kind": kind, "metric": metric, "value": as_estimate(interval), "verdict": verdict, **common}
 
@@ -272,35 +349,37 @@ def verdict_of(interval: Interval, neutral: float) -> Verdict:
     return "cannot tell"
 
 
-def _query_fractions(groups: dict[Key, list[dict[str, Any]]], victims: Sequence[str]) -> list[_Drawn]:
-    curves: dict[tuple[str, ...], dict[int, list[dict[str, Any]]]] = {}
+def _query_fractions(groups: _Groups, victims: Sequence[str]) -> list[_Drawn]:
+    # the groups of one curve, which differ in their budget; its key is that of a group with a budget of 0
+    curves: dict[Group, dict[int, _Seeds]] = {}
     for key, group in groups.items():
-        curves.setdefault(key[:5], {})[key[5]] = group
+        curves.setdefault(key._replace(budget=0), {})[key.budget] = group
     found = []
     for curve, by_budget in curves.items():
-        baseline = baseline_of(curve[1], victims)
-        other = curves.get((curve[0], baseline or "", *curve[2:]))
+        baseline = baseline_of(curve.victim, victims)
+        other = curves.get(curve._replace(victim=baseline or ""))
         if baseline is None or other is None or sorted(other) != sorted(by_budget) or len(by_budget) < 2:
             continue
         budgets = sorted(by_budget)
         target = other[budgets[-1]]
-        common: dict[str, Any] = {
-            **dict(zip(_GROUP, (*curve, budgets[-1]), strict=True)),
+        common: _Fields = {
+            **curve._replace(budget=budgets[-1])._asdict(),
             "baseline": baseline,
             "n_seeds": len(target),
         }
-        groups_in_order = [*(by_budget[budget] for budget in budgets), target]
+        in_order = [*(by_budget[budget] for budget in budgets), target]
         for metric in _QUERY_FRACTIONS:
-            sets = [(_SAMPLES[metric], lines) for lines in groups_in_order]
-            found.append(_Drawn("query_fraction", metric, sets, common))
+            sample = _SAMPLES[metric]
+            sets = [group.packed(sample) for group in in_order]
+            found.append(_Drawn("query_fraction", metric, sample, sets, common, budgets=budgets))
     return found
 
 
-def _query_fraction(asked: _Drawn, sets: _Sets, places: tuple[int, ...], drawn: Means) -> _Record:
+def _query_fraction(asked: _Drawn, sets: _Sets, places: tuple[int, ...], drawn: Means) -> _Fields:
     common = {"kind": asked.kind, "metric": asked.metric, **asked.common}
     if len({sets.hits[place].shape for place in places}) > 1:
         return {**common, "value": None, "verdict": "cannot tell"}
-    budgets = [lines[0]["cell"]["budget"] for _, lines in asked.sets[:-1]]
+    budgets = asked.budgets
     rates = [np.count_nonzero(sets.hits[place]) / sets.hits[place].size for place in places]
     reached = queries_to_reach(rates[-1], budgets, rates[:-1])
     # infinite where a resample does not reach it
@@ -314,21 +393,22 @@ def _query_fraction(asked: _Drawn, sets: _Sets, places: tuple[int, ...], drawn: 
     return {**common, "value": as_estimate(interval), "bound": bound, "verdict": verdict_of(interval, 1.0)}
 
 
-def _best_attackers(groups: dict[Key, list[dict[str, Any]]]) -> list[_Record]:
-    best: dict[tuple[str, str, str, int, str], tuple[float, Key]] = {}
+def _best_attackers(groups: _Groups) -> list[_Fields]:
+    best: dict[tuple[Group, str], tuple[float, Group]] = {}
     for key, group in groups.items():
+        # one place for all attackers of a victim under a defence, at a budget
+        place = key._replace(attack="", answers="")
         for metric in _BEST_ATTACKERS:
-            mean = fmean(line["metrics"][metric] for line in group)
-            place = (*key[:3], key[5], metric)
-            if place not in best or mean > best[place][0]:
-                best[place] = (mean, key)
+            mean = rank(fmean(group.numbers(metric)))
+            if (place, metric) not in best or mean > best[place, metric][0]:
+                best[place, metric] = (mean, key)
     return [
         {
             "kind": "best_attacker",
             "metric": metric,
-            "value": as_estimate(mean_interval([float(line["metrics"][metric]) for line in groups[key]])),
+            "value": as_estimate(mean_interval(groups[key].numbers(metric))),
             "n_seeds": len(groups[key]),
-            **dict(zip(_GROUP, key, strict=True)),
+            **key._asdict(),
         }
-        for (*_, metric), (_, key) in best.items()
+        for (_, metric), (_, key) in best.items()
     ]

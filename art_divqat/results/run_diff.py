@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from statistics import fmean
+from typing import Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from art_divqat._canonical import canonical_json
 from art_divqat.errors import UserError
-from art_divqat.metrics.intervals import mean_interval, paired_bootstrap
 from art_divqat.metrics.table import AGREEMENT, SAMPLES, select
-from art_divqat.results.comparisons import as_estimate, verdict_of
-from art_divqat.results.journal import Journal
-from art_divqat.results.samples import unpack
+from art_divqat.results.comparisons import as_estimate, paired_difference, verdict_of
+from art_divqat.results.journal import CellRecord, Group, Journal, group_of
 from art_divqat.results.schema import Coordinates, Estimate
 from art_divqat.victims.external.settings import is_external
 
@@ -58,64 +55,57 @@ class RunComparison(BaseModel):
 def compare_runs(first: Path, second: Path) -> RunComparison:
     """B − A for every group of cells that both runs hold; one's own model counts as the same whatever its hash.
 
-    `agreement` and `thief_accuracy`: bootstrap over seeds and test images, in pairs. The others: Student's t over the
-    seeds, and no interval with one seed.
+    The intervals are those of :func:`art_divqat.results.comparisons.paired_difference`.
 
     :raises UserError: if a folder holds no run, the test images differ, or no cell is in both.
     """
-    (header_a, lines_a), (header_b, lines_b) = (Journal(each / "journal.jsonl").read() for each in (first, second))
+    (header_a, records_a), (header_b, records_b) = (Journal(each / "journal.jsonl").read() for each in (first, second))
     for header, folder in ((header_a, first), (header_b, second)):
         if not isinstance(header.get("data"), dict) or "dataset" not in header["data"]:
             raise UserError(f"The journal in {folder} does not say what data it is about.")
     if header_a["data"]["dataset"].get("checksum") != header_b["data"]["dataset"].get("checksum"):
         raise UserError(f"{first} and {second} were measured on different images: only runs on the same can be paired.")
-    before, after = _by_cell(lines_a), _by_cell(lines_b)
+    before, after = _by_cell(records_a), _by_cell(records_b)
     shared = [key for key in after if key in before]
     if not shared:
         raise UserError(f"{first} and {second} have no cell in common: nothing can be compared.")
-    groups: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    groups: dict[Group, list[tuple[CellRecord, CellRecord]]] = {}
     for key in shared:
-        group = canonical_json({**after[key]["cell"], "victim": _victim(after[key]), "seed": None})
-        groups.setdefault(group, []).append((before[key], after[key]))
-    changes = [change for pairs in groups.values() for change in _changes(pairs)]
+        groups.setdefault(key[0], []).append((before[key], after[key]))
+    changes = [change for group, pairs in groups.items() for change in _changes(group, pairs)]
     return RunComparison(changes=changes, only_in_a=len(before) - len(shared), only_in_b=len(after) - len(shared))
 
 
-def _victim(line: dict[str, Any]) -> str:
-    victim = str(line["cell"]["victim"])
-    return _YOUR_MODEL if is_external(victim) else victim
+def _by_cell(records: Sequence[CellRecord]) -> dict[tuple[Group, int], CellRecord]:
+    """By group and seed; one's own model has one name, whatever its hash."""
+    found = {}
+    for record in records:
+        group = group_of(record)
+        if is_external(group.victim):
+            group = group._replace(victim=_YOUR_MODEL)
+        found[group, record["cell"]["seed"]] = record
+    return found
 
 
-def _by_cell(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {canonical_json({**line["cell"], "victim": _victim(line)}): line for line in lines}
-
-
-def _changes(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[Change]:
-    cell = {key: value for key, value in pairs[0][1]["cell"].items() if key != "seed"}
-    common = {**cell, "victim": _victim(pairs[0][1]), "n_seeds": len(pairs)}
+def _changes(group: Group, pairs: Sequence[tuple[CellRecord, CellRecord]]) -> list[Change]:
+    old, new = ([pair[side] for pair in pairs] for side in (0, 1))
     found = []
     for metric in (*_STOLEN, *_OWN):
-        values = [(a["metrics"].get(metric), b["metrics"].get(metric)) for a, b in pairs]
-        numbers = [(float(a), float(b)) for a, b in values if a is not None and b is not None]
-        if len(numbers) < len(pairs):
+        before, after = (
+            [value for record in side if (value := record["metrics"].get(metric)) is not None] for side in (old, new)
+        )
+        if min(len(before), len(after)) < len(pairs):
             continue
-        if metric in _SAMPLED:
-            old, new = (
-                np.stack([unpack(pair[side]["samples"][_SAMPLED[metric]]) for pair in pairs]) for side in (0, 1)
-            )
-            if old.shape != new.shape:
-                raise UserError("The two runs kept samples of different numbers of test images; they cannot be paired.")
-            interval = paired_bootstrap(new, old, np.subtract)
-        else:
-            interval = mean_interval([b - a for a, b in numbers], (-1.0, 1.0))
+        interval = paired_difference(metric, new, old)
         direction = verdict_of(interval, 0.0)
         bad = "higher" if metric in _STOLEN else "lower"
         found.append(
             Change(
-                **common,
+                **group._asdict(),
+                n_seeds=len(pairs),
                 metric=metric,
-                before=float(np.mean([a for a, _ in numbers])),
-                after=float(np.mean([b for _, b in numbers])),
+                before=fmean(before),
+                after=fmean(after),
                 difference=as_estimate(interval),
                 verdict="cannot tell" if direction == "cannot tell" else "worse" if direction == bad else "better",
             )

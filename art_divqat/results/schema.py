@@ -81,7 +81,9 @@ class Comparison(Coordinates):
     - `ratio`, `difference`: `metric` of `victim` over, or minus, that of `baseline` at equal budget, paired by seed.
     - `curve_difference`: as `difference`, of the curve of `metric` at `epsilon` or, where that is null, of its mean
       over all radii above 0 of the curve.
-    - `defence_effect`: `metric` with the defence minus without any, same victim, attack and answers, paired by seed.
+    - `defence_effect`: `metric` with the defence minus without any, same victim, attack and answers, paired by seed; a
+      recovery that has nothing to undo without a defence is left out there. What a defence is worth is the effect on
+      its `best_attacker`.
     - `query_fraction`: queries at which `victim` reaches what `baseline` has at the full budget, over the full budget;
       `value` is null if it is not reached; `bound` is `at most` if it was reached at the smallest budget already.
     - `best_attacker`: the attack and answers that give the highest `metric` against this victim and defence.

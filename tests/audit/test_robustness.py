@@ -13,11 +13,12 @@ from art_divqat.api import evaluate, prepare
 from art_divqat.audit import robustness
 from art_divqat.audit.bench import Bench
 from art_divqat.errors import UserError
+from art_divqat.plan.cells import Cell
 from art_divqat.plan.config import make_config
 from art_divqat.plan.presets import resolve
 from art_divqat.results.build import read_results
 from art_divqat.results.comparisons import compare_cells
-from art_divqat.results.journal import Journal
+from art_divqat.results.journal import Journal, cell_record
 from art_divqat.results.samples import curve_sample, pack, unpack
 from art_divqat.results.schema import Results
 
@@ -116,12 +117,12 @@ def test_robust_differences_are_bootstrapped_in_pairs_where_the_journal_has_the_
     lines = []
     for victim, hits in (("robust:epsilon=0.2", ours), ("standard", theirs)):
         for seed, row in enumerate(hits):
-            where = {"dataset": "d", "victim": victim, "defence": "none", "attack": "knockoff", "answers": "soft"}
+            cell = Cell("d", victim, "none", "knockoff", "soft", 9, seed)
             packed = {name: pack(row) for name in ("thief_correct", "agrees", "agrees_clean")}
             rates = dict.fromkeys(("thief_accuracy", "agreement", "agreement_clean"), 0.5)
             metrics = rates | {"thief_robust_accuracy": float(row.mean())}
             packed["thief_robust_accuracy"] = pack(row)
-            lines.append({"cell": {**where, "budget": 9, "seed": seed}, "metrics": metrics, "samples": packed})
+            lines.append(cell_record(cell, queries=9, metrics=metrics, samples=packed, seconds=1.0))
 
     def difference() -> Any:
         (found,) = [c for c in compare_cells(lines, ["standard", "robust:epsilon=0.2"]) if c.kind == "difference"]
@@ -238,20 +239,19 @@ def test_extraction_ratios_are_compared_with_the_accuracy_of_both_victims(victim
     right = {name: rng.random((3, 500)) < rate for name, rate in (("robust:epsilon=0.2", 0.7), ("standard", 0.6))}
     victims = {name: rng.random((3, 500)) < victim_rate for name in right}
     lines = [
-        {
-            "cell": {
-                "dataset": "d", "victim": name, "defence": "none", "attack": "knockoff", "answers": "soft", "budget": 9,
-                "seed": seed,
-            },
-            "metrics": {
+        cell_record(
+            Cell("d", name, "none", "knockoff", "soft", 9, seed),
+            queries=9,
+            metrics={
                 "thief_accuracy": float(row.mean()), "agreement": 0.5, "agreement_clean": 0.5,
                 "victim_accuracy": float(victims[name][seed].mean()),
             },
-            "samples": {
+            samples={
                 "thief_correct": pack(row), "agrees": pack(row), "agrees_clean": pack(row),
                 "victim_correct": pack(victims[name][seed]),
             },
-        }
+            seconds=1.0,
+        )
         for name, hits in right.items()
         for seed, row in enumerate(hits)
     ]  # fmt: skip

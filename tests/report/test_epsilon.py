@@ -10,7 +10,7 @@ from support.builders import CURVE_RATES, comparison, make_results, with_curves
 from art_divqat.report import render_html, render_json, render_markdown
 from art_divqat.report.claims import judge_claims
 from art_divqat.report.epsilon import epsilon_figures
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.results.schema import Estimate, Results
 
 
@@ -20,7 +20,7 @@ def results() -> Results:
 
 
 def test_both_victims_and_both_thieves_are_drawn_with_every_number_beside_them(results: Results) -> None:
-    white_box, crossing = epsilon_figures(View(results), "robust:epsilon=0.2", "standard")
+    white_box, crossing = epsilon_figures(ResultsView(results), "robust:epsilon=0.2", "standard")
     lines = [row[0].text for row in white_box.numbers.rows if row[1].text == "knockoff, soft answers"]
     assert lines == ["standard victim", "robust victim", "thief of standard", "thief of robust"]
     assert [row[0].text for row in crossing.numbers.rows][:2] == ["thief of standard", "thief of robust"]
@@ -29,7 +29,7 @@ def test_both_victims_and_both_thieves_are_drawn_with_every_number_beside_them(r
     assert [cell.text for cell in robust[2:]] == ["96.0 %", "80.0 %", "50.0 %", "20.0 %"]
     assert robust[3].detail == "75.0–85.0 %"
     assert "robust victim (knockoff, soft answers): 96.0 % at 0, 80.0 % at 0.1" in white_box.alt
-    assert white_box.svg == epsilon_figures(View(results), "robust:epsilon=0.2", "standard")[0].svg
+    assert white_box.svg == epsilon_figures(ResultsView(results), "robust:epsilon=0.2", "standard")[0].svg
 
 
 def test_html_markdown_and_json_hold_the_curves(results: Results) -> None:
@@ -44,7 +44,7 @@ def test_html_markdown_and_json_hold_the_curves(results: Results) -> None:
 
 def test_a_run_without_curves_draws_none_and_reads_back() -> None:
     results = make_results()
-    assert epsilon_figures(View(results), "robust:epsilon=0.2", "standard") == []
+    assert epsilon_figures(ResultsView(results), "robust:epsilon=0.2", "standard") == []
     told = json.loads(render_json(results))
     for row in (*told["cells"], *told["summary"]):
         del row["curves"]
@@ -61,7 +61,7 @@ def test_a_victim_without_a_baseline_has_its_own_curve() -> None:
 
 
 def test_transfer_is_judged_by_the_curve_and_says_where_it_includes_zero(results: Results) -> None:
-    judged = [j for j in judge_claims(View(results)) if j.comparison.kind == "curve_difference"]
+    judged = [j for j in judge_claims(ResultsView(results)) if j.comparison.kind == "curve_difference"]
     assert {j.comparison.metric for j in judged} == {"thief_robust_accuracy", "transfer_robust_accuracy"}
     thief = next(j for j in judged if j.comparison.metric == "thief_robust_accuracy")
     assert thief.verdict == "holds"
@@ -85,7 +85,7 @@ def test_a_difference_over_the_curve_that_includes_zero_is_said_to(
     value = Estimate(mean=(low + high) / 2, low=low, high=high)
     where |= {"baseline": "standard", "n_seeds": 3, "epsilon": None}
     found = comparison("curve_difference", "transfer_robust_accuracy", value, **where)
-    view = View(results.model_copy(update={"comparisons": [found]}))
+    view = ResultsView(results.model_copy(update={"comparisons": [found]}))
     (judged,) = judge_claims(view)
     assert judged.verdict == verdict
     assert said in judged.interval

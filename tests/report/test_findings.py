@@ -10,7 +10,7 @@ from support.builders import comparison, make_results, robust_rates
 
 from art_divqat.report import finding, render_html, render_markdown
 from art_divqat.report.claims import judge_claims
-from art_divqat.report.results_view import View
+from art_divqat.report.results_view import ResultsView
 from art_divqat.results.schema import Comparison, Estimate, Results
 
 ROBUST = "robust:epsilon=0.2"
@@ -143,8 +143,12 @@ def test_defences_that_a_thief_with_labels_walks_round_are_named() -> None:
 
 def test_a_defence_is_scored_by_its_best_attacker() -> None:
     told = finding(defended({"soft": 0.9, "hard": 0.89}, {"soft": 0.4, "hard": 0.89}))
-    assert told.startswith("The defence heuristic lowers the accuracy of the best thief of the standard victim")
-    assert "from 90." in told or "from 89." in told
+    assert told.startswith(
+        "The defence heuristic leaves the best thief of the standard victim at 1,000 queries (knockoff, hard answers) "
+        "an accuracy of 89."
+    )
+    assert "not to be told from the 89." in told, "that attacker's own, not that of the best without the defence"
+    assert "of that attacker without it; the best without it (knockoff, soft answers) has 9" in told
     assert "the thief with soft answers is hurt" in told
     assert "but the one with hard answers is not" in told
 
@@ -162,7 +166,24 @@ def test_a_defence_that_does_nothing_is_said_to_do_nothing() -> None:
 
 
 def test_a_defence_that_helps_the_thief_is_said_to() -> None:
-    assert "does not protect: it raises" in finding(defended({"soft": 0.5, "hard": 0.5}, {"soft": 0.8, "hard": 0.5}))
+    assert "does not protect: it raises" in finding(defended({"soft": 0.5, "hard": 0.4}, {"soft": 0.8, "hard": 0.5}))
+
+
+@pytest.mark.parametrize(("before", "told"), [(0.7, "higher than the 70."), (0.9, "lower than the 90.")])
+def test_the_best_attacker_under_a_defence_is_compared_with_itself(before: float, told: str) -> None:
+    results = defended({"soft": 0.95, "hard": before}, {"soft": 0.4, "hard": 0.8}, noise=0.0)
+    assert f"{told}0 % of that attacker without it; the best without it (knockoff, soft answers)" in finding(results)
+    row = next(line for line in render_markdown(results).splitlines() if "heuristic" in line and "points" in line)
+    assert "of knockoff, hard answers, the best thief under it; without it knockoff, soft answers is the best" in row
+
+
+def test_an_attacker_that_was_not_run_without_the_defence_has_no_effect() -> None:
+    results = defended({"soft": 0.95, "hard": 0.7}, {"soft": 0.4, "hard": 0.8}, noise=0.0)
+    kept = [c for c in results.comparisons if c.answers != "hard"]
+    lacking = results.model_copy(update={"comparisons": kept})
+    assert "and that attacker was not compared with itself without it; the best" in finding(lacking)
+    assert "is not (" not in finding(lacking), "nothing says that labels are enough"
+    assert "knockoff, hard answers, the best thief under it, was not compared with itself" in render_markdown(lacking)
 
 
 def test_one_seed_of_a_defence_has_no_interval_and_no_claim() -> None:
@@ -178,7 +199,7 @@ def test_both_victims_and_defences_are_one_sentence() -> None:
 
 
 def verdicts(*comparisons: Comparison) -> list[str]:
-    return [judged.verdict for judged in judge_claims(View(compared(*comparisons)))]
+    return [judged.verdict for judged in judge_claims(ResultsView(compared(*comparisons)))]
 
 
 def test_claims_follow_their_intervals() -> None:
@@ -211,7 +232,7 @@ def test_the_claim_on_queries_is_against_three_quarters(
 def test_claims_are_about_robust_victims_alone() -> None:
     other = agreement_ratio(1.05, 1.1, 1.2, victim="quantized")
     results = make_results(victims=("standard", "quantized")).model_copy(update={"comparisons": [other]})
-    assert judge_claims(View(results)) == []
+    assert judge_claims(ResultsView(results)) == []
     assert "Are robust models easier to steal?" not in render_markdown(results)
 
 

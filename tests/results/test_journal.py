@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from art_divqat._canonical import canonical_json
 from art_divqat.errors import UserError
-from art_divqat.results.journal import Journal
+from art_divqat.plan.cells import Cell
+from art_divqat.results.journal import Journal, cell_record, group_of
 
 JSON = st.recursive(
     st.none()
@@ -42,7 +43,31 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, entries: list[dict
         journal.append(entry)
     header, lines = Journal(journal.path).read()
     assert header == {"h": 1}
-    assert canonical_json(lines) == canonical_json(entries)
+    left_out = {"samples": {}, "details": {}, "curves": {}}
+    assert canonical_json(lines) == canonical_json([left_out | entry for entry in entries])
+
+
+def test_a_cell_without_curves_has_a_line_without_them(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.start({"config": {}})
+    points = {"thief_robust_accuracy": [{"epsilon": 0.1, "value": 0.5}]}
+    written = [
+        cell_record(
+            Cell("digits", "standard", "none", "knockoff", "soft", 100 * (seed + 1), seed),
+            queries=100,
+            metrics={"agreement": 0.5, "extraction_ratio": None},
+            samples={"agrees": "1:gA=="},
+            seconds=1.5,
+            curves=curves,
+        )
+        for seed, curves in enumerate(({}, points))
+    ]
+    for record in written:
+        journal.append(record)
+    assert Journal(journal.path).read()[1] == written
+    lines = [json.loads(line)["entry"] for line in journal.path.read_text().splitlines()[1:]]
+    assert ["curves" in line for line in lines] == [False, True]
+    assert [group_of(record).budget for record in written] == [100, 200]
 
 
 def test_torn_last_line_at_every_byte(tmp_path: Path) -> None:
@@ -54,7 +79,7 @@ def test_torn_last_line_at_every_byte(tmp_path: Path) -> None:
         path.write_bytes(whole[:cut])
         journal = Journal(path)
         _, lines = journal.read(repair=True)
-        assert lines == [{"cell": 0}, {"cell": 1}]
+        assert [line["cell"] for line in lines] == [0, 1]
         journal.append({"cell": 2})
         assert path.read_bytes() == whole
 
@@ -94,5 +119,5 @@ def test_missing_and_empty(tmp_path: Path) -> None:
 def test_a_line_is_one_line_whatever_it_holds(tmp_path: Path) -> None:
     journal = filled(tmp_path / "journal.jsonl", 0)
     journal.append({"text": "a\nb\r\u2028c"})
-    assert Journal(journal.path).read()[1] == [{"text": "a\nb\r\u2028c"}]
+    assert [line["text"] for line in Journal(journal.path).read()[1]] == ["a\nb\r\u2028c"]
     assert all(json.loads(line) for line in journal.path.read_bytes().split(b"\n")[:-1])

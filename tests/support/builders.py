@@ -100,6 +100,7 @@ def make_results(
                             metrics[name] = Estimate(mean=interval.mean, low=interval.low, high=interval.high)
                         summary.append(SummaryRow(**where, n_seeds=seeds, metrics=metrics))
     comparisons = _compare(summary, baseline, seeds) if baseline is not None else []
+    comparisons += _defence_effects(summary)
     values: dict[str, Any] = {
         "tool": {"name": "art-divqat", "version": "0.1.0"},
         "environment": {"python": "3.11.9", "torch": "2.8.0", "packages": {"numpy": "2.1.0"}},
@@ -154,6 +155,22 @@ def _compare(summary: list[SummaryRow], baseline: str, seeds: int) -> list[Compa
     return found
 
 
+def _defence_effects(summary: list[SummaryRow]) -> list[Comparison]:
+    """Each attack with a defence against the same one without; no interval from one seed."""
+    bare = {(r.victim, r.attack, r.answers, r.budget): r for r in summary if r.defence == "none"}
+    found = []
+    for row in summary:
+        other = bare.get((row.victim, row.attack, row.answers, row.budget))
+        if row.defence == "none" or other is None:
+            continue
+        gap = row.metrics["thief_accuracy"].mean - other.metrics["thief_accuracy"].mean
+        low, high = (None, None) if row.n_seeds == 1 else (gap - 0.03, gap + 0.03)
+        where = row.model_dump(exclude={"metrics", "curves"})
+        value = Estimate(mean=gap, low=low, high=high)
+        found.append(comparison("defence_effect", "thief_accuracy", value, **where))
+    return found
+
+
 CURVE_RADII = (0.0, 0.1, 0.2, 0.3)
 CURVE_RATES = {
     "victim_robust_accuracy": {"standard": (0.97, 0.6, 0.1, 0.0), "robust": (0.96, 0.8, 0.5, 0.2)},
@@ -192,7 +209,7 @@ def with_curves(results: Results) -> Results:
 
 def comparison(kind: Any, metric: str, value: Estimate | None, **where: Any) -> Comparison:
     """A comparison with the verdict that its interval gives."""
-    neutral = 0.0 if kind in ("difference", "curve_difference") else 1.0
+    neutral = 1.0 if kind in ("ratio", "query_fraction") else 0.0
     verdict: Any = "cannot tell"
     if value is not None and value.low is not None and value.low > neutral:
         verdict = "higher"

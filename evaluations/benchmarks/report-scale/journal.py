@@ -15,9 +15,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from art_divqat.plan.cells import Cell
+    from art_divqat.results.journal import CellRecord
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -75,12 +79,13 @@ def write_journal(folder: Path, attacks: int, budgets: int, seeds: int) -> None:
     sync, os.fsync = os.fsync, lambda handle: None
     try:
         for cell in plan:
-            journal.append(_line(cell, config.budgets[-1], rng))
+            journal.append(_record(cell, config.budgets[-1], rng))
     finally:
         os.fsync = sync
 
 
-def _line(cell: Any, largest: int, rng: np.random.Generator) -> dict[str, Any]:
+def _record(cell: Cell, largest: int, rng: np.random.Generator) -> CellRecord:
+    from art_divqat.results.journal import cell_record
     from art_divqat.results.samples import curve_sample, pack
 
     defended = cell.defence != "none"
@@ -116,18 +121,18 @@ def _line(cell: Any, largest: int, rng: np.random.Generator) -> dict[str, Any]:
         **{name: robust[name] for name in _CURVES},
         **{curve_sample(name, r): each for name, curve in on_curves.items() for r, each in curve.items()},
     }
-    return {
-        "cell": cell.as_dict(),
-        "queries": cell.budget,
-        "metrics": metrics,
-        "samples": {name: pack(values) for name, values in samples.items()},
-        "curves": {
+    return cell_record(
+        cell,
+        queries=cell.budget,
+        metrics=metrics,
+        samples={name: pack(values) for name, values in samples.items()},
+        details={"thief_final_loss_slope": -0.01, "victim_simplex_error": 1e-7, "victim_nondeterminism": 0.0},
+        curves={
             name: [{"epsilon": r, "value": float(each.mean())} for r, each in curve.items()]
             for name, curve in on_curves.items()
         },
-        "details": {"thief_final_loss_slope": -0.01, "victim_simplex_error": 1e-7, "victim_nondeterminism": 0.0},
-        "seconds": 1.5,
-    }
+        seconds=1.5,
+    )
 
 
 _CURVES = ("victim_robust_accuracy", "thief_robust_accuracy", "transfer_robust_accuracy")
