@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from art_divqat._rng import derive_seed, isolated_random_state
 from art_divqat._validation import check_choice, check_float, check_int
 from art_divqat.errors import UserError
-from art_divqat.estimators.memory_format import fastest_layout, lay_out
+from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 
 ProgressCallback = Callable[[int, int], None]
 
@@ -219,7 +219,8 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
     def _train(self, images: Tensor, labels: Tensor, rows: Tensor, batch_size: int, epochs: int) -> None:
         generator = torch.Generator().manual_seed(derive_seed("shuffle", self.seed, self._calls_to_fit))
         network, optimizer = self.model, self._optimizer
-        lay_out(network, optimizer, fastest_layout(network, images[rows[:2].to(images.device)].to(self._device)))
+        two_images = images[rows[:2].to(images.device)].to(self._device)
+        set_memory_format(network, probe_memory_format(network, two_images), optimizer)
         network.train()
         done, total = 0, epochs * len(batches(rows, batch_size))
         try:
@@ -237,7 +238,7 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
                         self.progress(done, total)
                 self.training_losses.append(self._check_loss(float(epoch_loss) / len(rows), done))
         finally:
-            lay_out(network, optimizer, torch.contiguous_format)
+            set_memory_format(network, torch.contiguous_format, optimizer)
             network.eval()
 
     def _check_loss(self, mean_loss: float, steps: int) -> float:

@@ -175,6 +175,6 @@ def test_a_step_after_fit_is_the_same_whatever_layout_fit_trained_in(
         return weights(classifier)
 
     expected = after_one_more_step()
-    monkeypatch.setattr(recipe, "fastest_layout", lambda *given: torch.contiguous_format)
+    monkeypatch.setattr(recipe, "probe_memory_format", lambda *given: torch.contiguous_format)
     for ours, plain in zip(expected, after_one_more_step(), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4)

@@ -89,7 +89,7 @@ def craft(
     starts = [numpy_generator("pgd-start", seed, restart) for restart in range(restarts)]
     with isolated_random_state("evasion", attack, seed), view.attacked():
         classes = _check_target(view, images[:1], attack)
-        view.lay_out(torch.from_numpy(images[:1]).to(view.device))
+        view.set_memory_format(torch.from_numpy(images[:1]).to(view.device))
         if labels.max() >= classes:
             raise UserError(f"A label is {labels.max()}, but the network has {classes} classes.")
         for begin in range(0, len(images), batch_size):
@@ -274,7 +274,7 @@ def gradient_norms(
     with view.attacked():
         if len(images):
             _check_target(view, images[:1], "pgd")
-            view.lay_out(torch.from_numpy(images[:1]).to(view.device))
+            view.set_memory_format(torch.from_numpy(images[:1]).to(view.device))
         for begin in range(0, len(images), check_int("gradient_norms", "batch_size", batch_size, 1)):
             part = torch.from_numpy(images[begin : begin + batch_size]).to(view.device).requires_grad_(True)
             with torch.enable_grad():

@@ -19,7 +19,7 @@ from torch import nn
 
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, UnusableAnswersError
-from art_divqat.estimators.memory_format import fastest_layout
+from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.metered import check_answers
 from art_divqat.estimators.recipe import training_step
 
@@ -153,9 +153,10 @@ class Scout:
     """
 
     def __init__(self, thief: PyTorchClassifier) -> None:
-        self.network: nn.Module = copy.deepcopy(thief.model)
+        self.network: nn.Module = copy.deepcopy(thief.model).eval()
         self.device = thief.device
-        self.network.to(memory_format=fastest_layout(self.network, torch.zeros(2, *thief.input_shape).to(self.device)))
+        two_images = torch.zeros(2, *thief.input_shape, device=self.device)
+        set_memory_format(self.network, probe_memory_format(self.network, two_images))
         if isinstance(thief, RecipeClassifier):
             self.optimizer = thief.recipe.build_optimizer(self.network)
         else:

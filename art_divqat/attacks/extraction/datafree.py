@@ -17,7 +17,7 @@ from art_divqat.attacks.extraction._base import Asker, SafeExtraction, check_thi
 from art_divqat.attacks.extraction.generator import Generator, forward_differences, image_of
 from art_divqat.attacks.extraction.registry import data_free_step
 from art_divqat.errors import UserError
-from art_divqat.estimators.memory_format import fastest_layout
+from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 
 Monitor = Callable[[int, Any], None]
 
@@ -154,15 +154,15 @@ class DataFreeExtraction(SafeExtraction):
             except _StoppedError:
                 pass
             finally:
-                self._student.to(memory_format=torch.contiguous_format)
+                set_memory_format(self._student, torch.contiguous_format)
         self._student.eval()
         self._note(self._spent, self._asker, iterations=float(self._iterations))
         return thief
 
     def _start(self, thief: Any) -> None:
         self._student: nn.Module = thief.model
-        layout = fastest_layout(self._student, torch.zeros(2, *thief.input_shape, device=self._device))
-        self._student.to(memory_format=layout)
+        two_images = torch.zeros(2, *thief.input_shape, device=self._device)
+        set_memory_format(self._student, probe_memory_format(self._student, two_images))
         self._generator = Generator(thief.input_shape, self.latent, self.width).to(self._device).train()
         self._student_optimizer = torch.optim.SGD(
             self._student.parameters(), lr=self.student_rate, momentum=0.9, weight_decay=5e-4

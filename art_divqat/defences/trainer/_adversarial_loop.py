@@ -24,7 +24,7 @@ from art_divqat.attacks.evasion.ball import check_epsilon, check_steps
 from art_divqat.attacks.evasion.crafting import check_images, check_labels
 from art_divqat.attacks.evasion.networks import LogitFunction, differentiable_preprocessing
 from art_divqat.errors import UserError
-from art_divqat.estimators.memory_format import fastest_layout, lay_out
+from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.recipe import batches
 
 ProgressCallback = Callable[[int, int], None]
@@ -230,14 +230,14 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         done, total, best, kept = 0, count * epochs, -1.0, None
         self._generator.manual_seed(derive_seed("robust-starts", self.seed))
         with isolated_random_state("robust-fit", self.seed), contextlib.ExitStack() as after:
-            after.callback(lay_out, self._network, self._optimizer, torch.contiguous_format)
+            after.callback(set_memory_format, self._network, torch.contiguous_format, self._optimizer)
             for _ in range(epochs):
                 summed, seen = torch.zeros((), device=self._device), 0
                 for images, labels in epoch():
                     if done == 0:
                         # a third faster on the CPU, in the attack and in the step
-                        layout = fastest_layout(self._network, images[:2], self._logits)
-                        lay_out(self._network, self._optimizer, layout)
+                        fastest = probe_memory_format(self._network, images[:2], self._logits)
+                        set_memory_format(self._network, fastest, self._optimizer)
                     if recipe is not None:
                         for group in self._optimizer.param_groups:
                             group["lr"] = recipe.learning_rate_at(done / total)
