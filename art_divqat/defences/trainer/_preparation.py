@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from art_divqat.defences.trainer.adversary import PixelBounds
 from art_divqat.errors import UserError
-from art_divqat.estimators.quantized import Architecture, QuantizedPyTorchClassifier, standardisation_of
+from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
+from art_divqat.estimators.standardisation import Architecture, standardisation_of
 from art_divqat.quantization import QuantizationBackend
 
 

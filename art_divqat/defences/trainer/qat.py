@@ -36,7 +36,8 @@ from art_divqat.defences.trainer._preparation import (
 )
 from art_divqat.defences.trainer.adversary import as_adversary
 from art_divqat.errors import UserError
-from art_divqat.estimators.quantized import Architecture, QuantizedPyTorchClassifier
+from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
+from art_divqat.estimators.standardisation import Architecture
 from art_divqat.quantization import get_backend
 
 logger = logging.getLogger(__name__)
