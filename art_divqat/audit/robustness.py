@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from art_divqat._canonical import content_hash
 from art_divqat._rng import derive_seed
-from art_divqat.attacks.evasion import check_autoattack, craft, gradient_norms, withstood, worst_case
+from art_divqat.attacks.evasion import check_autoattack, craft, gradient_norms, robust_mask, worst_case
 from art_divqat.audit.bench import SQUARE_QUERIES, phase
 from art_divqat.metrics import accuracy, transfer_attack_success
 from art_divqat.plan.cells import Cell
@@ -96,7 +96,7 @@ def measure(
     radii = bench.config.evasion.epsilons
     if radii and cell.budget == bench.config.budgets[-1]:
         curves: dict[str, NDArray[np.bool_]] = {
-            "thief_robust_accuracy": withstood(
+            "thief_robust_accuracy": robust_mask(
                 thief,
                 x,
                 y,

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from art_divqat._files import first_line
 from art_divqat._rng import numpy_generator
 from art_divqat.errors import MissingExtraError, UserError
 from art_divqat.estimators.standardisation import QuantizedClassifier, standardisation_of
@@ -204,9 +205,8 @@ def _write_torchscript(
             torch.jit.script(network).save(str(path))
             loaded = torch.jit.load(str(path))
     except (RuntimeError, TypeError, NotImplementedError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"TorchScript cannot compile this network ({reason}): use backend='fx', or format='onnx'."
+            f"TorchScript cannot compile this network ({first_line(error)}): use backend='fx', or format='onnx'."
         ) from error
     return _run(classifier, loaded, images)
 

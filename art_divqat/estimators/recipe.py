@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat._rng import derive_seed, isolated_random_state
+from art_divqat._types import Progress
 from art_divqat._validation import check_choice, check_float, check_int
+from art_divqat.data.checks import check_image_shape, check_pairs, check_targets
 from art_divqat.errors import UserError
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
-
-ProgressCallback = Callable[[int, int], None]
 
 # A training set up to this size lives on the accelerator; a larger one is sent batch by batch.
 _RESIDENT_BYTES = 2 * 2**30
@@ -163,7 +162,7 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
             self._model.to(self._device)
         self.recipe = recipe
         self.seed = seed
-        self.progress: ProgressCallback | None = None
+        self.progress: Progress | None = None
         self.training_losses: list[float] = []
         self._calls_to_fit = 0
 
@@ -199,18 +198,11 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
         self, x: NDArray[Any], y: NDArray[Any], rows: NDArray[np.int64] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         count = len(x) if rows is None else len(rows)
-        if count == 0 or count != len(y):
-            raise UserError(f"Training needs as many labels as images, and at least one. Got {count} and {len(y)}.")
-        if x.shape[1:] != tuple(self.input_shape):
-            raise UserError(f"The network takes images of shape {tuple(self.input_shape)}. Got {x.shape[1:]}.")
-        if y.ndim == 1:
-            wrong = not (np.issubdtype(y.dtype, np.integer) and y.min() >= 0 and y.max() < self.nb_classes)
-        else:
-            wrong = y.shape[1:] != (self.nb_classes,)
-        if wrong:
-            raise UserError(f"Labels must be class ids below {self.nb_classes} or rows of {self.nb_classes} values.")
+        check_pairs(count, len(y))
+        check_image_shape(x, self.input_shape, "The network")
+        targets = check_targets(y, count, "Labels", self.nb_classes)
         images = _as_tensor(x, np.float32)
-        labels = _as_tensor(y, np.int64 if y.ndim == 1 else np.float32).to(self._device)
+        labels = _as_tensor(targets, targets.dtype).to(self._device)
         if images.numel() * images.element_size() < _RESIDENT_BYTES:
             images = images.to(self._device)
         order = torch.arange(count) if rows is None else _as_tensor(rows, np.int64)

@@ -87,7 +87,7 @@ def test_fit_is_decided_by_its_seed_and_leaves_the_global_state_alone() -> None:
         (np.zeros((2, *SHAPE)), np.zeros(3, int), "as many labels as images"),
         (np.zeros((2, 3, 8, 8)), np.zeros(2, int), r"takes images of shape \(1, 8, 8\). Got \(3, 8, 8\)"),
         (np.zeros((2, *SHAPE)), np.zeros((2, 7)), "rows of 10 values"),
-        (np.zeros((2, *SHAPE)), np.array([0, 10]), "class ids below 10"),
+        (np.zeros((2, *SHAPE)), np.array([0, 10]), "class ids from 0 to 9"),
         (np.full((2, *SHAPE), np.nan), np.zeros(2, int), "Training diverged"),
     ],
 )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from art_divqat._rng import isolated_random_state
 from art_divqat._validation import check_float, check_int
-from art_divqat.attacks.extraction._base import Asker, SafeExtraction, check_thief
+from art_divqat.attacks.extraction._base import QueryClient, SafeExtraction, check_thief
 from art_divqat.attacks.extraction.generator import Generator, forward_differences, image_of
 from art_divqat.attacks.extraction.registry import data_free_step
 from art_divqat.errors import UserError
@@ -135,7 +135,7 @@ class DataFreeExtraction(SafeExtraction):
             )
         if min(thief.input_shape[1:]) < 4:
             raise UserError(f"The generator draws images of at least 4×4 pixels. Got {thief.input_shape}.")
-        self._asker = Asker(self.estimator, 8192)
+        self._client = QueryClient(self.estimator, 8192)
         self._device = thief.device
         self._spent, self._reported = 0, 0
         with isolated_random_state(type(self).__name__, self.seed):
@@ -156,7 +156,7 @@ class DataFreeExtraction(SafeExtraction):
             finally:
                 set_memory_format(self._student, torch.contiguous_format)
         self._student.eval()
-        self._note(self._spent, self._asker, iterations=float(self._iterations))
+        self._note(self._spent, self._client, iterations=float(self._iterations))
         return thief
 
     def _start(self, thief: Any) -> None:
@@ -183,9 +183,9 @@ class DataFreeExtraction(SafeExtraction):
         return self._generator(torch.randn(count, self.latent, device=self._device))
 
     def _ask(self, images: Tensor) -> Tensor:
-        answers = self._asker.ask(images.detach().cpu().numpy())
+        answers = self._client.ask(images.detach().cpu().numpy())
         self._spent += len(images)
-        if self._asker.stopped:
+        if self._client.stopped:
             raise _StoppedError
         return torch.from_numpy(answers).to(self._device)
 

@@ -156,13 +156,6 @@ def softmax_rows(logits: Rows) -> Rows:
     return out
 
 
-def one_hot(positions: npt.NDArray[np.intp], like: Rows) -> Rows:
-    """Rows of the shape and precision of `like` with a one at each position."""
-    out = np.zeros_like(like)
-    out[np.arange(out.shape[0]), positions] = 1
-    return out
-
-
 def normalised(rows: Rows, fallback: Rows) -> Rows:
     """Divide the rows by their sums, in place; rows that sum to zero are replaced by those of `fallback`."""
     sums = row_sums(rows)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from support.digits_victim import digits, metered, thief
 
-from art_divqat.attacks.extraction import JacobianAugmentation, KnockoffNets, plumbing
-from art_divqat.attacks.extraction._base import allocate, one_hot
+from art_divqat.attacks.extraction import JacobianAugmentation, KnockoffNets, _base
+from art_divqat.attacks.extraction._base import allocate
 
 POOL, LABELS = digits()[0][900:1300], digits()[1][900:1300]
 
@@ -30,7 +30,7 @@ def test_arrays_above_the_size_are_memory_mapped_and_leave_no_file(
 def test_a_transfer_set_on_disk_gives_the_same_thief(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = []
     for limit in (2**30, 0):
-        monkeypatch.setattr(plumbing, "DISK_ABOVE_BYTES", limit)
+        monkeypatch.setattr(_base, "DISK_ABOVE_BYTES", limit)
         attack = JacobianAugmentation(metered(), nb_stolen=90, nb_seeds=30, nb_epochs=2, round_epochs=2)
         answers.append(attack.extract(POOL, thieved_classifier=thief(2)).predict(POOL))
     np.testing.assert_allclose(*answers, atol=1e-4)
@@ -55,7 +55,3 @@ def test_set_params_takes_all_or_nothing() -> None:
     assert attack.steps == 7
     with pytest.raises(ValueError, match="fame"):
         attack.set_params(fame=1)
-
-
-def test_one_hot_takes_the_first_of_equals() -> None:
-    assert one_hot(np.full((1, 3), 1 / 3, np.float32)).tolist() == [[1, 0, 0]]
