@@ -70,7 +70,7 @@ def write_text_whole(path: Path, text: str) -> None:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type where it has none.
 
-    >>> first_line(ValueError("no such layer\\nmore")), first_line(KeyError())
+    >>> first_line(ValueError("\\nno such layer\\nmore")), first_line(KeyError())
     ('no such layer', 'KeyError')
     """
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

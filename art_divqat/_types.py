@@ -18,6 +18,8 @@ Rows: TypeAlias = NDArray[np.float32]
 """(N, classes): probabilities, or logits where that is said."""
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
+EpochProgress: TypeAlias = Callable[[int, int, str], None]
+"""Called with (steps done, steps in all, "epoch 2/10")."""
 PhaseProgress: TypeAlias = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
 

@@ -141,12 +141,12 @@ def _four_arrays(data: Any) -> dict[str, NDArray[Any]]:
         given = {key: np.asarray(data[key]) for key in _ARRAYS}
         for part in ("train", "test"):
             x = check_images(as_nchw(given[f"x_{part}"], "data"), "data")
-            given |= {f"x_{part}": x, f"y_{part}": check_labels(given[f"y_{part}"], len(x), "data")}
+            given |= {f"x_{part}": x, f"y_{part}": check_labels(given[f"y_{part}"], len(x), "data: labels")}
         return given
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise UserError("The data is neither a name, nor (images, labels), nor a mapping with x_train, y_train, ….")
     x = check_images(as_nchw(np.asarray(data[0]), "data"), "data")
-    y = check_labels(np.asarray(data[1]), len(x), "data")
+    y = check_labels(np.asarray(data[1]), len(x), "data: labels")
     test = stratified_subset(y, max(1, round(_TEST_FRACTION * len(x))), seed=0)
     train = np.setdiff1d(np.arange(len(x)), test)
     return {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}

@@ -18,7 +18,7 @@ from art_divqat._canonical import content_hash
 from art_divqat._progress import phase
 from art_divqat._rng import derive_seed
 from art_divqat._types import Classifier, Images, Labels, PhaseProgress, Progress
-from art_divqat.attacks.evasion import craft, craft_worst_case, gradient_norms, withstood, worst_case
+from art_divqat.attacks.evasion import craft, craft_worst_case, gradient_norms, robust_mask, worst_case
 from art_divqat.metrics import accuracy, transfer_attack_success
 from art_divqat.metrics.table import SAMPLES
 from art_divqat.plan.cells import Cell
@@ -51,7 +51,7 @@ class VictimRobustness:
     details: dict[str, float]
 
     @property
-    def withstood(self) -> NDArray[np.bool_]:
+    def robust_mask(self) -> NDArray[np.bool_]:
         """Which images nothing within each radius fooled, the smaller ones included; (radii, images)."""
         return np.logical_and.accumulate(np.stack(list(self.right.values())))
 
@@ -110,7 +110,7 @@ class Robustness:
         radii = bench.config.evasion.epsilons
         if radii and cell.budget == bench.config.budgets[-1]:
             curves: dict[str, NDArray[np.bool_]] = {
-                "thief_robust_accuracy": withstood(
+                "thief_robust_accuracy": robust_mask(
                     thief,
                     x,
                     y,
@@ -123,7 +123,7 @@ class Robustness:
                 )
             }
             if known is not None:
-                curves["victim_robust_accuracy"] = known.withstood
+                curves["victim_robust_accuracy"] = known.robust_mask
                 crossed = (thief.predict(known.examples.get(radius, x)) for radius in radii)
                 curves["transfer_robust_accuracy"] = np.stack([answers.argmax(axis=1) == y for answers in crossed])
             for name, right in curves.items():

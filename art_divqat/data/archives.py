@@ -42,8 +42,8 @@ def read_archive(path: Path) -> RawImages:
     images, test_images = (check_images(as_nchw(part, str(path)), str(path)) for part in (x, x_test))
     if images.shape[1:] != test_images.shape[1:]:
         raise UserError(f"{path}: x_train holds images of {images.shape[1:]}, x_test of {test_images.shape[1:]}.")
-    labels = check_labels(y, len(images), f"y_train of {path}")
-    test_labels = check_labels(y_test, len(test_images), f"y_test of {path}")
+    labels = check_labels(y, len(images), f"y_train of {path}: labels")
+    test_labels = check_labels(y_test, len(test_images), f"y_test of {path}: labels")
     classes = int(labels.max()) + 1
     if int(test_labels.max()) >= classes:
         raise UserError(f"{path}: y_test holds class {int(test_labels.max())}, y_train only 0 to {classes - 1}.")

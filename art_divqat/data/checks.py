@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from art_divqat.errors import UserError
 
+# Without a known number of classes, a larger id is taken for something else than a class.
+_MOST_CLASSES = 100_000
+
 
 def as_nchw(x: NDArray[Any], source: str) -> NDArray[Any]:
     """Images as (N, C, H, W), C being 1 or 3, from (N, H, W), (N, H, W, C) or (N, C, H, W).
@@ -33,7 +36,7 @@ def as_nchw(x: NDArray[Any], source: str) -> NDArray[Any]:
 
 
 def check_images(x: NDArray[Any], source: str) -> NDArray[Any]:
-    """Images as uint8 in 0–255 or float32 in [0, 1].
+    """Images as they come from a file or an owner: uint8 in 0–255, kept as such, or float32 in [0, 1].
 
     :raises UserError: for another type, values that are not finite, or values outside the range.
     """
@@ -41,29 +44,137 @@ def check_images(x: NDArray[Any], source: str) -> NDArray[Any]:
         return x
     if not np.issubdtype(x.dtype, np.floating):
         raise UserError(f"{source}: images have dtype {x.dtype}; expected uint8 in 0–255 or floats in [0, 1].")
-    if not np.isfinite(x).all():
-        raise UserError(f"{source}: images hold NaN or infinite values; expected floats in [0, 1].")
-    low, high = float(x.min()), float(x.max())
-    if low < 0 or high > 1:
-        raise UserError(f"{source}: images hold values from {low:g} to {high:g}; expected [0, 1], or uint8 in 0–255.")
+    _check_range(x, f"{source}: images", (0.0, 1.0), 0.0)
     return x.astype(np.float32)
 
 
-def check_labels(y: NDArray[Any], images: int, source: str) -> NDArray[np.int64]:
-    """Class ids (N,), int64, from 0; one-hot rows are turned into ids.
+def float_images(
+    x: Any,
+    subject: str,
+    *,
+    shape: tuple[int, ...] | None = None,
+    clip_values: Any = (0.0, 1.0),
+    tolerance: float = 0.0,
+) -> NDArray[np.float32]:
+    """Images to compute on: contiguous float32 of shape (N, C, H, W), finite and within their range.
 
-    :raises UserError: for another shape or type, another count than of images, or a negative id.
+    :param subject: what they are called in messages, in the plural, such as `The auxiliary images`.
+    :param shape: (C, H, W) that they must have; any if not given.
+    :param clip_values: a classifier's (low, high), numbers or arrays that broadcast; None for no range.
+    :param tolerance: how far outside the range is still inside.
+    :raises UserError: for another shape, values that are not finite, or values outside the range.
+
+    >>> float_images(np.full((1, 1, 2, 2), 255), "The images")
+    Traceback (most recent call last):
+    ...
+    art_divqat.errors.UserError: The images must lie in [0, 1]. Got values from 255 to 255: divide 0–255 pixels by \
+255, and put a normalisation into the network instead of the data.
     """
-    if y.ndim == 2 and y.shape[1] > 1 and np.array_equal(y.sum(axis=1), np.ones(len(y))) and np.isin(y, (0, 1)).all():
+    images = np.ascontiguousarray(x, dtype=np.float32)
+    if images.ndim != 4 if shape is None else images.shape[1:] != tuple(shape):
+        expected = "channels, height, width" if shape is None else ", ".join(map(str, shape))
+        raise UserError(f"{subject} must have shape (N, {expected}). Got {images.shape}.")
+    _check_range(images, subject, clip_values, tolerance)
+    return images
+
+
+def check_image_shape(x: NDArray[Any], shape: tuple[int, ...], taker: str) -> None:
+    """Refuse images of another shape than what is to answer them takes.
+
+    :param shape: (C, H, W).
+    :param taker: who takes them, such as `The victim`.
+    :raises UserError: for another shape.
+    """
+    if x.shape[1:] != tuple(shape):
+        raise UserError(f"{taker} takes images of shape {tuple(shape)}. Got {x.shape[1:]}.")
+
+
+def check_pairs(images: int, labels: int) -> None:
+    """Refuse a training set without images, or with another number of labels than of images.
+
+    :raises UserError: saying how many came.
+    """
+    if images == 0 or images != labels:
+        raise UserError(f"Training needs as many labels as images, and at least one. Got {images} and {labels}.")
+
+
+def is_one_hot(y: NDArray[Any]) -> bool:
+    """Whether labels are rows of zeros with a single one, (N, classes), two classes or more.
+
+    >>> is_one_hot(np.eye(3)), is_one_hot(np.array([[1], [1]]))
+    (True, False)
+    """
+    return y.ndim == 2 and y.shape[1] > 1 and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
+
+
+def check_labels(y: Any, images: int, subject: str, classes: int | None = None) -> NDArray[np.int64]:
+    """Class ids (N,), int64, from 0; one-hot rows and a single column are turned into ids.
+
+    :param images: how many labels there must be.
+    :param subject: what they are called in messages, in the plural.
+    :param classes: ids lie below it, if it is known.
+    :raises UserError: for another shape or type, another count than of images, or an id out of range.
+
+    >>> check_labels(np.eye(3)[[2, 0]], 2, "Labels")
+    array([2, 0])
+    >>> check_labels([0, 3], 2, "Labels", classes=3)
+    Traceback (most recent call last):
+    ...
+    art_divqat.errors.UserError: Labels run from 0 to 3; expected class ids from 0 to 2.
+    """
+    y = np.asarray(y)
+    if is_one_hot(y):
         y = y.argmax(axis=1)
-    if y.ndim == 2 and y.shape[1] == 1:
+    elif y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or len(y) != images:
-        raise UserError(f"{source}: labels have shape {y.shape}; expected ({images},), one class id an image.")
+        no_rows = " and are not one-hot" if y.ndim == 2 else ""
+        raise UserError(f"{subject} have shape {y.shape}{no_rows}; expected ({images},), one class id an image.")
     if not np.issubdtype(y.dtype, np.integer):
         integral = np.issubdtype(y.dtype, np.floating) and np.isfinite(y).all() and (y == np.floor(y)).all()
         if not integral:
-            raise UserError(f"{source}: labels have dtype {y.dtype} and are not whole numbers; expected class ids.")
-    if y.min() < 0 or y.max() > 100_000:
-        raise UserError(f"{source}: labels run from {y.min()} to {y.max()}; expected class ids from 0.")
+            raise UserError(f"{subject} have dtype {y.dtype} and are not whole numbers; expected class ids.")
+    if len(y) and (y.min() < 0 or y.max() > (_MOST_CLASSES if classes is None else classes - 1)):
+        upwards = "" if classes is None else f" to {classes - 1}"
+        raise UserError(f"{subject} run from {y.min():g} to {y.max():g}; expected class ids from 0{upwards}.")
     return y.astype(np.int64)
+
+
+def check_targets(y: Any, images: int, subject: str, classes: int) -> NDArray[np.int64] | NDArray[np.float32]:
+    """What a network can be trained on: class ids (N,), int64, or rows of one value a class, float32, as they came.
+
+    :param images: how many labels there must be.
+    :param subject: what they are called in messages, in the plural.
+    :raises UserError: for another shape, type or count, or an id out of range.
+    """
+    y = np.asarray(y)
+    if y.ndim != 2 or y.shape[1] == 1:
+        return check_labels(y, images, subject, classes)
+    if y.shape != (images, classes):
+        raise UserError(
+            f"{subject} have shape {y.shape}; expected ({images},), class ids, or ({images}, {classes}), rows of "
+            f"{classes} values."
+        )
+    return np.ascontiguousarray(y, dtype=np.float32)
+
+
+def _check_range(x: NDArray[Any], subject: str, clip_values: Any, tolerance: float) -> None:
+    if x.size == 0:
+        return
+    least, most = float(x.min()), float(x.max())
+    if not np.isfinite([least, most]).all():
+        raise UserError(f"{subject} hold values that are not finite (NaN or infinite).")
+    if clip_values is None:
+        return
+    low, high = (np.asarray(value) for value in clip_values)
+    if least >= low.max() - tolerance and most <= high.min() + tolerance:
+        return
+    if not (x < low - tolerance).any() and not (x > high + tolerance).any():
+        return
+    of_unit_pixels = (low == 0).all() and (high == 1).all()
+    whose, advice = "", ": divide 0–255 pixels by 255, and put a normalisation into the network instead of the data"
+    if not of_unit_pixels:
+        whose, advice = ", the classifier's clip_values", ""
+    raise UserError(
+        f"{subject} must lie in [{low.min():g}, {high.max():g}]{whose}. Got values from {least:g} to {most:g}{advice}."
+    )

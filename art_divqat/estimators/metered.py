@@ -11,6 +11,7 @@ from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 from numpy.typing import NDArray
 
 from art_divqat._validation import check_choice, check_int
+from art_divqat.data.checks import check_image_shape
 from art_divqat.errors import QueryBudgetExceededError, UserError
 
 AnswerLog = Callable[[NDArray[np.float32], NDArray[np.float32]], None]
@@ -190,8 +191,7 @@ class MeteredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
 
     def _check_images(self, x: NDArray[Any]) -> NDArray[np.float32]:
         x = np.ascontiguousarray(x, dtype=np.float32)
-        if x.shape[1:] != tuple(self.input_shape):
-            raise UserError(f"The victim takes images of shape {tuple(self.input_shape)}. Got {x.shape[1:]}.")
+        check_image_shape(x, self.input_shape, "The victim")
         if not np.isfinite(x).all():
             raise UserError(f"Images must be finite. {int((~np.isfinite(x)).sum())} of {x.size} values are not.")
         return x

@@ -13,12 +13,13 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 from torch import nn
 
-from art_divqat._validation import check_choice, check_int, parameter_error
+from art_divqat._validation import check_choice, check_int
 from art_divqat.errors import UserError
+from art_divqat.estimators.quantized_export import ExportReport, export_quantized
+from art_divqat.estimators.quantized_files import load_quantized, save_quantized
+from art_divqat.estimators.standardisation import Architecture
 from art_divqat.quantization import QuantizationBackend, QuantizationDescription, use_engine
 from art_divqat.quantization.backend import FrozenNetwork
-
-Architecture = str | Callable[[], nn.Module]
 
 
 class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
@@ -200,8 +201,6 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
 
         :raises UserError: if the folder holds files of something else, or the loss or a defence cannot be written.
         """
-        from art_divqat.estimators.quantized_files import save_quantized
-
         save_quantized(self, Path(filename) if path is None else Path(path) / filename)
 
     @classmethod
@@ -225,8 +224,6 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
             where its int8 kernels would overflow, an architecture that the weights do not fit, or a defence that is
             missing.
         """
-        from art_divqat.estimators.quantized_files import load_quantized
-
         return load_quantized(cls, Path(folder), architecture, preprocessing_defences, postprocessing_defences)
 
     def export(
@@ -237,7 +234,7 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
         softmax: bool = False,
         postprocessor: Any = None,
         check_images: NDArray[Any] | None = None,
-    ) -> Any:
+    ) -> ExportReport:
         """Write the quantized network for other runtimes, preprocessing included, and check the file's answers.
 
         :param format: `onnx` (QuantizeLinear and DequantizeLinear nodes; extra `onnx`) or `torchscript` (int8 kernels).
@@ -249,8 +246,6 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
         :raises UserError: for an unknown format, a postprocessor that is no module, a file that answers differently.
         :raises MissingExtraError: for `onnx` without the extra.
         """
-        from art_divqat.estimators.quantized_export import export_quantized
-
         check_choice(self, "format", format, ("onnx", "torchscript"))
         return export_quantized(self, Path(path), format, softmax, postprocessor, check_images)
 
@@ -285,20 +280,3 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
 
 def _as_float32(x: Any) -> Any:
     return x.float() if isinstance(x, torch.Tensor) else np.ascontiguousarray(x, dtype=np.float32)
-
-
-def standardisation_of(classifier: PyTorchClassifier) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """(mean, std) of the classifier's `preprocessing`, or None where it does nothing.
-
-    :raises UserError: for preprocessing that is not a standardisation.
-    """
-    from art.preprocessing.standardisation_mean_std.numpy import StandardisationMeanStd
-    from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
-
-    operation = classifier.preprocessing
-    if operation is None:
-        return None
-    if not isinstance(operation, (StandardisationMeanStd, StandardisationMeanStdPyTorch)):
-        raise parameter_error(classifier, "preprocessing", "a pair (mean, standard deviation)", operation)
-    mean, std = np.asarray(operation.mean, np.float32), np.asarray(operation.std, np.float32)
-    return None if (mean == 0).all() and (std == 1).all() else (mean, std)

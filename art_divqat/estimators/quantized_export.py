@@ -13,20 +13,19 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from art_divqat._files import first_line
 from art_divqat._rng import numpy_generator
 from art_divqat.errors import MissingExtraError, UserError
+from art_divqat.estimators.standardisation import QuantizedClassifier, standardisation_of
 from art_divqat.quantization import use_engine
 from art_divqat.quantization.backend import quiet_torch
-
-if TYPE_CHECKING:
-    from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 
 MIN_AGREEMENT = 0.95
 
@@ -64,7 +63,7 @@ class _Standardise(nn.Module):
 
 
 def export_quantized(
-    classifier: QuantizedPyTorchClassifier,
+    classifier: QuantizedClassifier,
     path: Path,
     format: str,
     softmax: bool,
@@ -100,9 +99,7 @@ def export_quantized(
     return report
 
 
-def _head(classifier: QuantizedPyTorchClassifier) -> list[nn.Module]:
-    from art_divqat.estimators.quantized import standardisation_of
-
+def _head(classifier: QuantizedClassifier) -> list[nn.Module]:
     if classifier.preprocessing_defences:
         raise UserError(
             "A classifier with preprocessing_defences cannot be exported: they are not part of the network."
@@ -125,7 +122,7 @@ def _tail(softmax: bool, postprocessor: Any) -> list[nn.Module]:
     return tail
 
 
-def _check_images(classifier: QuantizedPyTorchClassifier, images: NDArray[Any] | None) -> Tensor:
+def _check_images(classifier: QuantizedClassifier, images: NDArray[Any] | None) -> Tensor:
     if images is None:
         low, high = (0.0, 1.0) if classifier.clip_values is None else classifier.clip_values
         noise = numpy_generator("export check").random((64, *classifier.input_shape))
@@ -135,7 +132,7 @@ def _check_images(classifier: QuantizedPyTorchClassifier, images: NDArray[Any] |
     return torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
 
 
-def _run(classifier: QuantizedPyTorchClassifier, network: Any, images: Tensor) -> NDArray[np.float32]:
+def _run(classifier: QuantizedClassifier, network: Any, images: Tensor) -> NDArray[np.float32]:
     with use_engine(classifier.backend.engine), torch.no_grad():
         return np.asarray(network(images).float().numpy())
 
@@ -199,7 +196,7 @@ def _fold_weights(model: Any) -> None:
 
 
 def _write_torchscript(
-    classifier: QuantizedPyTorchClassifier, network: nn.Module, path: Path, images: Tensor
+    classifier: QuantizedClassifier, network: nn.Module, path: Path, images: Tensor
 ) -> NDArray[np.float32]:
     if not hasattr(torch.jit, "script"):
         raise UserError("This torch has no TorchScript any more: use format='onnx'.")
@@ -208,9 +205,8 @@ def _write_torchscript(
             torch.jit.script(network).save(str(path))
             loaded = torch.jit.load(str(path))
     except (RuntimeError, TypeError, NotImplementedError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"TorchScript cannot compile this network ({reason}): use backend='fx', or format='onnx'."
+            f"TorchScript cannot compile this network ({first_line(error)}): use backend='fx', or format='onnx'."
         ) from error
     return _run(classifier, loaded, images)
 

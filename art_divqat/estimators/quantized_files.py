@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,24 +16,22 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from art_divqat.errors import UserError
+from art_divqat.estimators.standardisation import Architecture, QuantizedClassifier, standardisation_of
 from art_divqat.models import build_model
 from art_divqat.quantization import get_backend, needs_reduced_range
 
-if TYPE_CHECKING:
-    from art_divqat.estimators.quantized import Architecture, QuantizedPyTorchClassifier
+Built = TypeVar("Built")
 
 FORMAT = "art-divqat quantized classifier"
 VERSION = 1
 CARD, WEIGHTS = "classifier.json", "twin.safetensors"
 
 
-def save_quantized(classifier: QuantizedPyTorchClassifier, folder: Path) -> None:
+def save_quantized(classifier: QuantizedClassifier, folder: Path) -> None:
     """Write `classifier.json` and `twin.safetensors` into `folder`.
 
     :raises UserError: if `folder` is a file or holds something else, or the loss is not cross-entropy.
     """
-    from art_divqat.estimators.quantized import standardisation_of
-
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CARD).exists())):
         raise UserError(f"{folder} holds something other than a quantized classifier: choose another folder.")
     if not isinstance(classifier.loss, nn.CrossEntropyLoss):
@@ -65,12 +64,12 @@ def save_quantized(classifier: QuantizedPyTorchClassifier, folder: Path) -> None
 
 
 def load_quantized(
-    cls: type[QuantizedPyTorchClassifier],
+    build: Callable[..., Built],
     folder: Path,
     architecture: Architecture | None,
     preprocessing_defences: Any,
     postprocessing_defences: Any,
-) -> QuantizedPyTorchClassifier:
+) -> Built:
     """Read what :func:`save_quantized` wrote; see :meth:`QuantizedPyTorchClassifier.load`."""
     card = _read_card(folder)
     state = _read_weights(folder, card["sha256"])
@@ -101,7 +100,7 @@ def load_quantized(
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise UserError(f"The weights in {folder} do not fit the architecture {architecture!r}: {reason}") from error
-    return cls(
+    return build(
         prepared,
         backend,
         shape,

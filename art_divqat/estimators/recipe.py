@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat._rng import derive_seed, isolated_random_state
+from art_divqat._types import Progress
 from art_divqat._validation import check_choice, check_float, check_int
+from art_divqat.data.checks import check_image_shape, check_pairs, check_targets
 from art_divqat.errors import UserError
-from art_divqat.estimators.memory_format import fastest_layout, lay_out
-
-ProgressCallback = Callable[[int, int], None]
+from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 
 # A training set up to this size lives on the accelerator; a larger one is sent batch by batch.
 _RESIDENT_BYTES = 2 * 2**30
@@ -163,7 +162,7 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
             self._model.to(self._device)
         self.recipe = recipe
         self.seed = seed
-        self.progress: ProgressCallback | None = None
+        self.progress: Progress | None = None
         self.training_losses: list[float] = []
         self._calls_to_fit = 0
 
@@ -199,18 +198,11 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
         self, x: NDArray[Any], y: NDArray[Any], rows: NDArray[np.int64] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         count = len(x) if rows is None else len(rows)
-        if count == 0 or count != len(y):
-            raise UserError(f"Training needs as many labels as images, and at least one. Got {count} and {len(y)}.")
-        if x.shape[1:] != tuple(self.input_shape):
-            raise UserError(f"The network takes images of shape {tuple(self.input_shape)}. Got {x.shape[1:]}.")
-        if y.ndim == 1:
-            wrong = not (np.issubdtype(y.dtype, np.integer) and y.min() >= 0 and y.max() < self.nb_classes)
-        else:
-            wrong = y.shape[1:] != (self.nb_classes,)
-        if wrong:
-            raise UserError(f"Labels must be class ids below {self.nb_classes} or rows of {self.nb_classes} values.")
+        check_pairs(count, len(y))
+        check_image_shape(x, self.input_shape, "The network")
+        targets = check_targets(y, count, "Labels", self.nb_classes)
         images = _as_tensor(x, np.float32)
-        labels = _as_tensor(y, np.int64 if y.ndim == 1 else np.float32).to(self._device)
+        labels = _as_tensor(targets, targets.dtype).to(self._device)
         if images.numel() * images.element_size() < _RESIDENT_BYTES:
             images = images.to(self._device)
         order = torch.arange(count) if rows is None else _as_tensor(rows, np.int64)
@@ -219,7 +211,8 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
     def _train(self, images: Tensor, labels: Tensor, rows: Tensor, batch_size: int, epochs: int) -> None:
         generator = torch.Generator().manual_seed(derive_seed("shuffle", self.seed, self._calls_to_fit))
         network, optimizer = self.model, self._optimizer
-        lay_out(network, optimizer, fastest_layout(network, images[rows[:2].to(images.device)].to(self._device)))
+        two_images = images[rows[:2].to(images.device)].to(self._device)
+        set_memory_format(network, probe_memory_format(network, two_images), optimizer)
         network.train()
         done, total = 0, epochs * len(batches(rows, batch_size))
         try:
@@ -237,7 +230,7 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
                         self.progress(done, total)
                 self.training_losses.append(self._check_loss(float(epoch_loss) / len(rows), done))
         finally:
-            lay_out(network, optimizer, torch.contiguous_format)
+            set_memory_format(network, torch.contiguous_format, optimizer)
             network.eval()
 
     def _check_loss(self, mean_loss: float, steps: int) -> float:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from art_divqat._files import first_line
 from art_divqat._validation import check_bool, check_choice
 from art_divqat.errors import UserError
 from art_divqat.quantization._names import BACKENDS
@@ -204,7 +205,7 @@ def explain_untraceable(backend: str, network: nn.Module, remedy: str) -> Iterat
             yield
     except Exception as error:
         name = type(network).__name__
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()[:200]
+        reason = first_line(error)[:200]
         where = _user_line(error)
         raise UserError(f"Backend {backend!r} cannot trace {name}{where}: {reason} {remedy}") from error
 

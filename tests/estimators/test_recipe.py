@@ -87,7 +87,7 @@ def test_fit_is_decided_by_its_seed_and_leaves_the_global_state_alone() -> None:
         (np.zeros((2, *SHAPE)), np.zeros(3, int), "as many labels as images"),
         (np.zeros((2, 3, 8, 8)), np.zeros(2, int), r"takes images of shape \(1, 8, 8\). Got \(3, 8, 8\)"),
         (np.zeros((2, *SHAPE)), np.zeros((2, 7)), "rows of 10 values"),
-        (np.zeros((2, *SHAPE)), np.array([0, 10]), "class ids below 10"),
+        (np.zeros((2, *SHAPE)), np.array([0, 10]), "class ids from 0 to 9"),
         (np.full((2, *SHAPE), np.nan), np.zeros(2, int), "Training diverged"),
     ],
 )
@@ -175,6 +175,6 @@ def test_a_step_after_fit_is_the_same_whatever_layout_fit_trained_in(
         return weights(classifier)
 
     expected = after_one_more_step()
-    monkeypatch.setattr(recipe, "fastest_layout", lambda *given: torch.contiguous_format)
+    monkeypatch.setattr(recipe, "probe_memory_format", lambda *given: torch.contiguous_format)
     for ours, plain in zip(expected, after_one_more_step(), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from art_divqat.errors import UserError
+from art_divqat.estimators import TrainingRecipe
 from art_divqat.plan.cells import applies, plan_cells
-from art_divqat.plan.config import EvaluateConfig, make_config, read_config, write_config
+from art_divqat.plan.config import EvaluateConfig, Recipe, make_config, read_config, write_config
 from art_divqat.plan.presets import PRESETS, resolve
 from art_divqat.specs import parse_spec
 
@@ -130,3 +132,10 @@ def test_specs() -> None:
     for bad in ("", ":x=1", "a:x=1,x=2", "a:=1", "a:x="):
         with pytest.raises(UserError):
             parse_spec(bad)
+
+
+def test_a_recipe_of_the_configuration_is_a_training_recipe() -> None:
+    """Two classes on purpose (only one of them requires the epochs), with one list of fields and defaults."""
+    fields = {field.name: field.default for field in dataclasses.fields(TrainingRecipe)}
+    assert list(Recipe.model_fields) == list(fields)
+    assert Recipe(epochs=fields["epochs"]).model_dump() == fields

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
-from art_divqat.attacks.evasion.crafting import check_images, check_labels, craft
+from art_divqat._types import Progress
+from art_divqat.attacks.evasion.crafting import craft, true_labels
+from art_divqat.data.checks import float_images
 from art_divqat.errors import UserError
 
 Predict = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -47,7 +49,7 @@ def worst_case(
     """
     if not candidates or len({candidate.shape for candidate in candidates}) != 1:
         raise UserError("The worst case needs at least one array of examples, all of one shape.")
-    labels = check_labels(y, len(candidates[0]))
+    labels = true_labels(y, len(candidates[0]))
     if len(labels) == 0:
         return candidates[0].copy(), np.zeros(0, np.int64)
     margins = np.stack([_margins(predict(candidate), labels) for candidate in candidates])
@@ -68,7 +70,7 @@ def craft_worst_case(
     restarts: int = 1,
     seed: int = 0,
     batch_size: int = 256,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
     """The worst of PGD on the twin, PGD on the full-precision parent, and Square on the victim itself.
 
@@ -96,7 +98,7 @@ def craft_worst_case(
     plans["square"] = (victim, "square", square_queries)
     examples: dict[str, NDArray[np.float32]] = {}
     for number, (name, (target, attack, attack_steps)) in enumerate(plans.items()):
-        tell = None if progress is None else _part_of(progress, number, len(plans))
+        part_progress = None if progress is None else _part_of(progress, number, len(plans))
         examples[name] = craft(
             target,
             x,
@@ -107,13 +109,13 @@ def craft_worst_case(
             restarts=restarts,
             seed=derive_seed("worst-case", name, seed),
             batch_size=batch_size,
-            progress=tell,
+            progress=part_progress,
         )
     predict = victim.predict if hasattr(victim, "predict") else _scores_of(victim)
     return worst_case(predict, list(examples.values()), y)[0], examples
 
 
-def _part_of(progress: Callable[[int, int], None], number: int, parts: int) -> Callable[[int, int], None]:
+def _part_of(progress: Progress, number: int, parts: int) -> Progress:
     return lambda done, total: progress(number * total + done, parts * total)
 
 
@@ -132,7 +134,7 @@ def _scores_of(victim: Any) -> Predict:
     return predict
 
 
-def withstood(
+def robust_mask(
     target: Any,
     x: NDArray[Any],
     y: NDArray[Any],
@@ -140,7 +142,7 @@ def withstood(
     epsilons: Sequence[float],
     predict: Predict,
     known: Mapping[float, NDArray[np.float32]] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> NDArray[np.bool_]:
     """Which images no attack in a ball of at most each radius fooled; shape (radii, images), radii ascending.
@@ -159,27 +161,27 @@ def withstood(
     >>> from art_divqat.models import build_model
     >>> network = build_model("lenet5", (1, 8, 8), 10, seed=0)
     >>> score = lambda x: np.eye(10)[np.where(x.mean((1, 2, 3)) > 0.02, 1, 3)]
-    >>> withstood(network, np.zeros((2, 1, 8, 8)), np.array([3, 1]), epsilons=[0, 0.1], predict=score).tolist()
+    >>> robust_mask(network, np.zeros((2, 1, 8, 8)), np.array([3, 1]), epsilons=[0, 0.1], predict=score).tolist()
     [[True, False], [False, False]]
     """
     radii = [float(epsilon) for epsilon in epsilons]
     if radii != sorted(set(radii)):
         raise UserError(f"The radii of a curve must ascend, each once. Got {', '.join(map('{:g}'.format, radii))}.")
-    images = check_images(x)
-    labels = check_labels(y, len(images))
-    left, found = np.ones(len(images), np.bool_), np.empty((len(radii), len(images)), np.bool_)
+    images = float_images(x, "Images")
+    labels = true_labels(y, len(images))
+    left, mask = np.ones(len(images), np.bool_), np.empty((len(radii), len(images)), np.bool_)
     for number, epsilon in enumerate(radii):
         rows = left.nonzero()[0]
         if len(rows):
-            given = (known or {}).get(epsilon)
-            crafted = (
-                craft(target, images[rows], labels[rows], epsilon=epsilon, **settings) if given is None else given[rows]
-            )
+            if known is not None and epsilon in known:
+                crafted = known[epsilon][rows]
+            else:
+                crafted = craft(target, images[rows], labels[rows], epsilon=epsilon, **settings)
             left[rows] = np.asarray(predict(crafted)).argmax(axis=1) == labels[rows]
-        found[number] = left
+        mask[number] = left
         if progress is not None:
             progress(number + 1, len(radii))
-    return found
+    return mask
 
 
 def robustness_curve(
@@ -189,7 +191,7 @@ def robustness_curve(
     *,
     epsilons: Sequence[float],
     predict: Predict,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> dict[float, float]:
     """ε → accuracy of `predict` on examples crafted on `target` within ε; 0 is the clean accuracy.
@@ -208,8 +210,8 @@ def robustness_curve(
     >>> robustness_curve(network, np.zeros((4, 1, 8, 8)), np.array([3, 3, 3, 1]), epsilons=[0, 0.1], predict=score)
     {0.0: 0.75, 0.1: 0.75}
     """
-    images, curve = check_images(x), {}
-    labels = check_labels(y, len(images))
+    images, curve = float_images(x, "Images"), {}
+    labels = true_labels(y, len(images))
     if len(images) == 0:
         raise UserError("A robustness curve needs at least one image.")
     for number, epsilon in enumerate(epsilons):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat._rng import derive_seed, isolated_random_state, numpy_generator
+from art_divqat._types import Progress
 from art_divqat._validation import check_choice, check_int
 from art_divqat.attacks.evasion.ball import check_epsilon, check_steps, linf_bounds, project
 from art_divqat.attacks.evasion.networks import Target
+from art_divqat.data.checks import check_labels, float_images
 from art_divqat.errors import UserError
 
-ATTACKS: dict[str, str] = {
+EVASION_ATTACKS: dict[str, str] = {
     "fgsm": "one step of the gradient's sign (Goodfellow et al., ICLR 2015)",
     "pgd": "projected gradient steps from random starts (Madry et al., ICLR 2018)",
     "autoattack": "the standard ensemble APGD-CE, APGD-T, FAB-T, Square (Croce and Hein, ICML 2020); torchattacks'",
@@ -24,7 +26,6 @@ ATTACKS: dict[str, str] = {
 }
 _DEFAULT_STEPS = {"fgsm": 1, "pgd": 20, "autoattack": 100, "square": 1000}
 _AUTOATTACK_STEPS = 100
-ProgressCallback = Callable[[int, int], None]
 
 
 def craft(
@@ -41,7 +42,7 @@ def craft(
     seed: int = 0,
     batch_size: int = 256,
     device: str | torch.device | None = None,
-    progress: ProgressCallback | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Adversarial examples for the true labels `y`: every one within ε of its image in L∞ and within [0, 1], exactly.
 
@@ -73,14 +74,14 @@ def craft(
     >>> bool(np.abs(x_adversarial - x).max() <= np.float32(0.1))
     True
     """
-    check_choice("craft", "attack", attack, tuple(ATTACKS))
+    check_choice("craft", "attack", attack, tuple(EVASION_ATTACKS))
     epsilon = check_epsilon("craft", epsilon)
     check_int("craft", "restarts", restarts, 1)
     check_int("craft", "batch_size", batch_size, 1)
     steps = _DEFAULT_STEPS[attack] if steps is None else check_int("craft", "steps", steps, 1)
     step_size = check_steps("craft", epsilon, steps, step_size) if attack == "pgd" else step_size
-    images = check_images(x)
-    labels = check_labels(y, len(images))
+    images = float_images(x, "Images")
+    labels = true_labels(y, len(images))
     if epsilon == 0 or len(images) == 0:
         return images.copy()
 
@@ -89,7 +90,7 @@ def craft(
     starts = [numpy_generator("pgd-start", seed, restart) for restart in range(restarts)]
     with isolated_random_state("evasion", attack, seed), view.attacked():
         classes = _check_target(view, images[:1], attack)
-        view.lay_out(torch.from_numpy(images[:1]).to(view.device))
+        view.set_memory_format(torch.from_numpy(images[:1]).to(view.device))
         if labels.max() >= classes:
             raise UserError(f"A label is {labels.max()}, but the network has {classes} classes.")
         for begin in range(0, len(images), batch_size):
@@ -215,24 +216,8 @@ def check_autoattack(classes: int, remedy: str) -> None:
         )
 
 
-def check_images(x: NDArray[Any]) -> NDArray[np.float32]:
-    """The images as contiguous float32.
-
-    :raises UserError: unless they are (N, C, H, W), finite and in [0, 1].
-    """
-    images = np.ascontiguousarray(x, dtype=np.float32)
-    if images.ndim != 4:
-        raise UserError(f"Images must have the shape (N, channels, height, width). Got {images.shape}.")
-    if images.size and not (images.min() >= 0 and images.max() <= 1):
-        raise UserError(
-            f"Images must lie in [0, 1]. Got values from {images.min():g} to {images.max():g}: divide 0–255 pixels by "
-            "255, and put a normalisation into the network instead of the data."
-        )
-    return images
-
-
-def check_labels(y: NDArray[Any] | None, length: int) -> NDArray[np.int64]:
-    """True class ids from ids or one-hot rows.
+def true_labels(y: NDArray[Any] | None, images: int) -> NDArray[np.int64]:
+    """True class ids (N,), from ids or one-hot rows.
 
     :raises UserError: for missing labels, another number of them, or rows that are not one-hot.
     """
@@ -241,16 +226,7 @@ def check_labels(y: NDArray[Any] | None, length: int) -> NDArray[np.int64]:
             "Robustness is measured with true labels: give y. Labels predicted by the network would count its natural "
             "errors as robust."
         )
-    labels = np.asarray(y)
-    if labels.ndim == 2:
-        if not (((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all()):
-            raise UserError("Labels in rows must be one-hot. Give true class ids, not probabilities that were served.")
-        labels = labels.argmax(axis=1)
-    if labels.ndim != 1 or len(labels) != length:
-        raise UserError(f"Give one label per image: {length} images, labels of shape {labels.shape}.")
-    if len(labels) and (not np.array_equal(labels, labels.astype(np.int64)) or labels.min() < 0):
-        raise UserError("Labels must be class ids from 0.")
-    return labels.astype(np.int64)
+    return check_labels(y, images, "True labels")
 
 
 def gradient_norms(
@@ -268,13 +244,13 @@ def gradient_norms(
     >>> gradient_norms(network, np.full((3, 1, 8, 8), 0.5), np.array([0, 1, 2])).shape
     (3,)
     """
-    images, view = check_images(x), Target(target, device, gradients=True)
-    labels = check_labels(y, len(images))
+    images, view = float_images(x, "Images"), Target(target, device, gradients=True)
+    labels = true_labels(y, len(images))
     norms = [np.zeros(0, np.float32)]
     with view.attacked():
         if len(images):
             _check_target(view, images[:1], "pgd")
-            view.lay_out(torch.from_numpy(images[:1]).to(view.device))
+            view.set_memory_format(torch.from_numpy(images[:1]).to(view.device))
         for begin in range(0, len(images), check_int("gradient_norms", "batch_size", batch_size, 1)):
             part = torch.from_numpy(images[begin : begin + batch_size]).to(view.device).requires_grad_(True)
             with torch.enable_grad():

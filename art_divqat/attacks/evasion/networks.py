@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat.errors import UserError
-from art_divqat.estimators.memory_format import fastest_layout
+from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 
 LogitFunction = Callable[[Tensor], Tensor]
 
@@ -77,7 +77,7 @@ class Target:
             first = next(self.network.parameters(), None) if self.network is not None else None
             device = first.device if first is not None else torch.device("cpu")
         self.device = torch.device(device)
-        self._laid_out = False
+        self._is_channels_last = False
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.network is None:
@@ -98,7 +98,7 @@ class Target:
         """One tensor on the device of the attack."""
         return iter([torch.zeros((), device=self.device)])
 
-    def lay_out(self, x: Tensor) -> None:
+    def set_memory_format(self, x: Tensor) -> None:
         """Channels last from here to the end of :meth:`attacked`, where that suits: on a CPU convolutions run faster.
 
         Not on other devices, for scripted modules, or for networks that call `view` on what a convolution gives.
@@ -109,18 +109,18 @@ class Target:
         kernels = [p for p in network.parameters() if p.ndim == 4]
         if not kernels or not all(p.is_contiguous() for p in kernels):
             return
-        self._laid_out = True
-        if fastest_layout(network, x, self) == torch.contiguous_format:
-            self._restore_layout()
+        if probe_memory_format(network, x, self) == torch.channels_last:
+            self._is_channels_last = True
+            set_memory_format(network, torch.channels_last)
 
-    def _restore_layout(self) -> None:
-        if self._laid_out and self.network is not None:
-            self.network.to(memory_format=torch.contiguous_format)
-        self._laid_out = False
+    def _restore_memory_format(self) -> None:
+        if self._is_channels_last and self.network is not None:
+            set_memory_format(self.network, torch.contiguous_format)
+        self._is_channels_last = False
 
     @contextlib.contextmanager
     def attacked(self) -> Iterator[None]:
-        """Evaluation mode and frozen parameters inside; every mode, flag and layout as before afterwards.
+        """Evaluation mode and frozen parameters inside; every mode, flag and memory format as before afterwards.
 
         Frozen, because torchattacks' FAB calls `backward()` and would leave gradients in the parameters.
         """
@@ -135,7 +135,7 @@ class Target:
                 parameter.requires_grad_(False)
             yield
         finally:
-            self._restore_layout()
+            self._restore_memory_format()
             for module, mode in zip(modules, modes, strict=True):
                 module.training = mode
             for parameter, flag in zip(parameters, flags, strict=True):

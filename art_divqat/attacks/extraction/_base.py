@@ -17,9 +17,10 @@ from art.estimators.estimator import BaseEstimator, NeuralNetworkMixin
 from numpy.typing import NDArray
 from torch import nn
 
+from art_divqat._arrays import one_hot
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, UnusableAnswersError
-from art_divqat.estimators.memory_format import fastest_layout
+from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.metered import check_answers
 from art_divqat.estimators.recipe import training_step
 from art_divqat.parameters import Parameters, check_attributes
@@ -44,7 +45,7 @@ def allocate(shape: tuple[int, ...], disk_above: int | None = None) -> NDArray[n
         return np.memmap(file, np.float32, "w+", shape=shape)
 
 
-class Asker:
+class QueryClient:
     """Asks the victim and remembers whether it has stopped answering usefully.
 
     :param victim: an ART classifier that answers with probabilities.
@@ -97,17 +98,6 @@ class Asker:
         return answers
 
 
-def one_hot(answers: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A one at the highest entry of each row, the first of equals.
-
-    >>> one_hot(np.array([[0.2, 0.5, 0.3]], np.float32))
-    array([[0., 1., 0.]], dtype=float32)
-    """
-    rows = np.zeros_like(answers)
-    rows[np.arange(len(answers)), answers.argmax(axis=1)] = 1
-    return rows
-
-
 def check_thief(victim: Any, thief: Any, needs_gradients: bool = False) -> Any:
     """Return the thief if it can learn from this victim's answers.
 
@@ -147,16 +137,17 @@ def fit_thief(
         thief.fit(chosen.reshape(len(chosen), -1), one_hot(answers))
 
 
-class Scout:
+class ProxyModel:
     """A network that an attack trains on the way to choose its queries, so that the thief itself starts fresh.
 
     :param thief: its architecture, initial weights and optimiser settings are taken; it is not touched.
     """
 
     def __init__(self, thief: PyTorchClassifier) -> None:
-        self.network: nn.Module = copy.deepcopy(thief.model)
+        self.network: nn.Module = copy.deepcopy(thief.model).eval()
         self.device = thief.device
-        self.network.to(memory_format=fastest_layout(self.network, torch.zeros(2, *thief.input_shape).to(self.device)))
+        two_images = torch.zeros(2, *thief.input_shape, device=self.device)
+        set_memory_format(self.network, probe_memory_format(self.network, two_images))
         if isinstance(thief, RecipeClassifier):
             self.optimizer = thief.recipe.build_optimizer(self.network)
         else:
@@ -202,5 +193,5 @@ class SafeExtraction(ExtractionAttack):  # type: ignore[misc]
         super()._check_params()
         check_attributes(self, self.declared)
 
-    def _note(self, kept: int, asker: Asker, **more: float) -> None:
-        self.details = {"images_kept": float(kept), "stopped_early": float(asker.stopped), **more}
+    def _note(self, kept: int, client: QueryClient, **more: float) -> None:
+        self.details = {"images_kept": float(kept), "stopped_early": float(client.stopped), **more}

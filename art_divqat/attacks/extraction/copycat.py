@@ -1,4 +1,4 @@
-"""CopycatCNN with this package's plumbing: one seed, no copies, refused budgets, answers kept."""
+"""CopycatCNN on this package's base: one seed, no copies, refused budgets, answers kept."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 from art.attacks.extraction import CopycatCNN as ArtCopycatCNN
 from numpy.typing import NDArray
 
+from art_divqat._arrays import one_hot
 from art_divqat._rng import isolated_random_state
-from art_divqat.attacks.extraction._base import Asker, SafeExtraction, check_thief, fit_thief, one_hot
+from art_divqat.attacks.extraction._base import QueryClient, SafeExtraction, check_thief, fit_thief
 from art_divqat.attacks.extraction.parameters import POOL_QUERIES, SEED, check_pool, whole_budget
 
 
@@ -60,13 +61,13 @@ class CopycatCNN(SafeExtraction, ArtCopycatCNN):  # type: ignore[misc]
         del y
         thief = check_thief(self.estimator, kwargs.get("thieved_classifier"))
         check_pool(len(x), whole_budget(self.nb_stolen, vars(self)))
-        asker = Asker(self.estimator, self.batch_size_query)
+        client = QueryClient(self.estimator, self.batch_size_query)
         random = np.random.RandomState(self.seed)
         rows: NDArray[np.int64] = np.asarray(random.permutation(len(x)), np.int64)[: self.nb_stolen]
         with isolated_random_state("copycat", self.seed):
-            answers = asker.ask_rows(x, rows)
+            answers = client.ask_rows(x, rows)
             labels = answers if self.use_probability else one_hot(answers)
             self.chosen = rows[: len(answers)]
             fit_thief(thief, x, labels, self.chosen, batch_size=self.batch_size_fit, nb_epochs=self.nb_epochs)
-        self._note(len(answers), asker)
+        self._note(len(answers), client)
         return thief

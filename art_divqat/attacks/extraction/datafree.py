@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from art_divqat._rng import isolated_random_state
 from art_divqat._validation import check_int
 from art_divqat.attacks.extraction import parameters
-from art_divqat.attacks.extraction._base import Asker, SafeExtraction, check_thief
+from art_divqat.attacks.extraction._base import QueryClient, SafeExtraction, check_thief
 from art_divqat.attacks.extraction.generator import Generator, forward_differences, image_of
 from art_divqat.errors import UserError
-from art_divqat.estimators.memory_format import fastest_layout
+from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.parameters import Parameters, integer
 
 Monitor = Callable[[int, Any], None]
@@ -124,7 +124,7 @@ class DataFreeExtraction(SafeExtraction):
             )
         if min(thief.input_shape[1:]) < 4:
             raise UserError(f"The generator draws images of at least 4×4 pixels. Got {thief.input_shape}.")
-        self._asker = Asker(self.estimator, 8192)
+        self._client = QueryClient(self.estimator, 8192)
         self._device = thief.device
         self._spent, self._reported = 0, 0
         with isolated_random_state(type(self).__name__, self.seed):
@@ -143,15 +143,15 @@ class DataFreeExtraction(SafeExtraction):
             except _StoppedError:
                 pass
             finally:
-                self._student.to(memory_format=torch.contiguous_format)
+                set_memory_format(self._student, torch.contiguous_format)
         self._student.eval()
-        self._note(self._spent, self._asker, iterations=float(self._iterations))
+        self._note(self._spent, self._client, iterations=float(self._iterations))
         return thief
 
     def _start(self, thief: Any) -> None:
         self._student: nn.Module = thief.model
-        layout = fastest_layout(self._student, torch.zeros(2, *thief.input_shape, device=self._device))
-        self._student.to(memory_format=layout)
+        two_images = torch.zeros(2, *thief.input_shape, device=self._device)
+        set_memory_format(self._student, probe_memory_format(self._student, two_images))
         self._generator = Generator(thief.input_shape, self.latent, self.width).to(self._device).train()
         self._student_optimizer = torch.optim.SGD(
             self._student.parameters(), lr=self.student_rate, momentum=0.9, weight_decay=5e-4
@@ -172,9 +172,9 @@ class DataFreeExtraction(SafeExtraction):
         return self._generator(torch.randn(count, self.latent, device=self._device))
 
     def _ask(self, images: Tensor) -> Tensor:
-        answers = self._asker.ask(images.detach().cpu().numpy())
+        answers = self._client.ask(images.detach().cpu().numpy())
         self._spent += len(images)
-        if self._asker.stopped:
+        if self._client.stopped:
             raise _StoppedError
         return torch.from_numpy(answers).to(self._device)
 

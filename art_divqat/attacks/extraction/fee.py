@@ -21,7 +21,7 @@ from torch import nn
 
 from art_divqat._rng import derive_seed, isolated_random_state
 from art_divqat.attacks.extraction import fee_worker
-from art_divqat.attacks.extraction._base import Asker, SafeExtraction, allocate, check_thief, fit_thief
+from art_divqat.attacks.extraction._base import QueryClient, SafeExtraction, allocate, check_thief, fit_thief
 from art_divqat.attacks.extraction.parameters import FEE, SEED, TRAINING
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.models import TwoLayerPerceptron
@@ -122,7 +122,7 @@ class FunctionallyEquivalentExtraction(SafeExtraction):
         del x, y
         thief = check_thief(self.estimator, kwargs.get("thieved_classifier"))
         shape = tuple(self.estimator.input_shape)
-        self._asker = Asker(self.estimator, 512)
+        self._client = QueryClient(self.estimator, 512)
         self._images = allocate((self.nb_stolen, *shape))
         self._answers = allocate((self.nb_stolen, self.estimator.nb_classes))
         self._kept, self._runs, self._time_left = 0, 0, self.time_limit
@@ -135,10 +135,10 @@ class FunctionallyEquivalentExtraction(SafeExtraction):
                 stolen, fidelity = candidate, agreed
             if fidelity >= _GOOD_ENOUGH:
                 break
-        images, answers = self._images[: self._kept], self._asker.checked(self._answers[: self._kept])
+        images, answers = self._images[: self._kept], self._client.checked(self._answers[: self._kept])
         self._note(
             self._kept,
-            self._asker,
+            self._client,
             completed=float(stolen is not None),
             runs=float(self._runs),
             fidelity=fidelity,
@@ -159,7 +159,7 @@ class FunctionallyEquivalentExtraction(SafeExtraction):
         started = 0  # queries before this run
         with _worker([*map(str, numbers), str(self.scale), *options]) as (process, messages):
             message = messages.get()  # the first question; until then the process only imports
-            while message is not None and self._kept < self.nb_stolen and not self._asker.stopped:
+            while message is not None and self._kept < self.nb_stolen and not self._client.stopped:
                 kind, values = message
                 if kind == fee_worker.ASK:
                     answers = None
@@ -206,12 +206,12 @@ class FunctionallyEquivalentExtraction(SafeExtraction):
             self._time_left = 0.0  # nothing more can be asked
             return None
         images = flat.reshape(-1, *self.estimator.input_shape).astype(np.float32)
-        answers = self._asker.ask(images)
+        answers = self._client.ask(images)
         usable = self._kept + len(answers)
         self._images[self._kept : usable] = images[: len(answers)]
         self._answers[self._kept : usable] = answers
         self._kept = usable
-        if self._asker.stopped:
+        if self._client.stopped:
             return None
         logs = np.log(np.maximum(answers.astype(np.float64), 1e-37))
         return logs - logs.mean(axis=1, keepdims=True)

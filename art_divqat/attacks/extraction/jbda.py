@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from art_divqat._rng import isolated_random_state
-from art_divqat.attacks.extraction._base import Asker, SafeExtraction, Scout, allocate, check_thief, fit_thief
+from art_divqat.attacks.extraction._base import (
+    ProxyModel,
+    QueryClient,
+    SafeExtraction,
+    allocate,
+    check_thief,
+    fit_thief,
+)
 from art_divqat.attacks.extraction.parameters import JBDA, POOL_QUERIES, SEED, check_pool, seeds_only
 from art_divqat.estimators.recipe import batches, training_step
 from art_divqat.parameters import Parameters
@@ -21,7 +28,7 @@ class JacobianAugmentation(SafeExtraction):
 
     Papernot et al. (AsiaCCS 2017) step along the thief's logit of the class that the victim named. The form
     `targeted-random` (Juuti et al., PRADA, EuroS&P 2019) takes `steps` steps of λ/steps each that lower the thief's
-    loss for a random other class. Between rounds a scout network learns from all answers so far; the thief is trained
+    loss for a random other class. Between rounds a proxy network learns from all answers so far; the thief is trained
     once, at the end, from its own initial weights. Both forms start from `nb_seeds` random images of the pool, and the
     last round stops at the budget.
 
@@ -36,7 +43,7 @@ class JacobianAugmentation(SafeExtraction):
     :param variant: `papernot` or `targeted-random`.
     :param step_size: λ, in (0, 1], in units of a pixel's range.
     :param steps: gradient steps an image; `targeted-random` only.
-    :param round_epochs: epochs of the scout between two rounds.
+    :param round_epochs: epochs of the proxy between two rounds.
     :param seed: decides every draw; an int in [0, 2³²).
     """
 
@@ -85,69 +92,69 @@ class JacobianAugmentation(SafeExtraction):
         seeds = seeds_only(self.nb_stolen, vars(self))
         check_pool(len(x), seeds)
         random = np.random.RandomState(self.seed)
-        asker = Asker(self.estimator, self.batch_size_query)
+        client = QueryClient(self.estimator, self.batch_size_query)
         images = allocate((self.nb_stolen, *x.shape[1:]))
         answers = allocate((self.nb_stolen, self.estimator.nb_classes))
         with isolated_random_state("jbda", self.seed):
             chosen = random.permutation(len(x))[:seeds]
             images[:seeds] = x[chosen]
-            kept = self._ask(asker, images, answers, 0, seeds)
-            asker.checked(answers[:kept])
-            scout, rounds = Scout(thief), 0
-            while kept < self.nb_stolen and not asker.stopped:
-                self._learn(scout, images[:kept], answers[:kept])
+            kept = self._ask(client, images, answers, 0, seeds)
+            client.checked(answers[:kept])
+            proxy, rounds = ProxyModel(thief), 0
+            while kept < self.nb_stolen and not client.stopped:
+                self._learn(proxy, images[:kept], answers[:kept])
                 new = min(kept, self.nb_stolen - kept)
                 # every image once a round; in the last, cut short, a random part of them
                 parents = random.permutation(kept)[:new] if new < kept else np.arange(kept)
                 for part in np.array_split(parents, max(1, new // self.batch_size_query)):
                     end = kept + len(part)
-                    images[kept:end] = self._augmented(scout, images[part], answers[part], random)
-                    before, kept = kept, self._ask(asker, images, answers, kept, end)
+                    images[kept:end] = self._augmented(proxy, images[part], answers[part], random)
+                    before, kept = kept, self._ask(client, images, answers, kept, end)
                     if kept < before + len(part):
                         break
                 rounds += 1
             fit_thief(thief, images[:kept], answers[:kept], batch_size=self.batch_size_fit, nb_epochs=self.nb_epochs)
-        self._note(kept, asker, seeds=float(min(seeds, kept)), rounds=float(rounds))
+        self._note(kept, client, seeds=float(min(seeds, kept)), rounds=float(rounds))
         return thief
 
     def _ask(
-        self, asker: Asker, images: NDArray[np.float32], answers: NDArray[np.float32], start: int, end: int
+        self, client: QueryClient, images: NDArray[np.float32], answers: NDArray[np.float32], start: int, end: int
     ) -> int:
         """Ask images[start:end], write the answers there, and return where the usable ones end."""
         for first in range(start, end, self.batch_size_query):
-            answered = asker.ask(images[first : min(end, first + self.batch_size_query)])
+            answered = client.ask(images[first : min(end, first + self.batch_size_query)])
             answers[first : first + len(answered)] = answered
-            if asker.stopped:
+            if client.stopped:
                 return first + len(answered)
         return end
 
-    def _learn(self, scout: Scout, images: NDArray[np.float32], answers: NDArray[np.float32]) -> None:
-        scout.network.train()
+    def _learn(self, proxy: ProxyModel, images: NDArray[np.float32], answers: NDArray[np.float32]) -> None:
+        proxy.network.train()
         for _ in range(self.round_epochs):
             for rows in batches(torch.randperm(len(images)), self.batch_size_fit):
-                x = torch.from_numpy(images[rows.numpy()]).to(scout.device)
-                y = torch.from_numpy(answers[rows.numpy()]).to(scout.device)
-                training_step(scout.network, scout.optimizer, x, y)
-        scout.network.eval()
+                x = torch.from_numpy(images[rows.numpy()]).to(proxy.device)
+                y = torch.from_numpy(answers[rows.numpy()]).to(proxy.device)
+                training_step(proxy.network, proxy.optimizer, x, y)
+        proxy.network.eval()
 
     def _augmented(
         self,
-        scout: Scout,
+        proxy: ProxyModel,
         images: NDArray[np.float32],
         answers: NDArray[np.float32],
         random: np.random.RandomState,
     ) -> NDArray[np.float32]:
         classes = answers.shape[1]
-        labels = torch.from_numpy(answers.argmax(axis=1)).to(scout.device)
-        x = torch.from_numpy(np.array(images)).to(scout.device)
+        labels = torch.from_numpy(answers.argmax(axis=1)).to(proxy.device)
+        x = torch.from_numpy(np.array(images)).to(proxy.device)
         if self.variant == "papernot":
-            logits = self._gradient(scout.network, x, lambda z: z.gather(1, labels[:, None]).sum())
+            logits = self._gradient(proxy.network, x, lambda z: z.gather(1, labels[:, None]).sum())
             return (x + self.step_size * logits.sign()).clamp(0, 1).cpu().numpy()
-        shift = torch.from_numpy(random.randint(1, classes, len(images))).to(scout.device)
+        shift = torch.from_numpy(random.randint(1, classes, len(images))).to(proxy.device)
         targets = (labels + shift) % classes
         for _ in range(self.steps):
             uphill = self._gradient(
-                scout.network, x, lambda z: nn.functional.cross_entropy(z, targets, reduction="sum")
+                proxy.network, x, lambda z: nn.functional.cross_entropy(z, targets, reduction="sum")
             )
             x = (x - self.step_size / self.steps * uphill.sign()).clamp(0, 1)
         return x.cpu().numpy()

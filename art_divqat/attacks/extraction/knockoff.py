@@ -9,8 +9,9 @@ from art.attacks.extraction import KnockoffNets as ArtKnockoffNets
 from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 
+from art_divqat._arrays import one_hot
 from art_divqat._rng import isolated_random_state
-from art_divqat.attacks.extraction._base import Asker, SafeExtraction, Scout, check_thief, fit_thief, one_hot
+from art_divqat.attacks.extraction._base import ProxyModel, QueryClient, SafeExtraction, check_thief, fit_thief
 from art_divqat.attacks.extraction.parameters import (
     KNOCKOFF_ADAPTIVE,
     POOL_QUERIES,
@@ -29,7 +30,7 @@ class KnockoffNets(SafeExtraction, ArtKnockoffNets):  # type: ignore[misc]
 
     An ART `KnockoffNets` with the same parameters and these differences: the victim must answer with probabilities;
     every draw comes from `seed`; `use_probability` holds in adaptive mode too; the labels of the pool need not be
-    contiguous; images are not copied; in adaptive mode a scout network learns along, and the thief is trained once,
+    contiguous; images are not copied; in adaptive mode a proxy network learns along, and the thief is trained once,
     from its own initial weights, so that it is comparable with any other attack's. With `step=1, replacement=True` the
     adaptive attack asks for the same images as ART's from the same stream of random numbers, wherever ART's rewards
     are finite and right. After `extract`, `chosen` holds the rows of the pool that were asked and kept.
@@ -102,50 +103,50 @@ class KnockoffNets(SafeExtraction, ArtKnockoffNets):  # type: ignore[misc]
         if adaptive and (y is None or len(y) != len(x)):
             raise UserError("The adaptive strategy needs the pool's own labels, one an image; use `random` without.")
         random = np.random.RandomState(self.seed)
-        asker = Asker(self.estimator, self.batch_size_query)
+        client = QueryClient(self.estimator, self.batch_size_query)
         with isolated_random_state("knockoff", self.seed):
             rows: NDArray[np.int64]
             if adaptive:
-                rows, answers = self._explore(x, np.asarray(y), thief, asker, random)
+                rows, answers = self._explore(x, np.asarray(y), thief, client, random)
             else:
                 # prefixes of one permutation (what numpy's choice draws too): the budgets of one seed are nested
                 rows = np.asarray(random.permutation(len(x)), np.int64)[: self.nb_stolen]
-                answers = asker.ask_rows(x, rows)
+                answers = client.ask_rows(x, rows)
                 rows = rows[: len(answers)]
             labels = answers if self.use_probability else one_hot(answers)
             fit_thief(thief, x, labels, rows, batch_size=self.batch_size_fit, nb_epochs=self.nb_epochs)
         self.chosen = rows
-        self._note(len(rows), asker, distinct_images=float(len(np.unique(rows))))
+        self._note(len(rows), client, distinct_images=float(len(np.unique(rows))))
         return thief
 
     def _explore(
-        self, x: NDArray[Any], y: NDArray[Any], thief: Any, asker: Asker, random: np.random.RandomState
+        self, x: NDArray[Any], y: NDArray[Any], thief: Any, client: QueryClient, random: np.random.RandomState
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         pool = PoolByClass(y, self.replacement)
         bandit = GradientBandit(len(pool.rows))
         rewards = Rewards(self.reward, self.estimator.nb_classes)
-        scout = None
+        proxy = None
         if rewards.needs_thief:
             if not isinstance(thief, PyTorchClassifier):
                 raise UserError("The rewards `loss` and `all` need a PyTorch thief; use `cert` or `div` with others.")
-            scout = Scout(thief)
+            proxy = ProxyModel(thief)
         rows: list[int] = []
         answers: list[NDArray[np.float32]] = []
-        while len(rows) < self.nb_stolen and not asker.stopped:
+        while len(rows) < self.nb_stolen and not client.stopped:
             block = min(self.step, self.nb_stolen - len(rows))
             actions, picked = self._draw(pool, bandit, block, random)
             images = np.asarray(x[picked], dtype=np.float32)
-            answered = asker.ask(images)
+            answered = client.ask(images)
             kept = len(answered)
             logits = None
-            if scout is not None and kept:
-                logits = scout.learn(images[:kept], answered if self.use_probability else one_hot(answered))
+            if proxy is not None and kept:
+                logits = proxy.learn(images[:kept], answered if self.use_probability else one_hot(answered))
             for i in range(kept):
                 guess = None if logits is None else logits[i].astype(np.float64)
                 bandit.update(actions[i], rewards(answered[i].astype(np.float64), guess))
             rows.extend(picked[:kept])
             answers.append(answered)
-        return np.array(rows, np.int64), asker.checked(np.concatenate(answers))
+        return np.array(rows, np.int64), client.checked(np.concatenate(answers))
 
     def _draw(
         self, pool: PoolByClass, bandit: GradientBandit, count: int, random: np.random.RandomState

@@ -9,6 +9,7 @@ import numpy as np
 from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 from numpy.typing import NDArray
 
+from art_divqat._arrays import one_hot
 from art_divqat.attacks.recovery.parameters import AVERAGE, RECENTRE, TOP_K
 from art_divqat.errors import UserError
 from art_divqat.estimators import UnusableAnswersError
@@ -35,9 +36,7 @@ class Labels(Recovery):
     """
 
     def restore(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
-        rows = np.zeros_like(answers)
-        rows[np.arange(len(answers)), answers.argmax(axis=1)] = 1
-        return rows
+        return one_hot(answers)
 
 
 class TopK(Recovery):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from art_divqat.defences.postprocessor._heuristic_kernel import GATE_CLOSED, ODDS_CLIP
 from art_divqat.defences.postprocessor._rows import LIFT_SPACINGS
-from art_divqat.defences.postprocessor.heuristic import GATE_CLOSED, ODDS_CLIP
 
 
 class HeuristicModule(nn.Module):

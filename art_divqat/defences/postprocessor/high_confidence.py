@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from art_divqat._arrays import one_hot
 from art_divqat.defences.parameters import HIGH_CONFIDENCE
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
-from art_divqat.defences.postprocessor._rows import Rows, normalised, one_hot
+from art_divqat.defences.postprocessor._rows import Rows, normalised
 from art_divqat.parameters import Parameters
 
 
@@ -41,4 +42,4 @@ class HighConfidence(ProbabilityPostprocessor):
 
     def _perturb(self, rows: Rows) -> Rows:
         out = np.where(rows >= self.cutoff, rows, np.zeros((), dtype=rows.dtype))
-        return normalised(out, one_hot(np.argmax(rows, axis=1), rows))
+        return normalised(out, one_hot(rows))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
+from art_divqat._arrays import one_hot
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
-from art_divqat.defences.postprocessor._rows import Rows, one_hot
+from art_divqat.defences.postprocessor._rows import Rows
 
 
 class ClassLabels(ProbabilityPostprocessor):
@@ -29,4 +28,4 @@ class ClassLabels(ProbabilityPostprocessor):
         self._check_params()
 
     def _perturb(self, rows: Rows) -> Rows:
-        return one_hot(np.argmax(rows, axis=1), rows)
+        return one_hot(rows)

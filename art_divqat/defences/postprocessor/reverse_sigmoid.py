@@ -8,7 +8,8 @@ import numpy as np
 
 from art_divqat.defences.parameters import REVERSE_SIGMOID
 from art_divqat.defences.postprocessor._base import InputType, ProbabilityPostprocessor
-from art_divqat.defences.postprocessor._rows import Rows, less_reverse_sigmoid, noise_numbers, row_sums
+from art_divqat.defences.postprocessor._heuristic_kernel import noise_numbers, subtract_reverse_sigmoid
+from art_divqat.defences.postprocessor._rows import Rows, row_sums
 from art_divqat.parameters import Parameters
 
 
@@ -48,7 +49,7 @@ class ReverseSigmoid(ProbabilityPostprocessor):
     def _perturb(self, rows: Rows) -> Rows:
         numbers = noise_numbers(self.beta, self.gamma, rows.dtype.char)
         with np.errstate(all="ignore"):  # the limits at 0 and 1
-            served = less_reverse_sigmoid(np.minimum(rows, numbers.one), numbers)
+            served = subtract_reverse_sigmoid(np.minimum(rows, numbers.one), numbers)
         np.maximum(served, 0, out=served)
         served /= row_sums(served)
         return served

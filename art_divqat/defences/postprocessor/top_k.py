@@ -36,7 +36,7 @@ class TopK(ProbabilityPostprocessor):
     def _perturb(self, rows: Rows) -> Rows:
         if self.k >= rows.shape[1]:
             return rows.copy()
-        kept = np.argsort(-rows, axis=1, kind="stable")[:, : self.k]
+        largest = np.argsort(-rows, axis=1, kind="stable")[:, : self.k]
         out = np.zeros_like(rows)
-        np.put_along_axis(out, kept, np.take_along_axis(rows, kept, axis=1), axis=1)
+        np.put_along_axis(out, largest, np.take_along_axis(rows, largest, axis=1), axis=1)
         return normalised(out, rows)

@@ -12,22 +12,21 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from art.defences.trainer.trainer import Trainer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat._rng import derive_seed, isolated_random_state
+from art_divqat._types import Progress
 from art_divqat._validation import check_choice, check_float, check_int
 from art_divqat.attacks.evasion.ball import check_epsilon, check_steps
-from art_divqat.attacks.evasion.crafting import check_images, check_labels
 from art_divqat.attacks.evasion.networks import LogitFunction, differentiable_preprocessing
+from art_divqat.data.checks import check_labels, float_images
 from art_divqat.errors import UserError
-from art_divqat.estimators.memory_format import fastest_layout, lay_out
+from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.recipe import batches
 
-ProgressCallback = Callable[[int, int], None]
 Batches = Iterator[tuple[Tensor, Tensor]]
 
 
@@ -61,7 +60,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         inner_precision: str = "auto",
         warm_up: float = 0.0,
         seed: int = 0,
-        progress: ProgressCallback | None = None,
+        progress: Progress | None = None,
     ) -> None:
         super().__init__(classifier)
         self.epsilon = check_epsilon(self, epsilon, zero=False)
@@ -143,7 +142,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         def epoch() -> Batches:
             return (self._to_device(*generator.get_batch()) for _ in range(count))
 
-        self._run(epoch, count, epochs, self._validation(validation_data), scheduler)
+        self._run(epoch, count, epochs, self._validation(validation_data), scheduler, self.progress)
 
     def predict(self, x: NDArray[Any], **kwargs: Any) -> NDArray[Any]:
         """The classifier's answers."""
@@ -205,7 +204,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
     ) -> None:
         count = len(batches(torch.arange(len(images)), batch_size))
         epoch = self._shuffled(images, labels, batch_size)
-        self._run(epoch, count, epochs, self._validation(validation_data), scheduler)
+        self._run(epoch, count, epochs, self._validation(validation_data), scheduler, self.progress)
 
     def _shuffled(self, images: Tensor, labels: Tensor, batch_size: int) -> Callable[[], Batches]:
         shuffle = torch.Generator().manual_seed(derive_seed("robust-shuffle", self.seed))
@@ -221,23 +220,23 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]],
         count: int,
         epochs: int,
-        validation: tuple[Tensor, Tensor] | None,
-        scheduler: Any,
-        offset: int = 0,
+        validation: tuple[Tensor, Tensor] | None = None,
+        scheduler: Any = None,
+        progress: Progress | None = None,
     ) -> None:
-        """Train for `epochs` epochs of `count` batches; `offset` steps of the progress were taken before."""
+        """Train for `epochs` epochs of `count` batches; `progress` is called with (steps done, `count` · `epochs`)."""
         recipe = getattr(self._classifier, "recipe", None) if scheduler is None else None
-        done, total, best, kept = 0, count * epochs, -1.0, None
+        done, total, best, best_state = 0, count * epochs, -1.0, None
         self._generator.manual_seed(derive_seed("robust-starts", self.seed))
         with isolated_random_state("robust-fit", self.seed), contextlib.ExitStack() as after:
-            after.callback(lay_out, self._network, self._optimizer, torch.contiguous_format)
+            after.callback(set_memory_format, self._network, torch.contiguous_format, self._optimizer)
             for _ in range(epochs):
                 summed, seen = torch.zeros((), device=self._device), 0
                 for images, labels in epoch():
                     if done == 0:
                         # a third faster on the CPU, in the attack and in the step
-                        layout = fastest_layout(self._network, images[:2], self._logits)
-                        lay_out(self._network, self._optimizer, layout)
+                        fastest = probe_memory_format(self._network, images[:2], self._logits)
+                        set_memory_format(self._network, fastest, self._optimizer)
                     if recipe is not None:
                         for group in self._optimizer.param_groups:
                             group["lr"] = recipe.learning_rate_at(done / total)
@@ -249,8 +248,8 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
                     self._network.train()
                     summed += self._update(images, perturbed, labels) * len(images)
                     seen, done = seen + len(images), done + 1
-                    if self.progress is not None:
-                        self.progress(offset + done, offset + total)
+                    if progress is not None:
+                        progress(done, total)
                 if scheduler is not None:
                     scheduler.step()
                 self._network.eval()
@@ -261,10 +260,11 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
                     clean, robust = self._validate(*validation)
                     self.history[-1] |= {"validation_accuracy": clean, "validation_robust_accuracy": robust}
                     if robust > best:
-                        best, kept = robust, {k: v.detach().clone() for k, v in self._network.state_dict().items()}
+                        best = robust
+                        best_state = {k: v.detach().clone() for k, v in self._network.state_dict().items()}
         self._shadow = None
-        if kept is not None:
-            self._network.load_state_dict(kept)
+        if best_state is not None:
+            self._network.load_state_dict(best_state)
 
     def _validate(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
         """Clean accuracy, and accuracy under PGD from one random start, of ten steps."""
@@ -292,8 +292,8 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         return None if data is None else self._to_device(*data)
 
     def _to_device(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[Tensor, Tensor]:
-        images = check_images(np.asarray(x))
-        labels = check_labels(np.asarray(y), len(images))
+        images = float_images(x, "Images")
+        labels = check_labels(y, len(images), "Labels")
         if len(images) == 0:
             raise UserError(f"{type(self).__name__} needs at least one image.")
         return torch.from_numpy(images).to(self._device), torch.from_numpy(labels).to(self._device)

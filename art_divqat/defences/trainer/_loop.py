@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from art_divqat._rng import isolated_random_state, torch_generator
+from art_divqat._types import EpochProgress
 from art_divqat.defences.trainer.adversary import PGDAdversary, PixelBounds
 from art_divqat.defences.trainer.objective import confidence, divergence, spread
 from art_divqat.errors import UserError
 from art_divqat.estimators.recipe import batches
 from art_divqat.quantization import QuantizationBackend
 
-ProgressCallback = Callable[[int, int, str], None]
 EVALUATION_BATCH = 512
 
 
@@ -111,7 +111,7 @@ class QATLoop:
         bounds: PixelBounds | None = None,
         frozen_fraction: float = 0.25,
         scheduler: Any = None,
-        progress: ProgressCallback | None = None,
+        progress: EpochProgress | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
     ) -> None:
         self.prepared = prepared

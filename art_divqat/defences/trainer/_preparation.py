@@ -13,9 +13,11 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from art_divqat.data.checks import check_targets, float_images, is_one_hot
 from art_divqat.defences.trainer.adversary import PixelBounds
 from art_divqat.errors import UserError
-from art_divqat.estimators.quantized import Architecture, QuantizedPyTorchClassifier, standardisation_of
+from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
+from art_divqat.estimators.standardisation import Architecture, standardisation_of
 from art_divqat.quantization import QuantizationBackend
 
 
@@ -24,29 +26,18 @@ def preprocess(classifier: PyTorchClassifier, x: NDArray[Any], *, fit: bool) -> 
 
     :raises UserError: for another shape, or values that are not finite or outside `clip_values`.
     """
-    x = check_like(classifier, x, "The images")
+    x = images_like(classifier, x, "The images")
     preprocessed, _ = classifier._apply_preprocessing(x, y=None, fit=fit)
     return torch.from_numpy(np.ascontiguousarray(preprocessed, dtype=np.float32))
 
 
-def check_like(classifier: PyTorchClassifier, x: Any, subject: str) -> NDArray[np.float32]:
+def images_like(classifier: PyTorchClassifier, x: Any, subject: str) -> NDArray[np.float32]:
     """`x` as float32 if it has the shape and range that the classifier takes.
 
     :raises UserError: naming what was expected and what came.
     """
-    x = np.ascontiguousarray(x, dtype=np.float32)
-    if x.shape[1:] != tuple(classifier.input_shape):
-        raise UserError(f"{subject} must have shape (N, {_shape(classifier.input_shape)}). Got {x.shape}.")
-    if not np.isfinite(x).all():
-        raise UserError(f"{subject} hold values that are not finite.")
-    if classifier.clip_values is not None and len(x):
-        low, high = (np.asarray(value) for value in classifier.clip_values)
-        if (x < low - 1e-4).any() or (x > high + 1e-4).any():
-            raise UserError(
-                f"{subject} must lie in [{low.min():g}, {high.max():g}], the classifier's clip_values. "
-                f"Got values from {x.min():g} to {x.max():g}."
-            )
-    return x
+    shape, clip_values = tuple(classifier.input_shape), classifier.clip_values
+    return float_images(x, subject, shape=shape, clip_values=clip_values, tolerance=1e-4)
 
 
 def labels_as_tensor(y: NDArray[Any], nb_classes: int) -> Tensor:
@@ -57,19 +48,8 @@ def labels_as_tensor(y: NDArray[Any], nb_classes: int) -> Tensor:
     >>> labels_as_tensor(np.eye(3)[[2, 0]], 3)
     tensor([2, 0])
     """
-    y = np.asarray(y)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim == 2:
-        if y.shape[1] != nb_classes:
-            raise UserError(f"Label rows must have {nb_classes} entries, one a class. Got {y.shape[1]}.")
-        if ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all():
-            return torch.from_numpy(y.argmax(axis=1).astype(np.int64))
-        return torch.from_numpy(np.ascontiguousarray(y, dtype=np.float32))
-    ids = y.astype(np.int64)
-    if y.ndim != 1 or (ids != y).any() or (len(ids) and (ids.min() < 0 or ids.max() >= nb_classes)):
-        raise UserError(f"Labels must be class ids from 0 to {nb_classes - 1}, or rows of {nb_classes} probabilities.")
-    return torch.from_numpy(ids)
+    targets = check_targets(y, len(y), "Labels", nb_classes)
+    return torch.from_numpy(targets.argmax(axis=1) if is_one_hot(targets) else targets)
 
 
 def check_network(classifier: PyTorchClassifier, batch_size: int) -> None:
@@ -172,7 +152,3 @@ def quantized_like(
         postprocessing_defences=classifier.postprocessing_defences,
         preprocessing=preprocessing,
     )
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return ", ".join(map(str, shape))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from art_divqat._rng import derive_seed
 from art_divqat.defences.trainer._loop import Objective
-from art_divqat.defences.trainer._preparation import check_like, preprocess
+from art_divqat.defences.trainer._preparation import images_like, preprocess
 from art_divqat.defences.trainer.divqat_parameters import DIVQAT_NUMBERS
 from art_divqat.defences.trainer.qat import QATTrainer, ask_in_batches
 from art_divqat.errors import UserError
@@ -88,7 +88,7 @@ class DivQATTrainer(QATTrainer):
         self.confidence_penalty: float = _checked(self, "confidence_penalty", confidence_penalty)
         self.auxiliary_fraction: float = _checked(self, "auxiliary_fraction", auxiliary_fraction)
         if auxiliary is not None:
-            auxiliary = check_like(classifier, auxiliary, "The auxiliary images")
+            auxiliary = images_like(classifier, auxiliary, "The auxiliary images")
             if len(auxiliary) == 0:
                 raise UserError("There are no auxiliary images: give some, or None for the default mixture.")
         self.auxiliary = auxiliary

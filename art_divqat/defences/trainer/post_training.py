@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from art_divqat._validation import check_int, parameter_error
 from art_divqat.defences.trainer._preparation import preprocess, quantized_like
-from art_divqat.estimators.quantized import Architecture, QuantizedPyTorchClassifier
+from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
+from art_divqat.estimators.standardisation import Architecture
 from art_divqat.quantization import get_backend
 
 

@@ -15,13 +15,14 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from art_divqat._types import EpochProgress
 from art_divqat._validation import check_float, check_int, parameter_error
+from art_divqat.data.checks import check_pairs
 from art_divqat.defences.trainer._loop import (
     EVALUATION_BATCH,
     Batch,
     EpochRecord,
     Objective,
-    ProgressCallback,
     QATLoop,
     shuffled_batches,
 )
@@ -36,7 +37,8 @@ from art_divqat.defences.trainer._preparation import (
 )
 from art_divqat.defences.trainer.adversary import as_adversary
 from art_divqat.errors import UserError
-from art_divqat.estimators.quantized import Architecture, QuantizedPyTorchClassifier
+from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
+from art_divqat.estimators.standardisation import Architecture
 from art_divqat.quantization import get_backend
 
 logger = logging.getLogger(__name__)
@@ -118,7 +120,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         nb_epochs: int = 10,
         scheduler: Any = None,
         verbose: bool = False,
-        progress: ProgressCallback | None = None,
+        progress: EpochProgress | None = None,
     ) -> None:
         """Train a quantized copy of the classifier; every call starts again from the classifier that came in.
 
@@ -154,7 +156,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         validation_data: Validation | None = None,
         scheduler: Any = None,
         verbose: bool = False,
-        progress: ProgressCallback | None = None,
+        progress: EpochProgress | None = None,
     ) -> None:
         """Train like :meth:`fit` on the batches of an ART `DataGenerator`; its images may be augmented.
 
@@ -199,7 +201,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         validation_data: Validation | None,
         scheduler: Any,
         verbose: bool,
-        progress: ProgressCallback | None,
+        progress: EpochProgress | None,
     ) -> None:
         check_int(self, "nb_epochs", nb_epochs, 1)
         classifier = self._classifier
@@ -243,8 +245,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
 
     def _tensors(self, x: NDArray[Any], y: NDArray[Any], *, fit: bool) -> tuple[Tensor, Tensor]:
         classifier = self._classifier
-        if len(x) == 0 or len(x) != len(y):
-            raise UserError(f"Training needs as many labels as images, and at least one. Got {len(x)} and {len(y)}.")
+        check_pairs(len(x), len(y))
         labels = labels_as_tensor(y, classifier.nb_classes)
         return preprocess(classifier, x, fit=fit).to(classifier.device), labels.to(classifier.device)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from art_divqat._types import Progress
 from art_divqat.attacks.evasion.crafting import craft
 from art_divqat.defences.trainer._adversarial_loop import AdversarialLoop
 from art_divqat.errors import UserError
@@ -41,26 +41,28 @@ class StaticTrainer(AdversarialLoop):
         weights = {name: value.detach().clone() for name, value in self._network.state_dict().items()}
         natural = len(batches(torch.arange(len(images)), batch_size))
         both = len(batches(torch.arange(2 * len(images)), batch_size))
-        told, self.progress = self.progress, _of_total(self.progress, (natural + both) * epochs)
-        try:
-            self._run(self._shuffled(images, labels, batch_size), natural, epochs, None, None)
-            crafted = craft(
-                self._classifier,
-                images.cpu().numpy(),
-                labels.cpu().numpy(),
-                epsilon=self.epsilon,
-                steps=self.max_iter,
-                step_size=self.eps_step,
-                seed=self.seed,
-            )
-            images = torch.cat([images, torch.from_numpy(crafted).to(self._device)])
-            labels = torch.cat([labels, labels])
-            self._network.load_state_dict(weights)
-            self._optimizer.state.clear()
-            epoch, checked = self._shuffled(images, labels, batch_size), self._validation(validation_data)
-            self._run(epoch, both, epochs, checked, scheduler, offset=natural * epochs)
-        finally:
-            self.progress = told
+        steps = (natural + both) * epochs
+        self._run(self._shuffled(images, labels, batch_size), natural, epochs, progress=self._part(0, steps))
+        crafted = craft(
+            self._classifier,
+            images.cpu().numpy(),
+            labels.cpu().numpy(),
+            epsilon=self.epsilon,
+            steps=self.max_iter,
+            step_size=self.eps_step,
+            seed=self.seed,
+        )
+        images = torch.cat([images, torch.from_numpy(crafted).to(self._device)])
+        labels = torch.cat([labels, labels])
+        self._network.load_state_dict(weights)
+        self._optimizer.state.clear()
+        epoch, validation = self._shuffled(images, labels, batch_size), self._validation(validation_data)
+        self._run(epoch, both, epochs, validation, scheduler, progress=self._part(natural * epochs, steps))
+
+    def _part(self, before: int, total: int) -> Progress | None:
+        """The trainer's progress for a training run that starts after `before` of `total` steps."""
+        progress = self.progress
+        return None if progress is None else lambda done, _: progress(before + done, total)
 
     def fit_generator(self, generator: Any, *args: Any, **kwargs: Any) -> None:
         """Refused: the examples are crafted once, on all images.
@@ -68,7 +70,3 @@ class StaticTrainer(AdversarialLoop):
         :raises UserError: always.
         """
         raise UserError("StaticTrainer crafts its examples once on all images: use fit with arrays.")
-
-
-def _of_total(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int, int], None] | None:
-    return None if progress is None else lambda done, _: progress(done, total)

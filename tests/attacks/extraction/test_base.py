@@ -9,7 +9,7 @@ import pytest
 from support.digits_victim import digits, metered, thief
 
 from art_divqat.attacks.extraction import JacobianAugmentation, KnockoffNets, _base
-from art_divqat.attacks.extraction._base import allocate, one_hot
+from art_divqat.attacks.extraction._base import allocate
 
 POOL, LABELS = digits()[0][900:1300], digits()[1][900:1300]
 
@@ -55,7 +55,3 @@ def test_set_params_takes_all_or_nothing() -> None:
     assert attack.steps == 7
     with pytest.raises(ValueError, match="fame"):
         attack.set_params(fame=1)
-
-
-def test_one_hot_takes_the_first_of_equals() -> None:
-    assert one_hot(np.full((1, 3), 1 / 3, np.float32)).tolist() == [[1, 0, 0]]

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from support.digits_victim import SHAPE, agreement, digits, metered, thief, victim
 
 from art_divqat.attacks.extraction import JacobianAugmentation
-from art_divqat.attacks.extraction._base import Scout
+from art_divqat.attacks.extraction._base import ProxyModel
 from art_divqat.errors import QueryBudgetExceededError, UserError
 from art_divqat.estimators import MeteredClassifier
 
@@ -47,10 +47,10 @@ def test_steals_from_a_few_seeds_and_spends_exactly_the_budget(variant: str) -> 
 def test_the_step_follows_the_gradient_of_the_scout(variant: str) -> None:
     learner = victim()
     attack = JacobianAugmentation(metered(), variant=variant, steps=1, step_size=1e-3)
-    scout = Scout(learner)
-    scout.network.eval()
+    proxy = ProxyModel(learner)
+    proxy.network.eval()
     images, answers = np.clip(POOL[:20], 0.1, 0.9), victim().predict(POOL[:20])
-    moved = attack._augmented(scout, images, answers, np.random.RandomState(0))
+    moved = attack._augmented(proxy, images, answers, np.random.RandomState(0))
     rows, labels = np.arange(20), answers.argmax(axis=1)
     before, after = learner.logits(images), learner.logits(moved)
     if variant == "papernot":

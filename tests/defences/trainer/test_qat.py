@@ -299,7 +299,7 @@ BAD = {
     "range": (lambda: QATTrainer(fresh_classifier()).fit(255 * (X + 1), Y), r"lie in \[0, 1\]"),
     "nan": (lambda: QATTrainer(fresh_classifier()).fit(X * np.nan, Y), "not finite"),
     "label": (lambda: QATTrainer(fresh_classifier()).fit(X, Y + 9), "from 0 to 9"),
-    "label row": (lambda: QATTrainer(fresh_classifier()).fit(X, np.eye(4)), "10 entries"),
+    "label row": (lambda: QATTrainer(fresh_classifier()).fit(X, np.eye(4)), "rows of 10 values"),
     "epochs": (lambda: QATTrainer(fresh_classifier()).fit(X, Y, nb_epochs=0), "nb_epochs"),
     "scheduler": (lambda: QATTrainer(fresh_classifier()).fit(X, Y, scheduler=3), r"must have step\(\)"),
     "validation": (lambda: QATTrainer(fresh_classifier()).fit(X, Y, validation_data=(X,)), "a pair, images and labels"),

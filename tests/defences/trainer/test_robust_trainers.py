@@ -84,6 +84,17 @@ def test_static_resists_its_own_examples_only(digits: Data) -> None:
     assert [done for done, _ in told] == list(range(1, len(told) + 1))
 
 
+def test_static_keeps_its_progress_as_it_is_while_it_trains(digits: Data) -> None:
+    seen: list[bool] = []
+
+    def progress(done: int, total: int) -> None:
+        seen.append(trainer.progress is progress)
+
+    trainer = robust_trainer("robust-static").build(_fresh(), epsilon=0.1, epochs=1, progress=progress)
+    trainer.fit(digits[0][:32], digits[1][:32])
+    assert seen == [True, True]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_one_seed_one_network_and_no_trace(digits: Data, name: str) -> None:
     x, y = digits[0][:96], digits[1][:96]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from art_divqat.attacks.evasion import craft, withstood
+from art_divqat.attacks.evasion import craft, robust_mask
 from art_divqat.errors import UserError
 from art_divqat.models import build_model
 
@@ -48,7 +48,7 @@ def test_the_same_images_as_attacking_all_at_every_radius_where_the_attack_is_ex
     victim: tuple[Counting, np.ndarray, np.ndarray],
 ) -> None:
     network, x, y = victim
-    nested = withstood(network, x, y, epsilons=RADII, predict=scores(network), steps=10, early_stop=True)
+    nested = robust_mask(network, x, y, epsilons=RADII, predict=scores(network), steps=10, early_stop=True)
     cheap, network.asked = network.asked, 0
     each = np.stack([
         scores(network)(craft(network, x, y, epsilon=radius, steps=10)).argmax(axis=1) == y for radius in RADII
@@ -70,7 +70,7 @@ def test_an_image_once_fooled_is_never_attacked_again() -> None:
         wrong = (len(asked) == 2) & (np.arange(len(z)) < 4)
         return np.eye(10)[np.where(wrong, 9, y[-len(z) :])]
 
-    found = withstood(network, x, y, epsilons=(0, 0.1, 0.2), predict=predict, steps=1)
+    found = robust_mask(network, x, y, epsilons=(0, 0.1, 0.2), predict=predict, steps=1)
     assert asked == [8, 8, 4]
     assert found.sum(axis=1).tolist() == [8, 4, 4]
 
@@ -79,7 +79,7 @@ def test_known_examples_stand_in_for_an_attack(victim: tuple[Counting, np.ndarra
     network, x, y = victim
     known = craft(network, x, y, epsilon=0.1, steps=10)
     network.asked = 0
-    found = withstood(network, x, y, epsilons=(0.1,), predict=scores(network), known={0.1: known})
+    found = robust_mask(network, x, y, epsilons=(0.1,), predict=scores(network), known={0.1: known})
     assert network.asked == len(x)
     np.testing.assert_array_equal(found[0], scores(network)(known).argmax(axis=1) == y)
 
@@ -88,7 +88,7 @@ def test_known_examples_stand_in_for_an_attack(victim: tuple[Counting, np.ndarra
 def test_radii_ascend(epsilons: tuple[float, ...], victim: tuple[Counting, np.ndarray, np.ndarray]) -> None:
     network, x, y = victim
     with pytest.raises(UserError, match="must ascend, each once"):
-        withstood(network, x, y, epsilons=epsilons, predict=scores(network))
+        robust_mask(network, x, y, epsilons=epsilons, predict=scores(network))
 
 
 def test_attacks_leave_the_layout_of_the_weights_as_it_was() -> None:
