@@ -13,19 +13,19 @@ import torch
 from numpy.typing import NDArray
 
 from art_divqat._canonical import content_hash
-from art_divqat._rng import derive_seed, numpy_generator
+from art_divqat._rng import derive_seed
 from art_divqat.attacks.evasion import craft, craft_worst_case
 from art_divqat.audit.probe import ProbedThief
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
-from art_divqat.data.auxiliary import FAMILIES
+from art_divqat.data.auxiliary import compose_auxiliary
 from art_divqat.data.splits import stratified_subset
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.metrics import accuracy
 from art_divqat.models import build_model
 from art_divqat.plan.config import Recipe, ResolvedConfig
-from art_divqat.specs import parse_spec
+from art_divqat.specs import Spec, parse_spec
 from art_divqat.victims.external.settings import EXTERNAL
-from art_divqat.victims.registry import MIXTURES, VictimContext, parent_of, train_victim
+from art_divqat.victims.registry import VictimContext, auxiliary_sources, parent_of, train_victim
 from art_divqat.victims.store import VictimStore
 
 if TYPE_CHECKING:
@@ -204,26 +204,20 @@ class Bench:
         else:
             self.store.save_folder(identity, "quantized", classifier.save)
 
-    def _auxiliary_images(self, name: str) -> NDArray[np.float32]:
-        from art_divqat.data.auxiliary import default_auxiliary
-        from art_divqat.defences.trainer.divqat import AUXILIARY_IMAGES
-
-        if name not in MIXTURES:
-            pool = load_pool(
-                name,
-                self.dataset,
-                data_root=self.config.data_root,
-                download=self.config.download,
-                seed=self.config.split_seed,
-            )
-            rows = numpy_generator("auxiliary", self.config.split_seed).permutation(len(pool.x))[:AUXILIARY_IMAGES]
-            return pool.x[rows]
-        return default_auxiliary(
+    def _auxiliary_images(self, spec: Spec) -> NDArray[np.float32]:
+        name, left_out = auxiliary_sources(spec)
+        given = None
+        if name is not None:
+            config = self.config
+            given = load_pool(
+                name, self.dataset, data_root=config.data_root, download=config.download, seed=config.split_seed
+            ).x
+        return compose_auxiliary(
             self.dataset.input_shape,
-            AUXILIARY_IMAGES,
+            given,
             seed=self.config.split_seed,
             training_images=self.dataset.x_train,
-            families=tuple(family for family in FAMILIES if family not in MIXTURES[name]),
+            left_out=left_out,
         )
 
     def _adversarial(
