@@ -99,7 +99,7 @@ def compose_auxiliary(
     :raises UserError: where :func:`default_auxiliary` does, and for neither given images nor a mixture.
 
     >>> from art_divqat.data.photos import photo_patches
-    >>> len(compose_auxiliary((1, 8, 8), photo_patches(10, (1, 8, 8)), left_out=("strokes", "shapes")))
+    >>> len(compose_auxiliary((1, 8, 8), photo_patches(10, (1, 8, 8)), left_out=("photographs", "silhouettes")))
     6010
     """
     parts = []
