@@ -2,12 +2,14 @@
 
 DivQAT teaches a network to answer differently on images that are not its training distribution. Which images an
 attacker will ask is not known, so the default is a mixture of families that differ from each other as much as they can.
+Images that somebody gives join it: alone they protect against attackers with such images and hardly any others.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from art_divqat.errors import UserError
 Shape = tuple[int, int, int]
 Images = NDArray[np.float32]
 
+AUXILIARY_IMAGES = 6000
 # pictures are drawn so many times larger and reduced, so that edges are soft
 _LARGER = 4
 FAMILIES = ("photographs", "silhouettes", "smooth-noise", "noise", "shapes", "strokes", "mixed-training")
@@ -71,6 +74,54 @@ def default_auxiliary(
             parts.append(_MAKERS[family](input_shape, count, own_seed))
     images = np.concatenate(parts)
     return np.clip(images[numpy_generator("auxiliary order", seed).permutation(len(images))], 0, 1, dtype=np.float32)
+
+
+def compose_auxiliary(
+    input_shape: Shape,
+    given: Images | None = None,
+    *,
+    seed: int = 0,
+    training_images: Images | None = None,
+    left_out: tuple[str, ...] | None = (),
+    value_range: tuple[Any, Any] = (0.0, 1.0),
+) -> Images:
+    """:data:`AUXILIARY_IMAGES` images of the mixture, and as many of the given ones at most, drawn by the seed.
+
+    Every image counts the same: ten given images are one in 600 of what a network is shown, and 100,000 are half of it,
+    so that they never crowd the mixture out.
+
+    :param input_shape: (channels, height, width); 1 or 3 channels where there is a mixture.
+    :param given: (N, C, H, W) in `value_range`, or None for the mixture alone.
+    :param training_images: (N, C, H, W) in `value_range`, for the family `mixed-training`; None leaves it out.
+    :param left_out: families of :data:`FAMILIES` that the mixture goes without; None makes no mixture.
+    :param value_range: the least and the greatest pixel, numbers or arrays that broadcast against the images.
+    :return: (M, C, H, W), float32, the given images first.
+    :raises UserError: where :func:`default_auxiliary` does, and for neither given images nor a mixture.
+
+    >>> from art_divqat.data.photos import photo_patches
+    >>> len(compose_auxiliary((1, 8, 8), photo_patches(10, (1, 8, 8)), left_out=("photographs", "silhouettes")))
+    6010
+    """
+    parts = []
+    if given is not None:
+        parts.append(given[numpy_generator("auxiliary", seed).permutation(len(given))[:AUXILIARY_IMAGES]])
+    if left_out is not None:
+        families = FAMILIES if training_images is not None else FAMILIES[:-1]
+        low, high = (np.asarray(end, np.float32) for end in value_range)
+        in_units = bool((low == 0).all() and (high == 1).all())
+        if training_images is not None and not in_units:
+            training_images = (training_images - low) / (high - low)
+        mixture = default_auxiliary(
+            input_shape,
+            AUXILIARY_IMAGES,
+            seed=seed,
+            training_images=training_images,
+            families=tuple(family for family in families if family not in left_out),
+        )
+        parts.append(mixture if in_units else low + (high - low) * mixture)
+    if not parts:
+        raise UserError("There are no auxiliary images: give some, or let the mixture be made.")
+    return np.concatenate(parts)
 
 
 def _photographs(shape: Shape, count: int, seed: int) -> Images:

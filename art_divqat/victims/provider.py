@@ -6,19 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from art_divqat._progress import phase
-from art_divqat._rng import numpy_generator
 from art_divqat._types import Images, PhaseProgress
 from art_divqat.data import Dataset, load_pool
-from art_divqat.data.auxiliary import FAMILIES, default_auxiliary
+from art_divqat.data.auxiliary import compose_auxiliary
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
-from art_divqat.specs import parse_spec
+from art_divqat.specs import Spec, parse_spec
 from art_divqat.victims.external.settings import EXTERNAL, ExternalModel
-from art_divqat.victims.registry import MIXTURES, parent_of, plugin_origins
+from art_divqat.victims.registry import auxiliary_sources, parent_of, plugin_origins
 from art_divqat.victims.store import VictimStore
 from art_divqat.victims.training import VictimContext, train_victim
 from art_divqat.victims.victim import Victim, trained_victim
@@ -183,21 +180,18 @@ class VictimProvider:
         else:
             self.store.save_folder(identity, _INT8, classifier.save)
 
-    def _auxiliary_images(self, name: str) -> Images:
-        from art_divqat.defences.trainer.divqat import AUXILIARY_IMAGES
-
+    def _auxiliary_images(self, spec: Spec) -> Images:
         settings = self.settings
-        if name in MIXTURES:
-            images: NDArray[np.float32] = default_auxiliary(
-                self.dataset.input_shape,
-                AUXILIARY_IMAGES,
-                seed=settings.split_seed,
-                training_images=self.dataset.x_train,
-                families=tuple(family for family in FAMILIES if family not in MIXTURES[name]),
-            )
-            return images
-        pool = load_pool(
-            name, self.dataset, data_root=settings.data_root, download=settings.download, seed=settings.split_seed
+        name, left_out = auxiliary_sources(spec)
+        images = None
+        if name is not None:
+            images = load_pool(
+                name, self.dataset, data_root=settings.data_root, download=settings.download, seed=settings.split_seed
+            ).x
+        return compose_auxiliary(
+            self.dataset.input_shape,
+            images,
+            seed=settings.split_seed,
+            training_images=self.dataset.x_train,
+            left_out=left_out,
         )
-        rows = numpy_generator("auxiliary", settings.split_seed).permutation(len(pool.x))[:AUXILIARY_IMAGES]
-        return pool.x[rows]

@@ -23,11 +23,12 @@ from art_divqat.victims.external.settings import EXTERNAL, is_external, same_ext
 
 AUXILIARY_MIXTURE = "mixture"
 # families that a mixture leaves out; silhouettes are cut from the same photographs
-MIXTURES = {
-    AUXILIARY_MIXTURE: (),
-    f"{AUXILIARY_MIXTURE}-without-photos": ("photographs", "silhouettes"),
-    f"{AUXILIARY_MIXTURE}-without-noise": ("noise",),
-    f"{AUXILIARY_MIXTURE}-without-strokes": ("strokes",),
+MIXTURES: dict[str, tuple[str, ...] | None] = {
+    "all": (),
+    "without-photos": ("photographs", "silhouettes"),
+    "without-noise": ("noise",),
+    "without-strokes": ("strokes",),
+    "none": None,
 }
 
 
@@ -105,7 +106,7 @@ _STEPS: Parameters = {"steps": integer(7, 1)}
 _BACKEND: Parameters = {"backend": Parameter("fx", _backend)}
 # by default as many epochs as the recipe of the victims has
 _QAT: Parameters = {**_BACKEND, "epochs": integer(None, 1)}
-_DIVQAT: Parameters = {**_QAT, "auxiliary": text(AUXILIARY_MIXTURE), **DIVQAT_NUMBERS}
+_DIVQAT: Parameters = {**_QAT, "auxiliary": text(AUXILIARY_MIXTURE), "mixture": text("all"), **DIVQAT_NUMBERS}
 
 
 def _robust(summary: str, trainer: str, parameters: Parameters, settings: Mapping[str, Any]) -> VictimEntry:
@@ -264,27 +265,64 @@ def canonical_victim(victim: str, *, epsilon: float, query_pool: str) -> str:
     if "epsilon" in known:
         said["epsilon"] = values["epsilon"]
     if "auxiliary" in known:
-        said["auxiliary"] = _canonical_auxiliary(values["auxiliary"], query_pool)
+        said |= _canonical_auxiliary(Spec(name, spec.parameters), query_pool)
     # the others as they were written: the text is what the store finds a victim by
     return str(Spec(name, spec.parameters).with_parameters(said))
 
 
-def _canonical_auxiliary(name: str, query_pool: str) -> str:
-    from art_divqat.data.pools import NOISE, PHOTOS, canonical_pool
+def _canonical_auxiliary(spec: Spec, query_pool: str) -> dict[str, Value]:
+    """`auxiliary`, and where it names images, `mixture`: what of the mixture they join.
 
-    if name == AUXILIARY_MIXTURE:
-        # a defender does not hold the attacker's own images: those families are left out of the mixture
-        return f"{AUXILIARY_MIXTURE}-without-{query_pool}" if query_pool in (PHOTOS, NOISE) else name
-    if name.startswith(AUXILIARY_MIXTURE):
-        if name not in MIXTURES:
-            raise unknown_name("auxiliary mixture", name, MIXTURES)
-        return name
-    canonical = canonical_pool(name)
-    if canonical == query_pool:
+    A defender does not hold the attacker's own images: neither may be named, and the mixture leaves its family out.
+    """
+    from art_divqat.data.pools import canonical_pool
+
+    name = str(spec.as_dict.get("auxiliary", AUXILIARY_MIXTURE))
+    named, _, variant = name.partition("-")
+    if named != AUXILIARY_MIXTURE:
+        canonical = canonical_pool(name)
+        if canonical == query_pool:
+            raise UserError(
+                f"The auxiliary images of DivQAT ({canonical}) are the attacker's own pool: choose another of the two."
+            )
+        mixture = str(spec.as_dict.get("mixture", "all"))
+        if mixture not in MIXTURES:
+            raise unknown_name("mixture", mixture, MIXTURES)
+        return {"auxiliary": canonical, "mixture": _less_pool(mixture, query_pool)}
+    if "mixture" in spec.as_dict:
         raise UserError(
-            f"The auxiliary images of DivQAT ({canonical}) are the attacker's own pool: choose another of the two."
+            f"{spec.name}:mixture= says what the images of auxiliary=NAME join, and none are named: name a data set or "
+            f"pool, or write auxiliary={AUXILIARY_MIXTURE}-without-noise."
         )
-    return canonical
+    mixtures = {f"{AUXILIARY_MIXTURE}-{key}": key for key, families in MIXTURES.items() if families}
+    if variant and name not in mixtures:
+        raise unknown_name("auxiliary mixture", name, [AUXILIARY_MIXTURE, *mixtures])
+    mixture = _less_pool(variant or "all", query_pool)
+    return {"auxiliary": AUXILIARY_MIXTURE if mixture == "all" else f"{AUXILIARY_MIXTURE}-{mixture}"}
+
+
+def _less_pool(mixture: str, query_pool: str) -> str:
+    """The mixture without the family that the attacker's pool is made from."""
+    other = f"without-{query_pool}"
+    if other not in MIXTURES or mixture in ("none", other):
+        return mixture
+    if mixture != "all":
+        raise UserError(f"The mixture {mixture} holds the attacker's own pool ({query_pool}): it must be {other}.")
+    return other
+
+
+def auxiliary_sources(spec: Spec) -> tuple[str | None, tuple[str, ...] | None]:
+    """What DivQAT's auxiliary images are, by its canonical specification: a pool's name or None, and the families that
+    the mixture leaves out, None for no mixture.
+
+    >>> auxiliary_sources(parse_spec("divqat:auxiliary=cifar100,mixture=without-noise"))
+    ('cifar100', ('noise',))
+    """
+    name = str(spec.as_dict["auxiliary"])
+    if name.partition("-")[0] == AUXILIARY_MIXTURE:
+        return None, MIXTURES[name.removeprefix(AUXILIARY_MIXTURE).removeprefix("-") or "all"]
+    # without its mixture the text is of a version in which the images stood alone, and nothing of it is served
+    return name, MIXTURES[str(spec.as_dict["mixture"])]
 
 
 def parent_of(spec: Spec) -> str | None:

@@ -27,7 +27,7 @@ class VictimContext:
     """What training a victim may use; the test split is not among it.
 
     :param parent: the trained full-precision classifier that a quantized victim starts from.
-    :param auxiliary: gives images of another distribution by name, for DivQAT.
+    :param auxiliary: gives the images of another distribution that DivQAT's specification names.
     """
 
     dataset: Dataset
@@ -37,7 +37,7 @@ class VictimContext:
     device: str
     progress: Progress | None = None
     parent: RecipeClassifier | None = None
-    auxiliary: Callable[[str], Images] | None = None
+    auxiliary: Callable[[Spec], Images] | None = None
 
     def fresh_classifier(self) -> RecipeClassifier:
         """An untrained network of the wanted architecture, seeded for this victim."""
@@ -113,7 +113,9 @@ def divqat(context: VictimContext, spec: Spec) -> Any:
 
     assert context.auxiliary is not None
     options: dict[str, Any] = spec.as_dict
-    options["auxiliary"] = context.auxiliary(str(options["auxiliary"]))
+    options.pop("mixture", None)
+    # the mixture is among them where the specification has one
+    options |= {"auxiliary": context.auxiliary(spec), "auxiliary_mixture": False}
     return _trained_on(DivQATTrainer, context, options)
 
 

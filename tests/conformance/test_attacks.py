@@ -44,7 +44,7 @@ def int8() -> QuantizedPyTorchClassifier:
 
 
 def divqat() -> QuantizedPyTorchClassifier:
-    trainer = DivQATTrainer(victim(), auxiliary=1 - digits()[0][:100])
+    trainer = DivQATTrainer(victim(), auxiliary=1 - digits()[0][:100], auxiliary_mixture=False)
     trainer.fit(digits()[0][:200], digits()[1][:200], nb_epochs=1)
     return trainer.get_classifier()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,19 @@ from support.plugins import installed, write_distribution
 from art_divqat.api import evaluate, prepare
 from art_divqat.audit.train import train
 from art_divqat.data.pools import POOLS
+from art_divqat.defences.trainer import DivQATTrainer
 from art_divqat.errors import UserError
 from art_divqat.models.registry import MODELS
 from art_divqat.plan.config import EvaluateConfig, make_config
 from art_divqat.plan.presets import resolve
+from art_divqat.report import render
+from art_divqat.results.build import read_results
+from art_divqat.results.journal import Journal
 from art_divqat.results.schema import Results
 from art_divqat.specs import parse_spec
 from art_divqat.victims.registry import (
     VICTIMS,
+    auxiliary_sources,
     baseline_of,
     canonical_victim,
     known_victim,
@@ -66,8 +72,74 @@ def test_auxiliary_images_are_never_the_attackers() -> None:
     assert "mixture-without-photos" in resolve(tiny(victims=["divqat"], query_pool="photos")).victims[-1]
     with pytest.raises(UserError, match="are the attacker's own pool"):
         resolve(tiny(victims=["divqat:auxiliary=fashion_mnist"], dataset="mnist", query_pool="fashion_mnist"))
+    for pool, mixture in (("photos", "without-noise"), ("noise", "without-strokes")):
+        for text in (f"divqat:auxiliary=mixture-{mixture}", f"divqat:auxiliary=cifar10,mixture={mixture}"):
+            with pytest.raises(UserError, match=f"holds the attacker's own pool .{pool}.: it must be without-{pool}"):
+                resolve(tiny(victims=[text], query_pool=pool))
     with pytest.raises(UserError, match="did you mean"):
         resolve(tiny(victims=["divqat:auxilliary=noise"]))
+
+
+@pytest.mark.parametrize(
+    ("said", "pool", "canonical", "sources"),
+    [
+        # what stands in the store and in journals stays the same, text for text
+        ("divqat", "in-distribution", "divqat:auxiliary=mixture", (None, ())),
+        ("divqat:auxiliary=mixture", "mnist", "divqat:auxiliary=mixture", (None, ())),
+        ("divqat", "photos", "divqat:auxiliary=mixture-without-photos", (None, ("photographs", "silhouettes"))),
+        ("divqat", "noise", "divqat:auxiliary=mixture-without-noise", (None, ("noise",))),
+        ("divqat:auxiliary=mixture-without-strokes", "mnist", "divqat:auxiliary=mixture-without-strokes",
+         (None, ("strokes",))),
+        # a name alone is no canonical text: it was, when images of a name replaced the mixture
+        ("divqat:auxiliary=CIFAR10", "mnist", "divqat:auxiliary=cifar10,mixture=all", ("cifar10", ())),
+        ("divqat:auxiliary=cifar10,mixture=all", "mnist", "divqat:auxiliary=cifar10,mixture=all", ("cifar10", ())),
+        ("divqat:auxiliary=cifar10", "noise", "divqat:auxiliary=cifar10,mixture=without-noise",
+         ("cifar10", ("noise",))),
+        ("divqat:auxiliary=cifar10,mixture=without-strokes", "mnist",
+         "divqat:auxiliary=cifar10,mixture=without-strokes", ("cifar10", ("strokes",))),
+        ("divqat:auxiliary=cifar10,mixture=none", "noise", "divqat:auxiliary=cifar10,mixture=none", ("cifar10", None)),
+    ],
+)  # fmt: skip
+def test_named_images_join_the_mixture(said: str, pool: str, canonical: str, sources: Any) -> None:
+    assert canonical_victim(said, epsilon=0.2, query_pool=pool) == canonical
+    assert canonical_victim(canonical, epsilon=0.2, query_pool=pool) == canonical
+    assert auxiliary_sources(parse_spec(canonical)) == sources
+
+
+def test_a_victim_of_a_version_in_which_named_images_stood_alone_is_not_served() -> None:
+    with pytest.raises(KeyError):
+        auxiliary_sources(parse_spec("divqat:auxiliary=cifar10"))
+
+
+def test_a_journal_of_that_version_still_makes_its_report(tmp_path: Path) -> None:
+    committed = Path(__file__).parents[2] / "evaluations" / "studies" / "divqat" / "in-distribution" / "journal.jsonl"
+    header, lines = Journal(committed).read()
+    journal = Journal(tmp_path / "journal.jsonl")
+    for index, entry in enumerate([header, *lines]):
+        renamed = json.loads(json.dumps(entry).replace("auxiliary=mixture", "auxiliary=cifar10"))
+        journal.start(renamed) if index == 0 else journal.append(renamed)
+    results = read_results(tmp_path)
+    assert "divqat:auxiliary=cifar10" in {cell.victim for cell in results.cells}
+    assert "divqat:auxiliary=cifar10" in render(results, "md")
+
+
+@pytest.mark.slow
+def test_named_images_are_trained_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("art_divqat.data.auxiliary.AUXILIARY_IMAGES", 70)
+    original = DivQATTrainer.__init__
+
+    def spy(self: DivQATTrainer, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        seen.append((len(self.auxiliary), self.auxiliary_mixture))
+
+    monkeypatch.setattr(DivQATTrainer, "__init__", spy)
+    for index, text in enumerate(("mixture", "noise", "noise,mixture=none", "mixture-without-photos")):
+        config = tiny(victims=[f"divqat:auxiliary={text}"], evasion={"images": 0})
+        train(config, tmp_path / str(index), store=tmp_path / "store")
+    assert seen == [(70, False), (140, False), (70, False), (70, False)]
+    weights = {next(tmp_path.glob(f"{index}/**/*.safetensors")).read_bytes() for index in range(4)}
+    assert len(weights) == 4
 
 
 @pytest.mark.parametrize(
@@ -81,6 +153,10 @@ def test_auxiliary_images_are_never_the_attackers() -> None:
         ("max_divergence=0", "max_divergence"),
         ("divergence=tv", "one of 'js', 'kl', 'kl-reverse'"),
         ("auxiliary=mixture-without-cats", "auxiliary mixture"),
+        ("auxiliary=mixture-none", "auxiliary mixture"),
+        ("auxiliary=noise,mixture=without-cats", "Unknown mixture 'without-cats'"),
+        ("mixture=none", "none are named: name a data set or pool"),
+        ("auxiliary=mixture,mixture=without-noise", "or write auxiliary=mixture-without-noise"),
     ],
 )
 def test_bad_parameters_are_refused_before_anything_is_trained(parameter: str, message: str) -> None:
@@ -91,14 +167,13 @@ def test_bad_parameters_are_refused_before_anything_is_trained(parameter: str, m
 def test_what_a_victim_accepts_is_what_the_trainer_accepts() -> None:
     import inspect
 
-    from art_divqat.defences.trainer import DivQATTrainer
     from art_divqat.defences.trainer.divqat_parameters import DIVERGENCES, DIVQAT_NUMBERS
 
     taken = inspect.signature(DivQATTrainer).parameters
-    assert set(DIVQAT_NUMBERS) == set(taken) - {"classifier", "auxiliary", "options"}
     assert {name: number.default for name, number in DIVQAT_NUMBERS.items()} == {
         name: taken[name].default for name in DIVQAT_NUMBERS
     }
+    assert set(DIVQAT_NUMBERS) == set(taken) - {"classifier", "auxiliary", "auxiliary_mixture", "options"}
     for kind in DIVERGENCES:
         DIVQAT_NUMBERS["divergence"].check("divqat", "divergence", kind)
 

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from art_divqat._rng import derive_seed
+from art_divqat._validation import check_bool
+from art_divqat.data.auxiliary import compose_auxiliary
 from art_divqat.defences.trainer._loop import Objective
 from art_divqat.defences.trainer._preparation import images_like, preprocess
 from art_divqat.defences.trainer.divqat_parameters import DIVQAT_NUMBERS
 from art_divqat.defences.trainer.qat import QATTrainer, ask_in_batches
 from art_divqat.errors import UserError
 
-AUXILIARY_IMAGES = 6000
+_ALONE = "give images with auxiliary= and auxiliary_mixture=False"
 
 
 class DivQATTrainer(QATTrainer):
@@ -41,13 +43,17 @@ class DivQATTrainer(QATTrainer):
     :param temperature: T, in (0, inf).
     :param divergence: `js` (bounded by log 2), `kl` (teacher‖student: the literal reading) or `kl-reverse`.
     :param max_divergence: cap on D for one image, in nats; None for none. A KL without one can grow for ever.
-    :param auxiliary: images of the classifier's shape and range, (N, C, H, W); None makes a mixture of
-        :data:`AUXILIARY_IMAGES` that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`).
+    :param auxiliary: images of the kind that an attacker may ask, of the classifier's shape and range, (N, C, H, W).
+        They join a mixture that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`), as many as it
+        has at most (:func:`~art_divqat.data.auxiliary.compose_auxiliary`). None for the mixture by itself.
     :param alpha_auxiliary: α_aux, weight on auxiliary images; in [0, inf).
     :param spread_penalty: γ, in [0, inf), relative to α_aux.
     :param confidence_penalty: δ, in [0, inf), relative to α_aux.
     :param auxiliary_fraction: auxiliary images a step, as a share of the batch size; in (0, 1].
-    :raises UserError: for a weight that is negative or not finite, and where :class:`QATTrainer` does.
+    :param auxiliary_mixture: False makes no mixture and takes all of `auxiliary` alone. That protects against an
+        attacker whose images are like those, and hardly against any other.
+    :raises UserError: for a weight that is negative or not finite, auxiliary images of another shape or range or none
+        at all, and where :class:`QATTrainer` does.
 
     >>> from sklearn.datasets import load_digits
     >>> from art_divqat.estimators import RecipeClassifier, TrainingRecipe
@@ -55,7 +61,7 @@ class DivQATTrainer(QATTrainer):
     >>> x, y = load_digits().images[:200, None] / 16, load_digits().target[:200]
     >>> network = build_model("lenet5", (1, 8, 8), 10, seed=0)
     >>> classifier = RecipeClassifier(network, (1, 8, 8), 10, TrainingRecipe())
-    >>> trainer = DivQATTrainer(classifier, auxiliary=1 - x)
+    >>> trainer = DivQATTrainer(classifier, auxiliary=1 - x)  # 200 images beside the 6,000 of the mixture
     >>> trainer.fit(x, y, nb_epochs=2)
     >>> trainer.history[-1].divergence_auxiliary > trainer.history[0].divergence_auxiliary
     True
@@ -74,6 +80,7 @@ class DivQATTrainer(QATTrainer):
         spread_penalty: float = 5.0,
         confidence_penalty: float = 1.5,
         auxiliary_fraction: float = 0.25,
+        auxiliary_mixture: bool = True,
         **options: Any,
     ) -> None:
         super().__init__(classifier, **options)
@@ -87,10 +94,13 @@ class DivQATTrainer(QATTrainer):
         self.spread_penalty: float = _checked(self, "spread_penalty", spread_penalty)
         self.confidence_penalty: float = _checked(self, "confidence_penalty", confidence_penalty)
         self.auxiliary_fraction: float = _checked(self, "auxiliary_fraction", auxiliary_fraction)
+        self.auxiliary_mixture = check_bool(self, "auxiliary_mixture", auxiliary_mixture)
         if auxiliary is not None:
             auxiliary = images_like(classifier, auxiliary, "The auxiliary images")
             if len(auxiliary) == 0:
                 raise UserError("There are no auxiliary images: give some, or None for the default mixture.")
+        elif not self.auxiliary_mixture:
+            raise UserError("Without a mixture there are no auxiliary images: give some with auxiliary=.")
         self.auxiliary = auxiliary
 
     def _objective(self, teacher: Callable[[Tensor], Tensor], x: NDArray[Any] | None, batch_size: int) -> Objective:
@@ -114,23 +124,36 @@ class DivQATTrainer(QATTrainer):
         )
 
     def _auxiliary_images(self, x: NDArray[Any] | None) -> NDArray[np.float32]:
-        if self.auxiliary is not None:
+        if self.auxiliary is not None and not self.auxiliary_mixture:
             return self.auxiliary
-        from art_divqat.data.auxiliary import default_auxiliary
-
-        low, high = (0.0, 1.0) if self._classifier.clip_values is None else self._classifier.clip_values
-        if np.any(np.asarray(low) != 0) or np.any(np.asarray(high) != 1):
-            raise UserError(
-                "The default auxiliary images lie in [0, 1] and the classifier's clip_values are "
-                f"({low}, {high}): pass auxiliary=."
-            )
         shape = tuple(self._classifier.input_shape)
-        if len(shape) != 3:
+        if len(shape) != 3 or shape[0] not in (1, 3):
             raise UserError(
-                f"The default auxiliary images have shape (C, H, W), the classifier's {shape}: pass auxiliary=."
+                "The auxiliary mixture is made with 1 or 3 channels, (C, H, W), and the classifier's shape is "
+                f"{shape}: {_ALONE}."
             )
-        seed = derive_seed("default auxiliary", self.seed)
-        return default_auxiliary((shape[0], shape[1], shape[2]), AUXILIARY_IMAGES, seed=seed, training_images=x)
+        return compose_auxiliary(
+            shape,
+            self.auxiliary,
+            seed=derive_seed("default auxiliary", self.seed),
+            training_images=None if x is None else np.asarray(x, np.float32),
+            value_range=self._value_range(x),
+        )
+
+    def _value_range(self, x: NDArray[Any] | None) -> tuple[Any, Any]:
+        """The least and the greatest pixel; [0, 1] where the classifier does not say and no image tells otherwise."""
+        if self._classifier.clip_values is not None:
+            low, high = self._classifier.clip_values
+            if not (np.isfinite(low).all() and np.isfinite(high).all() and np.all(np.less(low, high))):
+                raise UserError(f"The auxiliary mixture needs finite clip_values. Got ({low}, {high}): {_ALONE}.")
+            return low, high
+        for images in (self.auxiliary, x):
+            if images is not None and (np.min(images) < 0 or np.max(images) > 1):
+                raise UserError(
+                    f"The auxiliary mixture lies in [0, 1], the images from {np.min(images):g} to {np.max(images):g}: "
+                    f"build the classifier with clip_values, or {_ALONE}."
+                )
+        return 0.0, 1.0
 
 
 def _checked(owner: object, name: str, value: Any) -> Any:

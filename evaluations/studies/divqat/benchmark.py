@@ -88,7 +88,9 @@ def step_cost(model: str, shape: tuple[int, int, int], images: int, batch: int, 
 
         return run
 
-    pairs = alternate(steps(QATTrainer(full)), steps(DivQATTrainer(full, auxiliary=auxiliary)), rounds)
+    pairs = alternate(
+        steps(QATTrainer(full)), steps(DivQATTrainer(full, auxiliary=auxiliary, auxiliary_mixture=False)), rounds
+    )
     return {
         "model": model,
         "batch": batch,

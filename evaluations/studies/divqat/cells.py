@@ -21,6 +21,7 @@ from art_divqat.estimators import QuantizedPyTorchClassifier, RecipeClassifier
 from art_divqat.models import SmallCNN, build_model
 from evaluations.studies.divqat.settings import (
     AMPLIFIED_SPREAD,
+    BESIDE_MIXTURE,
     HEURISTIC_BETA,
     NPZ,
     SIZES,
@@ -88,9 +89,13 @@ def quantized_of(victim: Victim, size: str, root: Path) -> tuple[QuantizedPyTorc
             families=tuple(family for family in FAMILIES if family != "strokes"),
         )
     elif victim.auxiliary not in ("none", "default"):
-        auxiliary = images_of(victim.auxiliary, victim.dataset, AUXILIARY_IMAGES, victim.seed, size, root, "auxiliary")
+        source = victim.auxiliary.removeprefix(BESIDE_MIXTURE)
+        auxiliary = images_of(source, victim.dataset, AUXILIARY_IMAGES, victim.seed, size, root, "auxiliary")
     teacher = teacher_of(victim.dataset, victim.seed, size, root)
-    trainer = DivQATTrainer(teacher, auxiliary=auxiliary, seed=victim.seed, **VARIANTS[victim.variant])
+    # what a set does is measured by the set alone
+    mixture = auxiliary is None or victim.auxiliary.startswith(BESIDE_MIXTURE)
+    options = {"auxiliary": auxiliary, "auxiliary_mixture": mixture, **VARIANTS[victim.variant]}
+    trainer = DivQATTrainer(teacher, seed=victim.seed, **options)
     started = time.perf_counter()
     trainer.fit(
         data.x_train,
@@ -168,6 +173,7 @@ def run_cells(victim: Victim, cells: list[Cell], size: str, root: Path) -> list[
                 "query_agreement_with_teacher": accuracy(served, teacher.predict(queries).argmax(axis=1)),
                 "query_top_class_share": float(np.bincount(served.argmax(axis=1)).max() / len(served)),
                 "distinct_answers": len(np.unique(served, axis=0)),
+                "query_mean_top_probability": float(served.max(axis=1).mean()),
                 "agreement_with_twin": classifier.agreement_with_twin(data.x_test),
                 "quantization_seconds": round(seconds, 1),
                 "thief_seconds": round(time.perf_counter() - started, 1),

@@ -98,6 +98,9 @@ AUXILIARIES = {
     "fashion_mnist": ("default", "mnist", "tinyimagenet", "cifar10", "photos", "noise", "strokes", "without-strokes"),
     "cifar10": ("default", "tinyimagenet", "photos", "noise"),
 }
+# what somebody gives as auxiliary images who expects attackers with other ones than the main pool's
+GIVEN = {"mnist": "cifar10", "fashion_mnist": "cifar10", "cifar10": "photos"}
+BESIDE_MIXTURE = "mixture+"
 HEURISTIC_BETA = 0.9
 # nats that the amplified log-probabilities of a class spread: about what those of plain QAT do by themselves
 AMPLIFIED_SPREAD = 3.0
@@ -148,6 +151,16 @@ def cells_of(study: str, dataset: str, seed: int) -> list[Cell]:
     if study == "amplified":
         rows = [victim(name) for name in ("qat", "js-t4-aux-0.03", "divqat")]
         return [Cell(study, row, main, answers) for row in rows for answers in ("adjusted", "amplified")]
+    if study == "given":
+        given = GIVEN[dataset]
+        names = ("default", BESIDE_MIXTURE + given, given)
+        rows = [victim("qat"), *[victim("divqat", name) for name in names]]
+        return [
+            Cell(study, row, pool, answers)
+            for row in rows
+            for pool in (main, given)
+            for answers in ("soft", "adjusted")
+        ]
     rows = [victim("qat"), victim("divqat")]
     if study == "in-distribution":
         return [Cell(study, row, "in-distribution", answers) for row in rows for answers in every]
@@ -156,4 +169,4 @@ def cells_of(study: str, dataset: str, seed: int) -> list[Cell]:
     ]
 
 
-STUDIES = ("variants", "matrix", "in-distribution", "stacked", "amplified")
+STUDIES = ("variants", "matrix", "in-distribution", "stacked", "amplified", "given")

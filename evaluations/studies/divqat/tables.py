@@ -131,6 +131,29 @@ def distinct_lines(records: list[Record]) -> list[str]:
     ]
 
 
+def given_table(records: list[Record]) -> list[str]:
+    """What the auxiliary images do to the answers that the queries of each pool get, and to the thieves.
+
+    >>> lines = given_table([{"variant": "qat", "auxiliary": "none", "pool": "p", "seed": 0, "answers": "soft",
+    ...     "victim_accuracy": 0.9, "distinct_answers": 7, "query_mean_top_probability": 0.5, "thief_accuracy": 0.25}])
+    >>> lines[-1]
+    '| plain QAT | p | .900 | 7 | .500 | .250 | – |'
+    """
+    lines = [
+        "| auxiliary | pool | victim | different answers | top probability | thief soft | adjusted |",
+        "|---" * 7 + "|",
+    ]
+    for variant, auxiliary, pool in dict.fromkeys((r["variant"], r["auxiliary"], r["pool"]) for r in records):
+        row = [r for r in records if (r["variant"], r["auxiliary"], r["pool"]) == (variant, auxiliary, pool)]
+        once, thieves = one_a_seed(row), thieves_of(row)
+        count = average(once, "distinct_answers")
+        assert count is not None
+        ends = [shown(average(once, "victim_accuracy")), f"{count.mean:,.0f}"]
+        ends += map(shown, (average(once, "query_mean_top_probability"), thieves[0], thieves[2]))
+        lines.append(f"| {'plain QAT' if variant == 'qat' else auxiliary} | {pool} | {' | '.join(ends)} |")
+    return lines
+
+
 def teacher_lines(records: list[Record]) -> list[str]:
     """Accuracy of the int8 networks beside that of the full-precision network that they were trained on from.
 
@@ -156,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n### {dataset}, {study} ({size})\n")
         if study == "matrix":
             print("\n".join([*matrix_table(group), ""]))
-        print("\n".join(thieves_table(group)))
+        print("\n".join(given_table(group) if study == "given" else thieves_table(group)))
         if study == "variants":
             print("\n".join(["", *teacher_lines(group)]))
         if study == "stacked":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from art.estimators.classification import PyTorchClassifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -13,13 +14,14 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 from support.trainer_helpers import SHAPE, fresh_classifier
 
-from art_divqat._rng import isolated_random_state
+from art_divqat._rng import derive_seed, isolated_random_state
 from art_divqat.data.auxiliary import FAMILIES, default_auxiliary
 from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer, select_alpha
 from art_divqat.defences.trainer._loop import QATLoop
 from art_divqat.defences.trainer.divqat_parameters import DIVERGENCES
 from art_divqat.defences.trainer.objective import confidence, divergence, spread
 from art_divqat.errors import UserError
+from art_divqat.models import build_model
 
 LOGITS = arrays(np.float64, (3, 5), elements=st.floats(-20, 20))
 ANY_LOGITS = arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 12)), elements=st.floats(-30, 30))
@@ -32,6 +34,11 @@ def reference(p_logits: np.ndarray, q_logits: np.ndarray, kind: str, temperature
     if kind == "kl-reverse":
         return entropy(q, p, axis=1)
     return jensenshannon(p, q, axis=1) ** 2
+
+
+def alone(teacher, auxiliary, **options) -> DivQATTrainer:
+    """A trainer that sees these auxiliary images and no mixture."""
+    return DivQATTrainer(teacher, auxiliary=auxiliary, auxiliary_mixture=False, **options)
 
 
 def mean_size(logs: np.ndarray) -> float:
@@ -99,7 +106,7 @@ def test_spread_penalty_draws_the_answers_to_other_images_together(digits, teach
     auxiliary, probes = (default_auxiliary(SHAPE, 800, seed=seed, families=("noise", "shapes")) for seed in (1, 2))
     found = {}
     for penalty in (0.0, 2.0):
-        trainer = DivQATTrainer(teacher, auxiliary=auxiliary, spread_penalty=penalty, confidence_penalty=0.0)
+        trainer = alone(teacher, auxiliary, spread_penalty=penalty, confidence_penalty=0.0)
         trainer.fit(x[:1000], y[:1000], batch_size=64, nb_epochs=4)
         found[penalty] = float(spread(torch.from_numpy(trainer.predict(probes))))
         assert (trainer.history[-1].spread_auxiliary > 0) == (penalty > 0)
@@ -111,7 +118,7 @@ def test_confidence_penalty_draws_the_answers_to_other_images_to_the_uniform_one
     auxiliary, probes = (default_auxiliary(SHAPE, 800, seed=seed, families=("noise", "shapes")) for seed in (1, 2))
     found = {}
     for penalty in (0.0, 1.5):
-        trainer = DivQATTrainer(teacher, auxiliary=auxiliary, spread_penalty=0.0, confidence_penalty=penalty)
+        trainer = alone(teacher, auxiliary, spread_penalty=0.0, confidence_penalty=penalty)
         trainer.fit(x[:1000], y[:1000], batch_size=64, nb_epochs=4)
         found[penalty] = softmax(trainer.predict(probes), axis=1).max(axis=1).mean()
         assert (trainer.history[-1].confidence_auxiliary > 0) == (penalty > 0)
@@ -147,7 +154,7 @@ def test_divqat_keeps_accuracy_and_hides_the_teacher_off_distribution(digits, te
     queries = default_auxiliary(SHAPE, 1500, seed=2, families=("photographs", "smooth-noise", "shapes"))
     victim_accuracy, thief_accuracy = {}, {}
     for name, weight in (("qat", 0.0), ("divqat", 0.3)):
-        trainer = DivQATTrainer(teacher, auxiliary=auxiliary, alpha_auxiliary=weight)
+        trainer = alone(teacher, auxiliary, alpha_auxiliary=weight)
         trainer.fit(x[:1000], y[:1000], (x[1000:1300], y[1000:1300]), batch_size=64, nb_epochs=8)
         classifier = trainer.get_classifier()
         victim_accuracy[name] = np.mean(classifier.predict(x[1300:]).argmax(1) == y[1300:])
@@ -168,7 +175,7 @@ def test_teacher_is_asked_once_about_images_that_are_not_augmented(digits, lenet
         return lambda images: (asked.append(len(images)), teacher(images))[1]
 
     monkeypatch.setattr(DivQATTrainer, "_teacher", counting)
-    DivQATTrainer(lenet_teacher, alpha=0.1, auxiliary=x[1000:1100]).fit(x[:200], y[:200], nb_epochs=5)
+    alone(lenet_teacher, x[1000:1100], alpha=0.1).fit(x[:200], y[:200], nb_epochs=5)
     assert sum(asked) == 300
 
 
@@ -191,12 +198,12 @@ def test_the_step_is_the_formula(digits, lenet_teacher, monkeypatch, penalty: fl
         return done
 
     monkeypatch.setattr(QATLoop, "_step", spy)
-    trainer = DivQATTrainer(
+    trainer = alone(
         lenet_teacher,
+        x[1000:1100],
         alpha=0.2,
         alpha_auxiliary=0.7,
         temperature=3.0,
-        auxiliary=x[1000:1100],
         spread_penalty=penalty,
         confidence_penalty=3 * penalty,
     )
@@ -210,11 +217,90 @@ def test_the_step_is_the_formula(digits, lenet_teacher, monkeypatch, penalty: fl
     assert seen["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_default_auxiliary_is_used_where_none_is_given(digits, lenet_teacher) -> None:
+def auxiliary_of(trainer: DivQATTrainer, x: np.ndarray) -> np.ndarray:
+    """The auxiliary images that a fit on `x` would see; nothing is trained."""
+    images = trainer._objective(lambda images: images.flatten(1), x, 64).auxiliary
+    assert images is not None
+    return images.numpy()
+
+
+@pytest.fixture
+def small_mixture(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("art_divqat.data.auxiliary.AUXILIARY_IMAGES", 90)
+    return 90
+
+
+def test_default_auxiliary_is_used_where_none_is_given(digits, lenet_teacher, small_mixture: int) -> None:
     x, y = digits
-    trainer = DivQATTrainer(lenet_teacher)
+    trainer = DivQATTrainer(lenet_teacher, seed=3)
     trainer.fit(x[:200], y[:200], nb_epochs=2)
     assert trainer.history[-1].divergence_auxiliary > 0
+    seed = derive_seed("default auxiliary", 3)
+    expected = default_auxiliary(SHAPE, small_mixture, seed=seed, training_images=x[:200])
+    np.testing.assert_array_equal(auxiliary_of(trainer, x[:200]), expected)
+
+
+def test_given_images_join_the_default_mixture(digits, lenet_teacher, small_mixture: int) -> None:
+    x, _ = digits
+    mixture = auxiliary_of(DivQATTrainer(lenet_teacher), x[:200])
+    for count, joined in ((10, 10), (1000, small_mixture)):
+        images = auxiliary_of(DivQATTrainer(lenet_teacher, auxiliary=1 - x[:count]), x[:200])
+        assert len(images) == joined + small_mixture
+        np.testing.assert_array_equal(images[joined:], mixture)
+    np.testing.assert_array_equal(auxiliary_of(alone(lenet_teacher, x[:1000]), x[:200]), x[:1000])
+
+
+def test_giving_images_of_one_kind_does_not_take_away_what_the_mixture_protects(digits, teacher, monkeypatch) -> None:
+    """Alone they leave other images to the attacker; beside the mixture they do not."""
+    x, y = digits
+    monkeypatch.setattr("art_divqat.data.auxiliary.AUXILIARY_IMAGES", 1000)
+    given = default_auxiliary(SHAPE, 1000, seed=1, families=("noise",))
+    others = default_auxiliary(SHAPE, 500, seed=2, families=("silhouettes",))
+    certainty = {}
+    for mixture in (False, True):
+        trainer = DivQATTrainer(teacher, auxiliary=given, auxiliary_mixture=mixture)
+        trainer.fit(x[:1000], y[:1000], batch_size=64, nb_epochs=5)
+        certainty[mixture] = [softmax(trainer.predict(images), axis=1).max(axis=1).mean() for images in (given, others)]
+    assert max(certainty[True]) < 0.3, "either kind is answered nearly uniformly"
+    assert certainty[False][1] > 1.4 * certainty[True][1]
+
+
+def with_clip_values(clip_values) -> PyTorchClassifier:
+    network = build_model("lenet5", SHAPE, 10, seed=0)
+    return PyTorchClassifier(
+        network,
+        torch.nn.CrossEntropyLoss(),
+        SHAPE,
+        10,
+        optimizer=torch.optim.Adam(network.parameters()),
+        clip_values=clip_values,
+        device_type="cpu",
+    )
+
+
+def test_the_mixture_has_the_range_of_the_classifier(digits, small_mixture: int) -> None:
+    x, _ = digits
+    for low, high in ((0, 255), (-1, 1)):
+        images = auxiliary_of(DivQATTrainer(with_clip_values((low, high))), low + (high - low) * x[:200])
+        assert images.min() == low
+        assert images.max() == high
+    assert auxiliary_of(DivQATTrainer(with_clip_values(None)), x[:200]).max() == 1
+
+
+@pytest.mark.parametrize(
+    ("clip_values", "scale", "message"),
+    [
+        (None, 255, r"lies in \[0, 1\], the images from 0 to 255"),
+        ((-np.inf, np.inf), 1, "needs finite clip_values"),
+    ],
+)
+def test_a_mixture_of_unknown_range_is_refused_before_training(digits, clip_values, scale: int, message: str) -> None:
+    x, y = digits
+    classifier = with_clip_values(clip_values)
+    with pytest.raises(UserError, match=message) as caught:
+        DivQATTrainer(classifier).fit(scale * x[:100], y[:100], nb_epochs=1)
+    assert "auxiliary_mixture=False" in str(caught.value)
+    alone(classifier, scale * x[100:200]).fit(scale * x[:100], y[:100], nb_epochs=1)
 
 
 def test_select_alpha_respects_the_tolerance(digits, lenet_teacher) -> None:
@@ -223,7 +309,7 @@ def test_select_alpha_respects_the_tolerance(digits, lenet_teacher) -> None:
         lenet_teacher, x[:500], y[:500], (x[1000:1300], y[1000:1300]),
         default_auxiliary(SHAPE, 300, seed=3), candidates=[(0.0, 0.1), (50.0, 0.0)],
         tolerance=0.05, fit_options={"nb_epochs": 3, "batch_size": 64}, auxiliary=default_auxiliary(SHAPE, 500, seed=4),
-        divergence="kl-reverse", max_divergence=20.0,
+        auxiliary_mixture=False, divergence="kl-reverse", max_divergence=20.0,
     )  # fmt: skip
     by_weights = {(c.alpha, c.alpha_auxiliary): c for c in selection.candidates}
     assert (selection.alpha, selection.alpha_auxiliary) != (50.0, 0.0), "a weight that destroys the network was chosen"
@@ -251,6 +337,8 @@ BAD = {
     "auxiliary range": ({"auxiliary": np.full((3, *SHAPE), 255.0)}, r"auxiliary images must lie in \[0, 1\]"),
     "auxiliary nan": ({"auxiliary": np.full((3, *SHAPE), np.nan)}, "not finite"),
     "no auxiliary": ({"auxiliary": np.zeros((0, *SHAPE))}, "no auxiliary images"),
+    "neither images nor mixture": ({"auxiliary_mixture": False}, "Without a mixture there are no auxiliary images"),
+    "mixture": ({"auxiliary_mixture": "none"}, "auxiliary_mixture"),
 }
 
 
