@@ -19,7 +19,9 @@ PAGES = sorted(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = page.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     # what a page calls `run` is the run folder of a committed study
@@ -35,7 +37,11 @@ def test_python_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+    if page.name == "reading-a-report.md":
+        assert capsys.readouterr().out.startswith("Stealing the robust victim")
+        assert {p.name for p in (tmp_path / "elsewhere").iterdir()} == {"results.json", "report.md", "report.html"}
+        assert (tmp_path / "report.sarif").read_text("utf-8").startswith("{")
 
 
 def test_there_is_something_to_run() -> None:
-    assert "defend-a-classifier.md" in [page.name for page in PAGES]
+    assert {"defend-a-classifier.md", "reading-a-report.md"} <= {page.name for page in PAGES}

@@ -1,6 +1,6 @@
 """Native robust training and evasion against ART's and torchattacks' own: same model, batch, steps, alternating.
 
-    cd evaluations/benchmarks/adversarial-speed && python benchmark.py --rounds 3 --out results.json
+    python evaluations/benchmarks/adversarial-speed/benchmark.py --rounds 3 --epochs 6 --out FILE
 
 One thread. Every round runs all rivals one after the other, so that what else the machine does meets all of them alike.
 """

@@ -13,10 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parents[2]), str(HERE.parents[2] / "tests")]
+from killing import CELLS, CONFIG, kill_at_random, stripped
 
-from support.killing import CELLS, CONFIG, kill_at_random, stripped  # noqa: E402
+HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:

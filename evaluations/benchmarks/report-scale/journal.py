@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-sys.path.insert(0, str(ROOT))
 
 FORMATS = ("html", "md", "json", "sarif", "junit", "csv")
 # (attacks, budgets, seeds) beside 10 victims × 5 defences × 2 answers

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-from evaluations.studies.divqat import benchmark, run, settings, tables  # noqa: E402
-from evaluations.studies.divqat.settings import AUXILIARIES, MAIN_POOL, STUDIES, VARIANTS, cells_of  # noqa: E402
+from evaluations.studies.divqat import benchmark, run, settings, tables
+from evaluations.studies.divqat.settings import AUXILIARIES, MAIN_POOL, STUDIES, VARIANTS, cells_of
 
 
 def fake_records(victim, cells, size, root):

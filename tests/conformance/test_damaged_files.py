@@ -269,9 +269,8 @@ def test_a_pickle_is_never_run_as_data(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    from support.killing import CONFIG
-
     from art_divqat.plan.config import make_config, read_config
+    from evaluations.benchmarks.kill.killing import CONFIG
 
     folder = tmp_path_factory.mktemp("run")
     (folder / "c.yaml").write_text(CONFIG)

@@ -1,6 +1,7 @@
 """Kills a run with SIGKILL: at a chosen point of its work in a forked process, or the real command at a random moment.
 
-`python tests/support/killing.py` is the fork server: it imports everything once and reads one request a line.
+`python evaluations/benchmarks/kill/killing.py` is the fork server: it imports everything once and
+reads one request a line.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CELLS = 24
 CONFIG = """
 limit: 100
@@ -234,7 +235,7 @@ def _serve() -> None:
             finally:
                 os._exit(99)
         _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
+        print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def test_a_module_may_be_called_twice(backend_name: str) -> None:
 @pytest.mark.parametrize("backend_name", BACKENDS)
 def test_untraceable_names_the_line_and_the_way_out(backend_name: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(
-        UserError, match=r"cannot trace Branching at `if x.sum\(\) > 0:` \(test_backends.py:\d+\).*torch"
+        UserError, match=r"cannot trace Branching at `if x.sum\(\) > 0:` \(test_backend.py:\d+\).*torch"
     ):
         get_backend(backend_name).prepare(Branching(), (1, 8, 8))
     assert capfd.readouterr() == ("", ""), "torch's own account of it"

@@ -14,7 +14,10 @@ import time
 from pathlib import Path
 
 import pytest
-from support.killing import (
+
+from art_divqat.results.build import read_results
+from art_divqat.results.journal import Journal
+from evaluations.benchmarks.kill.killing import (
     CELLS,
     COMMAND,
     CONFIG,
@@ -28,9 +31,6 @@ from support.killing import (
     kill_at_random,
     stripped,
 )
-
-from art_divqat.results.build import read_results
-from art_divqat.results.journal import Journal
 
 KILLS = int(os.environ.get("ART_DIVQAT_KILLS", "2"))
 POINT_KILLS = int(os.environ.get("ART_DIVQAT_POINT_KILLS", "20"))

@@ -1,0 +1,1 @@
+"""What is asked: configurations, presets and the plan of cells; no torch, no ART."""
