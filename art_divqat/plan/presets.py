@@ -64,9 +64,6 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
         budgets = (1_000, *range(2_000, 10_001, 1_000)) if paper and small else _BUDGETS[config.preset]
     attacks = tuple(canonical_attack(attack) for attack in config.attacks)
     defences = tuple(str(parse_defence(defence)) for defence in config.defences)
-    for option, names in (("victims", victims), ("defences", defences), ("attacks", attacks)):
-        if len(set(names)) < len(names):
-            raise UserError(f"Option {option}: each may be given once, got {', '.join(names)}.")
     for attack in attacks:
         if not any(applies(attack, defence, answers) for defence in defences for answers in config.answers):
             raise UserError(
