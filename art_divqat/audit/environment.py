@@ -7,7 +7,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from art_divqat import __version__
+from art_divqat._version import __version__
 from art_divqat.registry import plugin_distributions
 
 _PACKAGES = (

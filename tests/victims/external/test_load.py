@@ -196,6 +196,36 @@ def test_normalisation_is_applied_and_its_lack_is_noticed(
         probe(load(tmp_path / "nan.pt", **LENET), data.x_test, data.y_test, "auto")
 
 
+def test_an_endpoint_is_asked_again_for_the_same_normalised_images(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("httpx")
+    from art_divqat.estimators.remote import RemoteClassifier
+
+    asked: list[Any] = []
+
+    def first(self: Any, x: Any, *given: Any, **options: Any) -> Any:
+        del self, given, options
+        asked.append(x)
+        # right, beyond doubt, and of another scale than the second answer
+        return softmax(5 * np.eye(10, dtype=np.float32)[data.y_test[: len(x)]], axis=1)
+
+    def second(self: Any, x: Any) -> Any:
+        return first(self, x) + np.float32(0.25)
+
+    monkeypatch.setattr(RemoteClassifier, "predict", first)
+    monkeypatch.setattr(RemoteClassifier, "repeat", second)
+    model = ExternalModel(source="http://127.0.0.1:1/v2/models/m", mean=(0.5,), std=(0.25,))
+    classifier = load_external(model, SHAPE, 10, answers=tmp_path / "answers.jsonl")
+    able = probe(classifier, data.x_test, data.y_test, "auto").capabilities
+    assert able.remote
+    assert able.white_box is None
+    assert able.nondeterminism == pytest.approx(0.25)
+    assert [len(x) for x in asked] == [128, 16]
+    np.testing.assert_array_equal(asked[1], asked[0][:16])
+    np.testing.assert_allclose(asked[1], (data.x_test[:16] - 0.5) / 0.25)
+
+
 @settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-30, 30, width=32), min_size=4, max_size=4), min_size=1, max_size=5), st.booleans())
 def test_outputs_are_never_told_wrong(rows: list[list[float]], soft: bool) -> None:

@@ -1,0 +1,54 @@
+"""Preflight: a run and a plan refuse the same things, before anything is trained or written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from art_divqat.api import evaluate, prepare
+from art_divqat.audit import preflight
+from art_divqat.audit.bench import Bench
+from art_divqat.audit.estimate import estimate
+from art_divqat.errors import UserError
+from art_divqat.plan.config import make_config
+
+OPTIONS: dict[str, Any] = {"limit": 150, "budgets": [30], "seeds": 1, "query_pool": "in-distribution", "jobs": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"defences": ["rounding:decimals=-1"]}, "decimals"),
+        ({"budgets": [30, 5000]}, "Budget 5000 is beyond the query pool"),
+        ({"attacks": ["dfme"]}, "One step of attack 'dfme' asks 896 queries"),
+        ({"attacks": ["knockoff-adaptive"], "query_pool": "noise"}, "needs a query pool with labels"),
+        ({"dataset": "npz:three.npz", "evasion": {"images": 9, "autoattack": True}}, "leave evasion.autoattack out"),
+    ],
+)
+def test_run_and_plan_refuse_the_same(
+    options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    y = np.arange(120) % 3
+    x = np.broadcast_to((y / 4)[:, None, None, None], (120, 1, 8, 8)).astype(np.float32)
+    np.savez("three.npz", x_train=x, y_train=y, x_test=x[:30], y_test=y[:30])
+    config = prepare(make_config({**OPTIONS, **options}))
+    with pytest.raises(UserError, match=message) as of_plan:
+        estimate(config)
+    with pytest.raises(UserError, match=message) as of_run:
+        evaluate(config, tmp_path / "run", store=tmp_path / "store")
+    assert str(of_plan.value) == str(of_run.value)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_plan_reads_no_model_and_a_run_does(tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(b"damaged")
+    config = prepare(make_config({**OPTIONS, "victims": [f"file:{tmp_path / 'm.safetensors'}"], "model": "lenet5"}))
+    bench = Bench(config, tmp_path / "store")
+    assert preflight.preflight(bench, read_model=False)["evasion_images"] > 0
+    with pytest.raises(UserError, match="cannot be read as a state dict"):
+        preflight.preflight(bench)

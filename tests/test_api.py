@@ -1,0 +1,137 @@
+"""The one door: a configuration is resolved once, goes to one folder from wherever it comes, and is reported there."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from art_divqat import api
+from art_divqat.audit.folder import RunFolder, default_folder
+from art_divqat.errors import UserError
+from art_divqat.models import build_model
+from art_divqat.plan.config import make_config
+from art_divqat.results.schema import Results
+from art_divqat.victims.external import settings
+
+TINY: dict[str, Any] = {
+    "limit": 100,
+    "seeds": 1,
+    "budgets": [20],
+    "answers": ["soft"],
+    "query_pool": "in-distribution",
+    "thief_model": "lenet5",
+    "thief_recipe": {"epochs": 1},
+    "evasion": {"images": 0},
+}
+
+
+class _StoppedError(Exception):
+    """Stands for the run, which is not what is tested."""
+
+
+@pytest.fixture
+def folders(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where each run would have gone."""
+    gone: list[Path] = []
+
+    def evaluate(config: Any, output: Path, **given: Any) -> Results:
+        del config, given
+        gone.append(output)
+        raise _StoppedError
+
+    monkeypatch.setattr(api, "evaluate", evaluate)
+    return gone
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    torch.save(build_model("lenet5", (1, 8, 8), 10, seed=0).state_dict(), "m.pt")
+    return "m.pt"
+
+
+@pytest.mark.parametrize("device", [None, "auto", "cpu"])
+def test_the_shell_and_python_go_to_one_folder(folders: list[Path], model: str, device: str | None) -> None:
+    from art_divqat.cli.audit import audit
+
+    with pytest.raises(_StoppedError):
+        audit(model, data="digits", model="lenet5", budget=["20"], device=device, quiet=True)
+    options = {} if device is None else {"device": device}
+    with pytest.raises(_StoppedError):
+        api.audit_model(model, "digits", external={"architecture": "lenet5"}, budgets=(20,), **options)
+    assert folders[0] == folders[1]
+
+
+def test_a_plain_configuration_goes_there_too(folders: list[Path]) -> None:
+    from art_divqat.cli.evaluate import evaluate
+
+    with pytest.raises(_StoppedError):
+        evaluate(victim=["robust"], budget=["20,40"], quiet=True)
+    assert folders == [default_folder(api.prepare(make_config({"victims": ["robust"], "budgets": [20, 40]})))]
+
+
+def test_a_model_is_hashed_once_a_run(folders: list[Path], model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from art_divqat.cli.audit import audit
+
+    calls = []
+    named = settings.external_name
+    monkeypatch.setattr(settings, "external_name", lambda *given: calls.append(given) or named(*given))
+    with pytest.raises(_StoppedError):
+        audit(model, data="digits", model="lenet5", quiet=True)
+    assert len(calls) == 1
+
+
+def test_prepare_says_the_device_and_lets_one_process_ask_a_model_that_is_not_a_file(model: str) -> None:
+    assert api.prepare(make_config({"jobs": 3, "device": "cpu"})).jobs == 3
+    assert api.prepare(make_config({})).device != "auto"
+    file = make_config({"jobs": 3, "victims": [f"file:{model}"]})
+    assert api.prepare(file).jobs == 3
+    endpoint = make_config({"jobs": 3, "victims": ["http://127.0.0.1:1/v2/models/m"]})
+    assert api.prepare(endpoint).jobs == 1
+    live = make_config({"jobs": 3, "victims": ["external:name=a,sha256=x0"], "external": {}})
+    assert api.prepare(live).jobs == 1
+    with pytest.raises(UserError, match="Unknown device 'gpu'"):
+        api.prepare(make_config({"device": "gpu"}))
+
+
+def test_the_report_is_written_while_the_folder_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import art_divqat.report
+
+    def publish(results: Results, folder: Path) -> None:
+        assert len(results.cells) == 1
+        with pytest.raises(UserError, match="Another process is running"), RunFolder(folder).locked():
+            pass
+        (folder / "published").touch()
+
+    monkeypatch.setattr(art_divqat.report, "write_report", publish)
+    config = api.prepare(make_config({**TINY, "victim_recipe": {"epochs": 1}, "model": "lenet5", "jobs": 1}))
+    api.evaluate(config, tmp_path / "run", store=tmp_path / "store")
+    assert (tmp_path / "run" / "published").exists()
+
+
+class _Estimator:
+    """Answers with the class of the brightest of ten pixels: a classifier of the data below, beyond doubt."""
+
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        return rows[:, :10].argmax(axis=1)
+
+
+def test_nothing_holds_a_live_model_after_its_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    y = np.arange(400) % 10
+    x = np.zeros((400, 1, 8, 8), np.float32)
+    x[np.arange(400), 0, y // 8, y % 8] = 1
+    x[:, 0, 7] = np.random.default_rng(0).random((400, 8))
+    model = _Estimator()
+    results = api.audit_model(model, (x, y), output=tmp_path / "run", **TINY)
+    assert results.cells[0].metrics["victim_accuracy"] == 1
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
