@@ -48,13 +48,8 @@ KNOWN: dict[str, str] = {
     "order: art_divqat/audit/run.py imports art_divqat.report.files": UNDER_WAY,
     "order: art_divqat/plan/presets.py imports art_divqat.results.gate": UNDER_WAY,
     "order: art_divqat/victims/external/live.py imports art_divqat.audit.executor": UNDER_WAY,
-    "circle: attacks.extraction.datafree, attacks.extraction.registry": UNDER_WAY,
-    "circle: data.folders, data.sources": UNDER_WAY,
-    "circle: estimators.quantized, estimators.quantized_export, estimators.quantized_files": UNDER_WAY,
-    "circle: victims.external.load, victims.external.torch_files": UNDER_WAY,
     "circle: audit.bench, audit.cell, audit.executor, audit.robustness, "
     "victims.external.live, victims.external.open": UNDER_WAY,
-    "circle: defences.postprocessor._heuristic_module, defences.postprocessor.heuristic": UNDER_WAY,
     "imports: art_divqat/report/results_view.py imports art_divqat.metrics.intervals": UNDER_WAY,
     "groups: no registry of attacks": UNDER_WAY,
     "groups: no registry of recoveries": UNDER_WAY,

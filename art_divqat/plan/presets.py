@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from art_divqat.attacks.extraction.registry import canonical_spec
 from art_divqat.data.pools import canonical_pool, default_pool
-from art_divqat.data.sources import canonical_dataset
+from art_divqat.data.sources import DatasetEntry, canonical_dataset, dataset_entry
 from art_divqat.defences.registry import parse_defence
 from art_divqat.errors import UserError
 from art_divqat.models.registry import check_model
 from art_divqat.plan.cells import applies
+from art_divqat.plan.conditions import parse_condition
 from art_divqat.plan.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig, validated
-from art_divqat.results.gate import parse_condition
 from art_divqat.specs import parse_spec
 from art_divqat.victims.external.settings import resolve_external
 from art_divqat.victims.registry import canonical_victim, with_baselines
@@ -25,8 +25,6 @@ _BUDGETS = {
     "standard": (1_000, 2_500, 5_000, 7_500, 10_000),
     "paper": (1_000, *range(5_000, 50_001, 5_000)),
 }
-_EPSILON = {"digits": 0.2, "mnist": 0.3, "fashion_mnist": 0.1, "kmnist": 0.3, "emnist": 0.3}
-_NATURAL_EPSILON = 8 / 255
 _EVASION = {
     "quick": Evasion(images=200, steps=20),
     "standard": Evasion(images=1_000, steps=50),
@@ -34,12 +32,6 @@ _EVASION = {
 }
 # arXiv 2207.10561; robustness to 0 is the accuracy
 _PAPER_EPSILONS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
-_GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist")
-
-
-def default_epsilon(dataset: str) -> float:
-    """The L∞ radius, in units of [0, 1] pixels, that robustness on a data set is usually measured at."""
-    return _EPSILON.get(dataset, _NATURAL_EPSILON)
 
 
 def resolve(config: EvaluateConfig) -> ResolvedConfig:
@@ -51,11 +43,12 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     ('standard', 'robust:epsilon=0.2')
     """
     dataset = canonical_dataset(config.dataset)
-    epsilon = default_epsilon(dataset) if config.epsilon is None else config.epsilon
+    known = dataset_entry(dataset)
+    epsilon = known.epsilon if config.epsilon is None else config.epsilon
     pool = canonical_pool(config.query_pool or default_pool(dataset))
     given, external = resolve_external(config.victims, config.external, config.model)
     victims = tuple(canonical_victim(victim, epsilon=epsilon, query_pool=pool) for victim in given)
-    small = dataset in _GREY
+    small = known.simple
     paper = config.preset == "paper"
     model = check_model(config.model or ("small-cnn" if small else "resnet34" if paper else "resnet20"))
     thief_model = check_model(config.thief_model or ("vgg16" if paper and not small else model))
@@ -83,8 +76,8 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
         "model": model,
         "thief_model": thief_model,
         "epsilon": epsilon,
-        "victim_recipe": config.victim_recipe or _victim_recipe(config.preset, dataset, small),
-        "thief_recipe": config.thief_recipe or _thief_recipe(config.preset, dataset, small),
+        "victim_recipe": config.victim_recipe or _victim_recipe(config.preset, known),
+        "thief_recipe": config.thief_recipe or _thief_recipe(config.preset, known),
         "evasion": _evasion(config, epsilon),
     }
     unwritten = {"trust_code": config.trust_code, "answers_file": config.answers_file, "external": external}
@@ -122,15 +115,17 @@ def canonical_attack(text: str) -> str:
     return str(canonical_spec(parse_spec(text)))
 
 
-def _victim_recipe(preset: str, dataset: str, small: bool) -> Recipe:
+def _victim_recipe(preset: str, dataset: DatasetEntry) -> Recipe:
     if preset == "paper":
-        return Recipe(epochs=50 if small else 200, batch_size=128, optimizer="sgd", learning_rate=0.05, schedule="step")
-    if dataset == "digits":
-        return Recipe(epochs=20, batch_size=64)
+        epochs = 50 if dataset.simple else 200
+        return Recipe(epochs=epochs, batch_size=128, optimizer="sgd", learning_rate=0.05, schedule="step")
+    if dataset.victim_epochs is not None:
+        return Recipe(epochs=dataset.victim_epochs, batch_size=64)
     return Recipe(epochs=5 if preset == "quick" else 20, batch_size=128)
 
 
-def _thief_recipe(preset: str, dataset: str, small: bool) -> Recipe:
+def _thief_recipe(preset: str, dataset: DatasetEntry) -> Recipe:
     if preset == "paper":
-        return Recipe(epochs=50 if small else 100, batch_size=128, optimizer="sgd", learning_rate=0.01, schedule="step")
+        epochs = 50 if dataset.simple else 100
+        return Recipe(epochs=epochs, batch_size=128, optimizer="sgd", learning_rate=0.01, schedule="step")
     return Recipe(epochs=20 if preset == "quick" else 30, batch_size=64, learning_rate=2e-3)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from art_divqat.plan.cells import without_recovery
 from art_divqat.report.text import short_name
-from art_divqat.results.comparisons import Verdict, rank
+from art_divqat.results.comparisons import rank
+from art_divqat.results.draws import Verdict
 from art_divqat.results.schema import Comparison, Results, SummaryRow
 
 

@@ -5,40 +5,38 @@ Every interval and verdict on a difference is made here, those between two runs 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import fmean
-from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from art_divqat.metrics.curves import all_queries_to_reach, queries_to_reach
 from art_divqat.metrics.intervals import (
     RESAMPLES,
     Compare,
     Interval,
-    Means,
-    compared_means,
     mean_interval,
     paired_bootstrap,
-    resampled_means,
 )
 from art_divqat.metrics.table import METRICS, compared_by
 from art_divqat.metrics.table import SAMPLES as _SAMPLES
 from art_divqat.plan.cells import without_recovery
+from art_divqat.results.draws import (
+    Drawn,
+    Fields,
+    Packed,
+    as_estimate,
+    compared,
+    difference,
+    draw_intervals,
+    ratio,
+    ratio_of_ratios,
+)
 from art_divqat.results.journal import CellRecord, Group, group_of
 from art_divqat.results.samples import curve_sample, unpack_all
 from art_divqat.results.schema import Comparison
 from art_divqat.victims.registry import baseline_of
 
-Verdict = Literal["higher", "lower", "cannot tell"]
-# a sample of every seed of a group, each as text
-_Packed = tuple[str, ...]
-# the fields of a Comparison before it is one
-_Fields = dict[str, Any]
 # a quotient of two others is drawn from their samples
 _RATIOS = tuple(name for name in compared_by("ratio") if name in _SAMPLES)
 _QUOTIENTS = {
@@ -52,7 +50,6 @@ _BEST_ATTACKERS = compared_by("best_attacker")
 # from here on half the resamples must do: a bound is then unsure by 4 % of its distance from the mean instead of 3 %
 _MANY_GROUPS = 2_000
 _AT_ONCE = 4_096
-_THREADS = 2
 # means of attackers that differ by less differ by rounding alone
 _TIE = 12
 _COMPARISONS = TypeAdapter(list[Comparison])
@@ -64,12 +61,12 @@ class _Seeds:
     def __init__(self, records: list[CellRecord]) -> None:
         self.records = records
         self.seeds = [record["cell"]["seed"] for record in records]
-        self._packed: dict[str, _Packed] = {}
+        self._packed: dict[str, Packed] = {}
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def packed(self, sample: str) -> _Packed:
+    def packed(self, sample: str) -> Packed:
         """A sample of every seed; most are asked for many times."""
         if sample not in self._packed:
             self._packed[sample] = tuple([record["samples"][sample] for record in self.records])
@@ -108,7 +105,7 @@ def compare_cells(records: Sequence[CellRecord], victims: Sequence[str]) -> list
         by_group.setdefault(group_of(record), []).append(record)
     groups = {key: _Seeds(of_group) for key, of_group in by_group.items()}
     resamples = RESAMPLES if len(groups) <= _MANY_GROUPS else RESAMPLES // 2
-    fields = _resampled(_asked(groups, victims), resamples) + _best_attackers(groups)
+    fields = draw_intervals(_asked(groups, victims), resamples) + _best_attackers(groups)
     # many in one call: a model made by itself costs several times as much; not all, to have few of them twice
     made: list[Comparison] = []
     for start in range(0, len(fields), _AT_ONCE):
@@ -116,9 +113,9 @@ def compare_cells(records: Sequence[CellRecord], victims: Sequence[str]) -> list
     return made
 
 
-def _asked(groups: _Groups, victims: Sequence[str]) -> list[_Fields | _Drawn]:
+def _asked(groups: _Groups, victims: Sequence[str]) -> list[Fields | Drawn]:
     """Every comparison of two groups or more; where it is a bootstrap, still to be drawn."""
-    found: list[_Fields | _Drawn] = []
+    found: list[Fields | Drawn] = []
     for key, group in groups.items():
         baseline = baseline_of(key.victim, victims)
         if baseline is not None and (other := groups.get(key._replace(victim=baseline))) is not None:
@@ -150,91 +147,6 @@ def rank(mean: float) -> float:
     return round(mean, _TIE)
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """A comparison whose interval is a bootstrap, before it is drawn: all are drawn together.
-
-    :param family: what the samples are of: comparisons of one family share their draws.
-    :param sets: the samples whose resampled means are compared.
-    :param compare: what is made of the means; None for a query fraction, whose sets are the rates over the budgets and,
-        last, the one to reach.
-    :param budgets: of a query fraction, those of its sets but the last.
-    """
-
-    kind: str
-    metric: str
-    family: str
-    sets: Sequence[_Packed]
-    common: _Fields
-    compare: Compare | None = None
-    neutral: float = 1.0
-    budgets: Sequence[int] = ()
-
-
-def _ratio(means: Means) -> Means:
-    quotient: Means = means[0] / means[1]
-    return quotient
-
-
-def _ratio_of_ratios(means: Means) -> Means:
-    quotient: Means = (means[0] / means[1]) / (means[2] / means[3])
-    return quotient
-
-
-def _difference(means: Means) -> Means:
-    """The mean of the first half of the sets less that of the second."""
-    half = len(means) // 2
-    difference: Means = means[:half].mean(axis=0) - means[half:].mean(axis=0)
-    return difference
-
-
-class _Sets:
-    """The hits behind samples; what several groups share, such as the victim's own, is there once."""
-
-    def __init__(self, sets: Iterable[_Packed]) -> None:
-        distinct = list(dict.fromkeys(sets))
-        texts = list(dict.fromkeys(text for each in distinct for text in each))
-        rows = dict(zip(texts, unpack_all(texts), strict=True))
-        self.hits: list[NDArray[np.bool_]] = [
-            np.stack([rows[text] for text in each]) if each[1:] else rows[each[0]][None] for each in distinct
-        ]
-        self._places = {each: number for number, each in enumerate(distinct)}
-
-    def places(self, sets: Sequence[_Packed]) -> tuple[int, ...]:
-        """Where the hits of each of these samples are."""
-        return tuple([self._places[each] for each in sets])
-
-
-def _resampled(found: Sequence[_Fields | _Drawn], resamples: int) -> list[_Fields]:
-    """The same comparisons, in the same order, with every interval drawn; those of one sample together, not more."""
-    families: dict[str, list[tuple[int, _Drawn]]] = {}
-    for number, each in enumerate(found):
-        if isinstance(each, _Drawn):
-            families.setdefault(each.family, []).append((number, each))
-    done: dict[int, _Fields] = {}
-    # matrix products and sorting, which are most of it, leave the interpreter to another thread
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for of_family in pool.map(lambda asked: _family(asked, resamples), families.values()):
-            done |= of_family
-    return [done[n] if isinstance(each, _Drawn) else each for n, each in enumerate(found)]
-
-
-def _family(asked: Sequence[tuple[int, _Drawn]], resamples: int) -> dict[int, _Fields]:
-    """The comparisons of one family of samples, with their intervals, by their numbers."""
-    sets = _Sets(one for _, each in asked for one in each.sets)
-    drawn = resampled_means(sets.hits, resamples=resamples)
-    places = {n: sets.places(each.sets) for n, each in asked}
-    compares = [(places[n], each.compare) for n, each in asked if each.compare is not None]
-    once = list(dict.fromkeys(compares))
-    intervals = dict(zip(once, compared_means(sets.hits, drawn, once), strict=True))
-    return {
-        n: _query_fraction(each, sets, places[n], drawn)
-        if each.compare is None
-        else _compared(each.kind, each.metric, intervals[places[n], each.compare], each.neutral, each.common)
-        for n, each in asked
-    }
-
-
 def _pair(group: _Seeds, other: _Seeds) -> tuple[_Seeds, _Seeds]:
     """The seeds that both have, in the order of the first; the groups themselves if these are all."""
     if group.seeds == other.seeds:
@@ -250,21 +162,21 @@ def _differences(metric: str, ours: _Seeds, theirs: _Seeds) -> list[float]:
     return [float(a - b) for a, b in pairs if a is not None and b is not None]
 
 
-def _drawn(kind: str, metric: str, sample: str, sides: Sequence[_Seeds], common: _Fields, compare: Compare) -> _Drawn:
+def _drawn(kind: str, metric: str, sample: str, sides: Sequence[_Seeds], common: Fields, compare: Compare) -> Drawn:
     """A comparison of one sample in several groups."""
     # without a defence the two agreements are one
     family = sample.replace("agrees_clean", "agrees")
     neutral = 1.0 if kind == "ratio" else 0.0
-    return _Drawn(kind, metric, family, [side.packed(sample) for side in sides], common, compare, neutral)
+    return Drawn(kind, metric, family, [side.packed(sample) for side in sides], common, compare, neutral)
 
 
-def _against_baseline(key: Group, group: _Seeds, baseline: str, other: _Seeds) -> list[_Fields | _Drawn]:
+def _against_baseline(key: Group, group: _Seeds, baseline: str, other: _Seeds) -> list[Fields | Drawn]:
     ours, theirs = sides = _pair(group, other)
     if not len(ours):
         return []
-    common: _Fields = {**key._asdict(), "baseline": baseline, "n_seeds": len(ours)}
-    found: list[_Fields | _Drawn] = [
-        _drawn("ratio", metric, _SAMPLES[metric], sides, common, _ratio)
+    common: Fields = {**key._asdict(), "baseline": baseline, "n_seeds": len(ours)}
+    found: list[Fields | Drawn] = [
+        _drawn("ratio", metric, _SAMPLES[metric], sides, common, ratio)
         for metric in _RATIOS
         if theirs.any_above_zero(metric)
     ]
@@ -272,22 +184,22 @@ def _against_baseline(key: Group, group: _Seeds, baseline: str, other: _Seeds) -
         names = [_SAMPLES[part] for part in parts]
         if all(side.has(name) for side in sides for name in names) and theirs.any_above_zero(parts[0]):
             sets = [side.packed(name) for side in sides for name in names]
-            found.append(_Drawn("ratio", metric, names[0], sets, common, _ratio_of_ratios))
+            found.append(Drawn("ratio", metric, names[0], sets, common, ratio_of_ratios))
     for metric in _DIFFERENCES:
         numbers = _differences(metric, ours, theirs)
         if not numbers or len(numbers) < len(ours):
             continue
         sample = _SAMPLES.get(metric, metric)
         if ours.has(sample) and theirs.has(sample):
-            found.append(_drawn("difference", metric, sample, sides, common, _difference))
+            found.append(_drawn("difference", metric, sample, sides, common, difference))
         else:
-            found.append(_compared("difference", metric, mean_interval(numbers, (-1.0, 1.0)), 0.0, common))
+            found.append(compared("difference", metric, mean_interval(numbers, (-1.0, 1.0)), 0.0, common))
     return found + _curve_differences(ours, theirs, common)
 
 
-def _curve_differences(ours: _Seeds, theirs: _Seeds, common: _Fields) -> list[_Fields | _Drawn]:
+def _curve_differences(ours: _Seeds, theirs: _Seeds, common: Fields) -> list[Fields | Drawn]:
     """At every radius above 0 that all curves have, and over these radii together."""
-    found: list[_Fields | _Drawn] = []
+    found: list[Fields | Drawn] = []
     for metric in _CURVES:
         curves = [
             [point["epsilon"] for point in record["curves"].get(metric, [])]
@@ -299,16 +211,16 @@ def _curve_differences(ours: _Seeds, theirs: _Seeds, common: _Fields) -> list[_F
             if all(side.has(name) for side in (ours, theirs) for name in names):
                 sets = [side.packed(name) for side in (ours, theirs) for name in names]
                 where = {**common, "epsilon": epsilon}
-                found.append(_Drawn("curve_difference", metric, metric, sets, where, _difference, 0.0))
+                found.append(Drawn("curve_difference", metric, metric, sets, where, difference, 0.0))
     return found
 
 
-def _defence_effects(groups: _Groups) -> list[_Drawn]:
+def _defence_effects(groups: _Groups) -> list[Drawn]:
     """What each defence takes from the thief: thief accuracy and agreement with it minus without, paired by seed.
 
     An attack that undoes defences has nothing to undo without one: there it is the same attack without its recovery.
     """
-    found: list[_Drawn] = []
+    found: list[Drawn] = []
     for key, group in groups.items():
         if key.defence == "none":
             continue
@@ -320,36 +232,13 @@ def _defence_effects(groups: _Groups) -> list[_Drawn]:
         sides = _pair(group, bare)
         if not len(sides[0]):
             continue
-        common: _Fields = {**key._asdict(), "n_seeds": len(sides[0])}
+        common: Fields = {**key._asdict(), "n_seeds": len(sides[0])}
         for metric in _DEFENCE_EFFECTS:
-            found.append(_drawn("defence_effect", metric, _SAMPLES[metric], sides, common, _difference))
+            found.append(_drawn("defence_effect", metric, _SAMPLES[metric], sides, common, difference))
     return found
 
 
-def _compared(kind: str, metric: str, interval: Interval, neutral: float, common: _Fields) -> _Fields:
-    verdict = verdict_of(interval, neutral)
-    return {"kind": kind, "metric": metric, "value": as_estimate(interval), "verdict": verdict, **common}
-
-
-def as_estimate(interval: Interval) -> dict[str, float | None]:
-    """An interval with the names that results are written in."""
-    return {"mean": interval[0], "low": interval[1], "high": interval[2]}
-
-
-def verdict_of(interval: Interval, neutral: float) -> Verdict:
-    """`higher` or `lower` if the whole interval is on one side of `neutral`, else `cannot tell`.
-
-    >>> verdict_of(Interval(1.2, 1.1, 1.3), 1.0)
-    'higher'
-    """
-    if interval.low is not None and interval.low > neutral:
-        return "higher"
-    if interval.high is not None and interval.high < neutral:
-        return "lower"
-    return "cannot tell"
-
-
-def _query_fractions(groups: _Groups, victims: Sequence[str]) -> list[_Drawn]:
+def _query_fractions(groups: _Groups, victims: Sequence[str]) -> list[Drawn]:
     # the groups of one curve, which differ in their budget; its key is that of a group with a budget of 0
     curves: dict[Group, dict[int, _Seeds]] = {}
     for key, group in groups.items():
@@ -362,7 +251,7 @@ def _query_fractions(groups: _Groups, victims: Sequence[str]) -> list[_Drawn]:
             continue
         budgets = sorted(by_budget)
         target = other[budgets[-1]]
-        common: _Fields = {
+        common: Fields = {
             **curve._replace(budget=budgets[-1])._asdict(),
             "baseline": baseline,
             "n_seeds": len(target),
@@ -371,29 +260,11 @@ def _query_fractions(groups: _Groups, victims: Sequence[str]) -> list[_Drawn]:
         for metric in _QUERY_FRACTIONS:
             sample = _SAMPLES[metric]
             sets = [group.packed(sample) for group in in_order]
-            found.append(_Drawn("query_fraction", metric, sample, sets, common, budgets=budgets))
+            found.append(Drawn("query_fraction", metric, sample, sets, common, budgets=budgets))
     return found
 
 
-def _query_fraction(asked: _Drawn, sets: _Sets, places: tuple[int, ...], drawn: Means) -> _Fields:
-    common = {"kind": asked.kind, "metric": asked.metric, **asked.common}
-    if len({sets.hits[place].shape for place in places}) > 1:
-        return {**common, "value": None, "verdict": "cannot tell"}
-    budgets = asked.budgets
-    rates = [np.count_nonzero(sets.hits[place]) / sets.hits[place].size for place in places]
-    reached = queries_to_reach(rates[-1], budgets, rates[:-1])
-    # infinite where a resample does not reach it
-    fractions = all_queries_to_reach(drawn[places[-1]], budgets, drawn[list(places[:-1])].T) / budgets[-1]
-    low, high = (float(q) for q in np.quantile(fractions, [0.025, 0.975], method="nearest"))
-    if reached is None:
-        verdict = "higher" if low > 1 else "cannot tell"
-        return {**common, "value": None, "bound": "not reached", "verdict": verdict}
-    interval = Interval(reached / budgets[-1], low, high if np.isfinite(high) else None)
-    bound = "at most" if reached == budgets[0] else "exact"
-    return {**common, "value": as_estimate(interval), "bound": bound, "verdict": verdict_of(interval, 1.0)}
-
-
-def _best_attackers(groups: _Groups) -> list[_Fields]:
+def _best_attackers(groups: _Groups) -> list[Fields]:
     best: dict[tuple[Group, str], tuple[float, Group]] = {}
     for key, group in groups.items():
         # one place for all attackers of a victim under a defence, at a budget

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from art_divqat.errors import UserError
 from art_divqat.metrics.table import AGREEMENT, SAMPLES, select
-from art_divqat.results.comparisons import as_estimate, paired_difference, verdict_of
+from art_divqat.results.comparisons import paired_difference
+from art_divqat.results.draws import as_estimate, verdict_of
 from art_divqat.results.journal import CellRecord, Group, Journal, group_of
 from art_divqat.results.schema import Coordinates, Estimate
 from art_divqat.victims.external.settings import is_external

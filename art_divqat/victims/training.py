@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import derive_seed
 from art_divqat._types import Images, Progress
+from art_divqat.data.sources import dataset_entry
 from art_divqat.errors import UserError
 from art_divqat.registry import load_target
 from art_divqat.specs import Spec
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from art_divqat.data import Dataset
     from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 
-# three steps make the 8×8 digits as robust as seven do, in half the time
-_INNER_STEPS = {"digits": 3}
 _CALIBRATION_IMAGES = 1024
 
 
@@ -77,7 +76,8 @@ def robust(context: VictimContext, spec: Spec) -> Any:
     settings: dict[str, Any] = {"inner_precision": "float32"}
     steps = VICTIMS[spec.name].parameters.get("steps")
     if steps is not None:
-        settings["max_iter"] = spec.as_dict.get("steps", _INNER_STEPS.get(context.dataset.name, steps.default))
+        usual = dataset_entry(context.dataset.name).inner_steps or steps.default
+        settings["max_iter"] = spec.as_dict.get("steps", usual)
     trainer = robust_trainer(spec.name).build(
         classifier,
         epsilon=float(spec.as_dict["epsilon"]),

@@ -11,7 +11,8 @@ from support.builders import make_results
 
 from art_divqat.errors import UserError
 from art_divqat.metrics.table import RATES
-from art_divqat.results.gate import evaluate_gate, parse_condition
+from art_divqat.plan.conditions import parse_condition
+from art_divqat.results.gate import evaluate_gate
 from art_divqat.results.schema import Results
 
 
