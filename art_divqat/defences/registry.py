@@ -44,6 +44,7 @@ class DefenceEntry:
     :param budgets: those of its parameters that are not `build`'s: `fit_to_budget` gets one of them, with the victim's
         answers.
     :param fitted: the parameter that a budget decides.
+    :param invertible: whether the clean answer can be solved for, given its parameters.
     """
 
     summary: str
@@ -53,6 +54,7 @@ class DefenceEntry:
     seeded: bool = False
     budgets: tuple[str, ...] = ()
     fitted: str = ""
+    invertible: bool = False
 
 
 # the architecture and the epochs of the network that a defence wraps; by default the victim's, and the recipe's
@@ -72,6 +74,7 @@ DEFENCES = Registry(
             {**declared.HEURISTIC, **declared.HEURISTIC_BUDGETS},
             budgets=tuple(declared.HEURISTIC_BUDGETS),
             fitted="beta",
+            invertible=True,
         ),
         "reverse-sigmoid": DefenceEntry(
             "reverse-sigmoid noise on every answer (Lee et al., 2019)",

@@ -24,11 +24,13 @@ class ModelEntry:
 
     :param build: a function or `package.module:function`; called with (input_shape, nb_classes) it gives a logit-valued
         `torch.nn.Module`, freshly initialised from torch's global generator, which is seeded around the call.
+    :param two_layers: whether it is linear, ReLU, linear, which functionally equivalent extraction can copy exactly.
     """
 
     summary: str
     build: str | Callable[[Shape, int], Any]
     smallest_side: int = 1
+    two_layers: bool = False
 
 
 _SMALL = "art_divqat.models.small"
@@ -45,6 +47,7 @@ MODELS = Registry(
         "mlp2": ModelEntry(
             "two-layer ReLU perceptron with 4 hidden units, for functionally equivalent extraction",
             f"{_SMALL}:TwoLayerPerceptron",
+            two_layers=True,
         ),
         "resnet20": ModelEntry("ResNet-20 for 32×32 images (He et al., 2016)", f"{_RESNET}:resnet20", 8),
         "resnet32": ModelEntry("ResNet-32 for 32×32 images (He et al., 2016)", f"{_RESNET}:resnet32", 8),

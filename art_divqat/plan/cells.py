@@ -84,7 +84,11 @@ def applies(attack: str, defence: str, answers: str) -> bool:
 
 def _links(defence: str) -> tuple[PublicDefence, ...]:
     links = parse_defence(defence).links
-    return tuple(PublicDefence(link.name, rebuildable=DEFENCES[link.name].needs == "nothing") for link in links)
+    entries = [DEFENCES[link.name] for link in links]
+    return tuple(
+        PublicDefence(link.name, rebuildable=entry.needs == "nothing", invertible=entry.invertible)
+        for link, entry in zip(links, entries, strict=True)
+    )
 
 
 def without_recovery(attack: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from art_divqat.errors import UserError
+from art_divqat.models.registry import MODELS
 from art_divqat.parameters import Parameters, choice, flag, integer, real
 
 # what a class takes beside the parameters that the attack's name takes
@@ -111,4 +112,7 @@ def no_two_layers(what: str) -> str:
 
 def fee_refusal(model: str, own: Mapping[str, Any]) -> str | None:
     """Why `fee` does not run on a network of this name."""
-    return None if model == "mlp2" or own["neurons"] else no_two_layers(f"{model} is none")
+    known = MODELS.find(model)
+    if own["neurons"] or (known is not None and known.two_layers):
+        return None
+    return no_two_layers(f"{model} is none")

@@ -48,7 +48,7 @@ RECOVERIES: Registry[RecoveryEntry] = Registry(
             f"{_BUILDERS}:invert",
             declared.INVERT,
             whole_rows=True,
-            applies_to=lambda links: [link.name for link in links] == ["heuristic"],
+            applies_to=lambda links: [link.invertible for link in links] == [True],
         ),
         "labels": RecoveryEntry("believe only the top class", f"{_BUILDERS}:labels", undoes=False),
         "recentre": RecoveryEntry(
