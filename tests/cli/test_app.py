@@ -128,7 +128,9 @@ def test_help_is_lazy(place: Path) -> None:
     assert "--victim" in done.stdout
 
 
-@pytest.mark.parametrize("kind", ["datasets", "pools", "models", "victims", "attacks", "defences", "presets"])
+@pytest.mark.parametrize(
+    "kind", ["datasets", "pools", "models", "victims", "attacks", "recoveries", "defences", "presets"]
+)
 def test_list(place: Path, kind: str) -> None:
     done = run("list", kind, cwd=place)
     assert done.returncode == 0, done.stderr
