@@ -16,6 +16,7 @@ from support.plugins import EXAMPLE, copy_distribution, installed, write_distrib
 
 from art_divqat.attacks.extraction.registry import ATTACKS
 from art_divqat.attacks.recovery.registry import RECOVERIES
+from art_divqat.audit.folder import RunFolder
 from art_divqat.data.pools import POOLS
 from art_divqat.data.sources import DATASETS
 from art_divqat.defences.registry import DEFENCES
@@ -126,10 +127,9 @@ def test_a_run_has_the_canonical_names_and_the_version(place: Path, version: str
     assert (config["dataset"], config["model"], config["thief_model"], config["query_pool"]) == (
         NAMES["datasets"], NAMES["models"], NAMES["models"], NAMES["pools"],
     )  # fmt: skip
-    header, *lines = map(json.loads, (place / "run" / "journal.jsonl").read_text(encoding="utf-8").splitlines())
-    assert NAME in json.dumps(header)
-    cells = [line["cell"] for line in lines if "cell" in line]
-    for written in (cells, results["cells"]):
+    header, records = RunFolder(place / "run").journal.read()
+    assert header["environment"]["packages"][NAME] == version
+    for written in ([record["cell"] for record in records], results["cells"]):
         assert {cell["victim"] for cell in written} == {"standard", "smoothed-labels:smoothing=0.2"}
         assert {cell["defence"] for cell in written} == {"mix-uniform:share=0.5"}
         assert {cell["attack"] for cell in written} == {"contrast-first:order=highest,recovery=sharpen,temperature=0.5"}
@@ -141,7 +141,9 @@ def test_a_run_has_the_canonical_names_and_the_version(place: Path, version: str
 
 @pytest.mark.slow
 def test_another_version_is_not_served_the_victim_of_this_one(place: Path, tmp_path: Path, version: str) -> None:
-    copy_distribution(EXAMPLE, tmp_path, version="99.0")
+    # not in the working folder, which is on the path of `python -m`
+    site = tmp_path / "site"
+    copy_distribution(EXAMPLE, site, version="99.0")
     shutil.copytree(place / "cache", tmp_path / "cache")
 
     def victims() -> set[str]:
@@ -150,7 +152,7 @@ def test_another_version_is_not_served_the_victim_of_this_one(place: Path, tmp_p
     made = victims()
     assert made
     arguments = ["train", *run_options(tmp_path)]
-    for name, path in (("same", None), ("other", tmp_path), ("again", tmp_path)):
+    for name, path in (("same", None), ("other", site), ("again", site)):
         done = command(*arguments, "--output", name, cwd=tmp_path, path=path)
         assert done.returncode == 0, done.stderr
         assert len(victims() - made) == (0 if name == "same" else 1), name
@@ -164,12 +166,16 @@ def test_another_version_is_not_served_the_victim_of_this_one(place: Path, tmp_p
 def test_a_run_is_reported_and_compared_where_the_package_is_not_installed(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    there = read_results(place / "run")
+    assert render(there, "md") == (place / "run" / "report.md").read_text(encoding="utf-8")
     monkeypatch.setattr("art_divqat.registry.metadata.entry_points", lambda **_: ())
     with installed(tmp_path, *TABLES):
         assert not any(NAMES[table.group] in table for table in TABLES)
         results = read_results(place / "run")
-        assert render(results, "md") == (place / "run" / "report.md").read_text(encoding="utf-8")
-        for form in ("html", "json", "sarif", "junit", "csv"):
+        # the figures are the same; what a victim is compared with is known from its entry alone, as the page says
+        assert results.cells == there.cells
+        assert results.summary == there.summary
+        for form in ("html", "md", "json", "sarif", "junit", "csv"):
             assert NAMES["victims"] in render(results, form)
         assert compare_runs(place / "run", place / "run").changes
 

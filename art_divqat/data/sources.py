@@ -198,6 +198,8 @@ def checked_raw(raw: object, name: str) -> RawImages:
     x = check_images(as_nchw(np.asarray(raw.x), name), name)
     y = check_labels(np.asarray(raw.y), len(x), name)
     x_test = y_test = None
+    if (raw.x_test is None) != (raw.y_test is None):
+        raise UserError(f"The data set {name!r} gave test images or their labels alone: give both, or None for both.")
     if raw.x_test is not None and raw.y_test is not None:
         x_test = check_images(as_nchw(np.asarray(raw.x_test), name), name)
         y_test = check_labels(np.asarray(raw.y_test), len(x_test), name)
