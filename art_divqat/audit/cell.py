@@ -19,15 +19,9 @@ from art_divqat.attacks.recovery.registry import undoes_a_defence
 from art_divqat.audit.bench import Bench
 from art_divqat.audit.robustness import Measured, Robustness
 from art_divqat.estimators import MeteredClassifier, QueryLedger
-from art_divqat.metrics import (
-    accuracy,
-    agreement,
-    extraction_ratio,
-    kl_divergence,
-    l1_distortion,
-    label_flip_rate,
-)
-from art_divqat.metrics.table import SAMPLES
+from art_divqat.metrics import accuracy
+from art_divqat.metrics.answers import AllAnswers
+from art_divqat.metrics.table import measure_answers
 from art_divqat.plan.cells import Cell
 from art_divqat.results.journal import CellRecord, cell_record
 from art_divqat.results.samples import pack
@@ -69,7 +63,7 @@ def run_cell(
     )
     outcome = run_attack(attack.name, context)
     metrics, samples, robust = _measure(bench, robustness, victim, outcome.thief, clean, served, cell, progress)
-    details = {**outcome.details, **_trust(bench, victim, outcome.thief, served, cell)}
+    details = {**outcome.details, **_diagnostics(bench, victim, outcome.thief, served, cell)}
     curves = {}
     if robust is not None:
         metrics, samples, details = metrics | robust.metrics, samples | robust.samples, details | robust.details
@@ -97,37 +91,18 @@ def _measure(
 ) -> tuple[dict[str, float | None], dict[str, str], Measured | None]:
     x, y = bench.dataset.x_test, bench.dataset.y_test
     clean_answers, served_answers, thief_answers = (part.predict(x) for part in (clean, served, thief))
-    victim_accuracy = accuracy(clean_answers, y)
-    thief_accuracy = accuracy(thief_answers, y)
-    metrics: dict[str, float | None] = {
-        "victim_accuracy": victim_accuracy,
-        "defended_accuracy": accuracy(served_answers, y),
-        "thief_accuracy": thief_accuracy,
-        "agreement": agreement(thief_answers, served_answers),
-        "agreement_clean": agreement(thief_answers, clean_answers),
-        "extraction_ratio": extraction_ratio(thief_accuracy, victim_accuracy),
-        "label_flip_rate": label_flip_rate(served_answers, clean_answers),
-        "l1_distortion": l1_distortion(served_answers, clean_answers),
-        "kl_divergence": kl_divergence(clean_answers, served_answers),
-    }
+    metrics, counted = measure_answers(AllAnswers(y, clean_answers, served_answers, thief_answers))
     # an endpoint's answers come from the journal, whose speed says nothing
     if not victim.capabilities.remote:
         metrics["latency_us"] = _latency(served, x)
-    labels = thief_answers.argmax(axis=1)
-    hits = {
-        "victim_accuracy": clean_answers.argmax(axis=1) == y,
-        "thief_accuracy": labels == y,
-        "agreement": labels == served_answers.argmax(axis=1),
-        "agreement_clean": labels == clean_answers.argmax(axis=1),
-    }
-    samples = {SAMPLES[name]: pack(counted) for name, counted in hits.items()}
+    samples = {key: pack(images) for key, images in counted.items()}
     rows = bench.evasion_rows
     if len(rows) == 0:
         return metrics, samples, None
     return metrics, samples, robustness.of_cell(cell, thief, served, served_answers[rows], progress)
 
 
-def _trust(bench: Bench, victim: Victim, thief: Any, served: Classifier, cell: Cell) -> dict[str, float]:
+def _diagnostics(bench: Bench, victim: Victim, thief: Any, served: Classifier, cell: Cell) -> dict[str, float]:
     """What the flags are computed from: whether the victim answers, and the thief was trained, as it should be."""
     known = victim.capabilities
     probe = bench.dataset.x_test[:_PROBES]

@@ -43,7 +43,7 @@ class VictimRobustness:
 
     :param examples: radius → the evasion images perturbed on it at full strength, (images, C, H, W); 0 is not there.
     :param right: radius → which of them it still gets right, (images,).
-    :param details: what the flags are computed from, by the keys of `flag_rules.DETAILS`.
+    :param details: what the flags are computed from, by the keys of `results.flag_evidence.DIAGNOSTICS`.
     """
 
     examples: dict[float, NDArray[np.float32]]

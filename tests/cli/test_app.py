@@ -97,8 +97,8 @@ def test_evaluate_robust_with_knockoff(place: Path, config: Path) -> None:
         (["--seeds", "x"], "'--seeds'"),
         (["surplus"], "unexpected extra argument"),
         (["--defence", "heurstic"], "Unknown defence 'heurstic': did you mean heuristic?"),
-        (["--defence", "heuristic:l1=3"], "'l1' parameter of HeuristicPerturbation must be a float in (0, 2]"),
-        (["--defence", "mad:epsilon=-1"], "'epsilon' parameter of MAD must be"),
+        (["--defence", "heuristic:l1=3"], "'l1' parameter of defence 'heuristic' must be a float in (0, 2]"),
+        (["--defence", "mad:epsilon=-1"], "'epsilon' parameter of defence 'mad' must be"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
