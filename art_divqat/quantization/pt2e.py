@@ -17,8 +17,8 @@ from art_divqat._rng import isolated_random_state
 from art_divqat.errors import MissingExtraError
 from art_divqat.quantization._names import PT2E_EXTRA
 from art_divqat.quantization.backend import (
+    InputShape,
     QuantizationBackend,
-    Shape,
     explain_untraceable,
     quiet_torch,
 )
@@ -42,7 +42,7 @@ class Backend(QuantizationBackend):
 
     name: ClassVar[str] = "pt2e"
 
-    def prepare(self, network: nn.Module, input_shape: Shape) -> nn.Module:
+    def prepare(self, network: nn.Module, input_shape: InputShape) -> nn.Module:
         parameter = next(network.parameters(), None)
         example = torch.zeros(2, *input_shape, device=None if parameter is None else parameter.device)
         # Without a dynamic batch the graph would take batches of two and nothing else.

@@ -172,9 +172,9 @@ class FunctionallyEquivalentExtraction(SafeExtraction):
                     matrices.append(values)
                 if kind == fee_worker.FAILED or len(matrices) == 4:
                     self._runs += 1
-                    found, matrices, started = matrices, [], self._kept
-                    if len(found) == 4 and all(np.isfinite(matrix).all() for matrix in found):
-                        yield found
+                    solution, matrices, started = matrices, [], self._kept
+                    if len(solution) == 4 and all(np.isfinite(matrix).all() for matrix in solution):
+                        yield solution
                 message = self._next(messages)
 
     def _fidelity(self, candidate: RecipeClassifier, random: np.random.Generator) -> float:
@@ -184,18 +184,18 @@ class FunctionallyEquivalentExtraction(SafeExtraction):
         answers = self._answer(images)
         if answers is None or count == 0:
             return 0.0
-        asked = self._images[self._kept - count : self._kept]
-        return float((candidate.predict(asked).argmax(axis=1) == answers.argmax(axis=1)).mean())
+        queried = self._images[self._kept - count : self._kept]
+        return float((candidate.predict(queried).argmax(axis=1) == answers.argmax(axis=1)).mean())
 
     def _next(self, messages: queue.Queue[Any]) -> Any:
         """The next message, or None when the process has gone or the time is up."""
-        asked = time.monotonic()
+        started = time.monotonic()
         try:
             return messages.get(timeout=max(0.0, self._time_left))
         except queue.Empty:
             return None
         finally:
-            self._time_left -= time.monotonic() - asked
+            self._time_left -= time.monotonic() - started
 
     def _answer(self, flat: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """Centred log-probabilities; None for points that are no numbers, with no queries left, or no usable answer."""
