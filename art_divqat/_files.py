@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, the user's cache folder, and the first line of an error."""
+"""File helpers: write files whole or not at all, name the cache folder, take an error's first line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`art-divqat`: the application, and how it ends.
+"""Command-line application: register the commands, turn every failure into one line and an exit code.
 
 Exit codes: 0 done, 1 a gate failed, 2 the user's input, 3 incomplete, 70 a bug of this program, 130 interrupted.
 """

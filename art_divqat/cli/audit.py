@@ -1,4 +1,4 @@
-"""`art-divqat audit MODEL --data D`: how easily one's own model is stolen."""
+"""`art-divqat audit MODEL --data D`: measure how easily one's own model is stolen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`art-divqat compare RUN_A RUN_B`: what got better or worse."""
+"""`art-divqat compare RUN_A RUN_B`: compare two runs, metric by metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`art-divqat doctor`: what is installed, what works, and what to do about the rest."""
+"""`art-divqat doctor`: check the installation, and name a remedy for each problem."""
 
 from __future__ import annotations
 

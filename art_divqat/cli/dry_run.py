@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would do."""
+"""`--dry-run`: print the plan of a run."""
 
 from __future__ import annotations
 

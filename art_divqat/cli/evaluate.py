@@ -1,4 +1,4 @@
-"""`art-divqat evaluate`: steal victims, with and without defences, and report how well it went."""
+"""`art-divqat evaluate`: steal victims, with and without defences, and report the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `evaluate` prints: a table of victims, one of thieves, the finding in a sentence, and where the report is."""
+"""Terminal summary of `evaluate`: a table of victims, one of thieves, the finding, and the path of the report."""
 
 from __future__ import annotations
 

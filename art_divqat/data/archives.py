@@ -1,4 +1,4 @@
-"""`npz:PATH`: one archive of numpy arrays."""
+"""Read data sets from `npz:PATH`, one archive of numpy arrays."""
 
 from __future__ import annotations
 

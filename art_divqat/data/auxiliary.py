@@ -1,4 +1,4 @@
-"""Images that resemble no training set in particular, made from nothing that must be downloaded.
+"""Auxiliary images for DivQAT: draw a mixture of families that needs no download.
 
 DivQAT teaches a network to answer differently on images that are not its training distribution. Which images an
 attacker will ask is not known, so the default is a mixture of families that differ from each other as much as they can.

@@ -1,4 +1,4 @@
-"""`folder:PATH`: one sub-folder of pictures a class, or `train/` and `test/` over such sub-folders."""
+"""Read data sets from `folder:PATH`: one sub-folder of pictures a class, or `train/` and `test/` over such."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The victim as an attacker sees it: probabilities, one image is one query, and never one more than was paid for."""
+"""Metered victim: answer with probabilities, count every image as a query, refuse any beyond the budget."""
 
 from __future__ import annotations
 

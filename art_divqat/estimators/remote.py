@@ -1,4 +1,4 @@
-"""A live prediction endpoint as an ART black box: every answer is on the disk before it is used."""
+"""Remote classifier: query a live prediction endpoint as an ART black box, each answer on disk before it is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sent to an endpoint and what must come back: the Open Inference Protocol v2, and one small JSON form.
+"""Protocols of endpoints: write requests and read answers of the Open Inference Protocol v2 and a small JSON form.
 
 Importing this module imports neither torch nor ART.
 """

@@ -1,4 +1,4 @@
-"""Reading a budget curve: how many queries a target costs."""
+"""Budget curves: interpolate the number of queries that reach a target."""
 
 from __future__ import annotations
 

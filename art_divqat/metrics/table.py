@@ -1,4 +1,4 @@
-"""The table of metrics: one frozen row a metric, read by whatever computes, compares, judges or shows one.
+"""Table of metrics: one frozen row a metric, read by whatever computes, compares, judges or shows one.
 
 A new metric is computed in one place (`audit/cell.py`, `audit/robustness.py`) and gets one row here; reports, gate,
 comparisons, terminal and `docs/glossary.md` (whose test says so) follow. Importing this module imports neither torch

@@ -1,4 +1,4 @@
-"""The residual networks for 32×32 images of He et al. (CVPR 2016), section 4.2."""
+"""ResNets for 32×32 images, after He et al. (CVPR 2016), section 4.2."""
 
 from __future__ import annotations
 

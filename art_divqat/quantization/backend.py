@@ -1,4 +1,4 @@
-"""The protocol of a quantization backend: prepare, calibrate, freeze, convert, describe."""
+"""Protocol of a quantization backend: prepare, calibrate, freeze, convert, describe."""
 
 from __future__ import annotations
 

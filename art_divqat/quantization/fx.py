@@ -1,4 +1,4 @@
-"""Torch's FX graph mode: real int8 kernels on x86, fbgemm, onednn and qnnpack, with torch alone."""
+"""FX backend: torch's FX graph mode, with real int8 kernels on x86, fbgemm, onednn and qnnpack; torch alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Torchao's export-based quantization: a graph of quantize and dequantize operations, for ONNX and for compilers.
+"""PT2E backend: torchao's export-based quantization, whose quantize and dequantize operations ONNX and compilers read.
 
 A converted graph holds int8 weights and computes exactly the numbers of int8 arithmetic, but in float32 between its
 quantize and dequantize operations: it is as small as an int8 network and slower than one until a runtime

@@ -1,4 +1,4 @@
-"""What a report is made of, before it is HTML or Markdown: text, tables, figures, notices."""
+"""Blocks of a report, before it is HTML or Markdown: text, tables, figures, notices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the thieves got: over the number of queries, or side by side where there is one number."""
+"""Budget figures: thief metrics over the number of queries, or side by side where there is one number."""
 
 from __future__ import annotations
 

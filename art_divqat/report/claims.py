@@ -1,4 +1,4 @@
-"""The claims of arXiv 2207.10561 on adversarially trained victims, each against what was measured.
+"""Claims of arXiv 2207.10561 on adversarially trained victims: judge each by what was measured.
 
 The paper, as published: thief accuracy and agreement up to 1.2 times higher at equal budget, with less than 0.75 of the
 queries; and a thief of a robust victim is more accurate on adversarial examples than a thief of a standard one.

@@ -1,4 +1,4 @@
-"""From results to a report: what is said, in which order. HTML and Markdown only differ in how they write it."""
+"""Content of a report: compose its title, finding, summary and sections from results, for HTML and Markdown alike."""
 
 from __future__ import annotations
 

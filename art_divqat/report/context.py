@@ -1,4 +1,4 @@
-"""The sections around the evidence: threat model, flags, gate, standards, limits, how to repeat it."""
+"""Context sections of a report: threat model, flags, gate, standards, limits, how to repeat the run."""
 
 from __future__ import annotations
 

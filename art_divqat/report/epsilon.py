@@ -1,4 +1,4 @@
-"""Robust accuracy over ε: for a victim and its baseline, and for the thieves of both."""
+"""Figures of robust accuracy over ε: for a victim and its baseline, and for the thieves of both."""
 
 from __future__ import annotations
 

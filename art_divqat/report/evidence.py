@@ -1,4 +1,4 @@
-"""The sections that show what was measured."""
+"""Evidence sections of a report: tables and figures of what was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The finding: one plain sentence that is true whatever was run."""
+"""Findings: state the main result in one plain sentence that is true whatever was run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports for machines: SARIF 2.1.0, JUnit XML, and CSV of the cells."""
+"""Machine-readable reports: SARIF 2.1.0, JUnit XML, and CSV of the cells."""
 
 from __future__ import annotations
 

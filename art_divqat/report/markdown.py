@@ -1,4 +1,4 @@
-"""The report as Markdown, as GitHub and CI summaries show it: figures become their tables."""
+"""Markdown report, as GitHub and CI summaries show it: figures become their tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results, arranged for questions: what was run, what happened at the full budget, who was the best attacker."""
+"""Results view: answer what was run, what happened at the full budget, and which attacker did best."""
 
 from __future__ import annotations
 

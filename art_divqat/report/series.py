@@ -1,4 +1,4 @@
-"""The numbers behind a plot of curves, as a table that folds out under it."""
+"""Tables of plotted series: the numbers behind a plot of curves, which fold out under it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The robustness-transfer report: standard against robust, the claims of the paper, and the curves over ε."""
+"""Robustness-transfer section: compare standard and robust victims, judge the paper's claims, draw curves over ε."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What results say against themselves: one function for each flag, giving the reason or None.
+"""Flag rules: one function per flag, which gives the reason to raise it or None.
+
+What results say against themselves.
 
 What only a cell can know it writes into its `details`, under the keys of DETAILS; a key that is absent raises nothing.
 """

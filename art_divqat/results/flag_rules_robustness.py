@@ -1,4 +1,4 @@
-"""Reasons not to believe a measured robustness, from what `audit/robustness.py` records; None keeps a flag silent.
+"""Flag rules of robustness: reasons to distrust a measured robustness, from what `audit/robustness.py` records.
 
 After Carlini et al., On Evaluating Adversarial Robustness (2019), and Athalye, Carlini and Wagner, Obfuscated Gradients
 Give a False Sense of Security (ICML 2018).

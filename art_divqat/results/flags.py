@@ -1,4 +1,4 @@
-"""Reasons not to trust part of an evaluation, computed from its results; docs/flags.md explains each."""
+"""Flags: warn where part of an evaluation should not be trusted; docs/flags.md explains each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of an extraction attack, as checks that anybody can run on an attack of their own."""
+"""Conformance check of extraction attacks: run one's own attack against the contract."""
 
 from __future__ import annotations
 

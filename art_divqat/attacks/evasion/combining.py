@@ -1,4 +1,4 @@
-"""Several attacks taken together: the worst per example, and accuracy over ε."""
+"""Evasion attacks combined: the worst case over several for each image, and robust accuracy over ε."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DFME and MAZE: model extraction without a single image, from the answers to what a generator draws."""
+"""DFME and MAZE: data-free model extraction, where a generator draws the queries."""
 
 from __future__ import annotations
 

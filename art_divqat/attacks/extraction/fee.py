@@ -1,4 +1,4 @@
-"""FunctionallyEquivalentExtraction on a leash: in its own process, within a time and a query limit."""
+"""FunctionallyEquivalentExtraction: run ART's attack in its own process, within a time and a query limit."""
 
 from __future__ import annotations
 
@@ -59,13 +59,10 @@ def hidden_units(classifier: Any) -> int | None:
 class FunctionallyEquivalentExtraction(SafeExtraction):
     """f(x) = W₁ relu(W₀ x + b₀) + b₁ recovered from the kinks of f along random lines, by ART's attack, made to end.
 
-    ART's loops have no limit of their own. Here ART runs in a process of its own, which sees numbers only: this process
-    answers it through the meter with log-probabilities (the logits but for a constant that no softmax shows), counts,
-    and ends it at `nb_stolen` queries or `time_limit` seconds. A run that fails, or takes more than a quarter of the
-    queries, is followed by another from the next seed; a network that comes out is tried on 100 random images, and kept
-    at once if it agrees on 95 of them. At the end the best network is the thief; if none came out, the thief given is
-    trained on the answers that were paid for, and `details["completed"]` is 0. The images asked lie far outside [0, 1]:
-    a service that clips or checks its input stops this attack.
+    ART runs in a process of its own, until `nb_stolen` queries or `time_limit` seconds are spent; several runs share
+    both, and the best network that they recover is the thief. If none came out, the thief given is trained on the
+    answers that were paid for, and `details["completed"]` is 0. The images asked lie far outside [0, 1]: a service that
+    clips or checks its input stops this attack. `docs/attacks.md` has the details.
 
     | Paper link: https://arxiv.org/abs/1909.01838 (Jagielski et al., USENIX Security 2020)
 

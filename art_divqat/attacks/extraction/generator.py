@@ -1,4 +1,4 @@
-"""The generator of the data-free attacks, and the zeroth-order gradient of what only the victim can compute."""
+"""Generator of the data-free attacks, and zeroth-order estimates of the gradient of what only the victim computes."""
 
 from __future__ import annotations
 

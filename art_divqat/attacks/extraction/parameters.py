@@ -1,4 +1,4 @@
-"""The parameters of the attacks, declared once for the registry and for the classes, and what follows from them.
+"""Parameters of the extraction attacks: declared once for registry and classes, and the queries that follow from them.
 
 Importing this module imports neither torch nor ART.
 """

@@ -1,4 +1,4 @@
-"""The adaptive policy of KnockoffNets: rewards, and the gradient bandit that chooses a class of the pool by them."""
+"""Adaptive policy of KnockoffNets: rewards, and the gradient bandit that chooses a class of the pool by them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The heuristic perturbation undone by a thief who knows β and γ: they are public, and nothing else in it is secret."""
+"""Inverse of the heuristic perturbation: recover the probabilities of a defence whose β and γ are known.
+
+β and γ are public, and nothing else in the defence is secret.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""External models loaded as classifiers from files, folders or endpoints; code runs only where that was allowed."""
+"""Load external models as classifiers from files, folders or endpoints; code runs only where that was allowed."""
 
 from __future__ import annotations
 

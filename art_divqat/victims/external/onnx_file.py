@@ -1,4 +1,4 @@
-"""ONNX files through onnxruntime: a black box, on the CPU."""
+"""ONNX files: run them through onnxruntime, as a black box on the CPU."""
 
 from __future__ import annotations
 

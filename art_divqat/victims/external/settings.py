@@ -1,4 +1,4 @@
-"""How a model that is not this package's is found, read and asked; and the one name that it has in a run.
+"""Settings of an external model: where it is, how to read and query it, and its one name in a run.
 
 Importing this module imports neither torch nor ART.
 """

@@ -1,4 +1,4 @@
-"""State dicts, TorchScript and torch.export files: torch's own formats, read without unpickling anything."""
+"""Torch files: read state dicts, TorchScript and torch.export programs without unpickling anything."""
 
 from __future__ import annotations
 
