@@ -1,4 +1,4 @@
-"""`name:parameter=value,…`: how victims, attacks and defences are written on the command line and in results."""
+"""Specifications: parse and print `name:parameter=value,…`, the form of victims, attacks and defences."""
 
 from __future__ import annotations
 

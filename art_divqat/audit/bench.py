@@ -1,4 +1,4 @@
-"""The bench a cell is measured on: the data, query pool, victims and untrained thieves of one configuration."""
+"""Bench: hold the data, query pool, victims and untrained thieves that the cells of one configuration share."""
 
 from __future__ import annotations
 

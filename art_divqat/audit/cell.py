@@ -1,4 +1,4 @@
-"""One cell, measured: steal the defended victim with a budget, then say how good the copy is."""
+"""Measure one cell: extract the defended victim with a budget, then score the thief."""
 
 from __future__ import annotations
 

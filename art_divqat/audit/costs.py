@@ -1,4 +1,4 @@
-"""What each piece of a run costs relative to the others: what the progress bar and the plan's estimate go by."""
+"""Relative costs: weigh each piece of a run for the progress bar and the plan's estimate."""
 
 from __future__ import annotations
 

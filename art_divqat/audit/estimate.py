@@ -1,4 +1,4 @@
-"""What a run would do: its cells, its queries, and about how long it would take; nothing is written."""
+"""Estimate a run before it starts: its cells, its queries, its time; nothing is written."""
 
 from __future__ import annotations
 

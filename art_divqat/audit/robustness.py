@@ -1,4 +1,4 @@
-"""Robustness in a run: single figures, curves over ε, and what tells whether an attack is to be believed.
+"""Robustness of victims and thieves in a run: accuracy at ε, curves over ε, and checks of gradient masking.
 
 Once for each victim, kept in the store, in units of one white-box measurement (`steps` passes over the evasion images):
 one for the figure at ε, one for each further radius of the curve, and less than three for the signs of

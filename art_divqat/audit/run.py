@@ -1,4 +1,7 @@
-"""Plan → cells → journal → results: one evaluation, which can be stopped anywhere and goes on where it stopped."""
+"""Run one evaluation: plan cells, measure them, write the journal and the results.
+
+It can be stopped anywhere and goes on where it stopped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks: the pieces of work that an executor performs here or in another process. Importing this imports no torch."""
+"""Tasks: the pieces of work that an executor performs, here or in another process. Importing this imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train one victim and keep it where the user wants it."""
+"""Train one victim and save it in a folder."""
 
 from __future__ import annotations
 

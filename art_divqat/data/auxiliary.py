@@ -1,4 +1,4 @@
-"""Images that resemble no training set in particular, made from nothing that must be downloaded.
+"""Auxiliary images for DivQAT: draw a mixture of families that needs no download.
 
 DivQAT teaches a network to answer differently on images that are not its training distribution. Which images an
 attacker will ask is not known, so the default is a mixture of families that differ from each other as much as they can.
@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed, numpy_generator
+from art_divqat._types import Images, Shape
 from art_divqat._validation import check_int
 from art_divqat.data.photos import photo_patches
 from art_divqat.errors import UserError
-
-Shape = tuple[int, int, int]
-Images = NDArray[np.float32]
 
 AUXILIARY_IMAGES = 6000
 # pictures are drawn so many times larger and reduced, so that edges are soft

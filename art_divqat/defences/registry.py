@@ -1,4 +1,4 @@
-"""`parse_defence("heuristic:beta=0.5+rounding:decimals=2")`: defences by name, in chains.
+"""Registry of defences, in chains: `parse_defence("heuristic:beta=0.5+rounding:decimals=2")`.
 
 Importing this module imports neither torch nor ART; building does.
 """

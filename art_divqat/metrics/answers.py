@@ -1,4 +1,4 @@
-"""How good a copy is, and what a defence does to the answers. Rates are fractions in [0, 1]."""
+"""Metrics of answers: how good a thief is, and what a defence does to the answers. Rates are fractions in [0, 1]."""
 
 from __future__ import annotations
 

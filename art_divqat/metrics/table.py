@@ -1,4 +1,4 @@
-"""The table of metrics: one frozen row a metric, read by whatever computes, compares, judges or shows one.
+"""Table of metrics: one frozen row a metric, read by whatever computes, compares, judges or shows one.
 
 A new metric of answers to test images is one row here, with what computes it; one of robustness is computed
 in `audit/robustness.py` and has a row here too. Reports, gate, comparisons, terminal and `docs/glossary.md` (whose test

@@ -1,4 +1,4 @@
-"""From a configuration to cells: the unit of work, of caching, of resuming and of parallelism."""
+"""Cells: expand a configuration into the units of work, of caching, of resuming and of parallelism."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one evaluation is asked for: one model feeds the command line, the file and Python."""
+"""Configuration of an evaluation: one model for the command line, the file and Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presets, and how what was not said is filled in, so that the configuration of a run says everything."""
+"""Presets: fill in every option that was not given, so that a configuration is complete."""
 
 from __future__ import annotations
 

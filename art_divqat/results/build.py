@@ -1,4 +1,4 @@
-"""From a journal to results: cells in plan order, summaries over seeds, comparisons. No torch, no ART."""
+"""Build results from a journal: cells in plan order, summaries over seeds, comparisons. No torch, no ART."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate: conditions under which a build fails, decided once, above all formats."""
+"""Gate: decide once, for all formats, whether a build fails on its conditions."""
 
 from __future__ import annotations
 

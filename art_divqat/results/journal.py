@@ -1,4 +1,4 @@
-"""`journal.jsonl`: append-only, one line a finished cell, each chained by SHA-256 to the line before it.
+"""Journal: append one line a finished cell to `journal.jsonl`, each chained by SHA-256 to the line before it.
 
 The first line is the :class:`Header`, which says what the run is; every other one is the :class:`CellRecord` of a
 finished cell, which :func:`cell_record` makes and :meth:`Journal.read` reads. The results and every report are made

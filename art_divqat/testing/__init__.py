@@ -1,4 +1,4 @@
-"""Public conformance checks that third parties can run on their own defences, attacks and victims."""
+"""Conformance checks: third parties run them on their own defences, attacks and victims."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Victims by name and seed: from memory, from the store, trained now, or read where somebody else keeps them."""
+"""Victim provider: give a victim by name and seed, from memory, from the store, trained now, or external."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A victim as it is served: probabilities, through the defences it was given."""
+"""Serving: answer with the probabilities of a victim, through its defences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extraction attacks by name: `run_attack("knockoff", context)` spends a budget and returns a thief.
+"""Registry of extraction attacks: `run_attack("knockoff", context)` spends a budget and returns a thief.
 
 Importing this module imports neither torch nor ART; running an attack does.
 """

@@ -1,4 +1,4 @@
-"""How a model that is not this package's is found, read and asked; and the one name that it has in a run.
+"""Settings of an external model: where it is, how to read and query it, and its one name in a run.
 
 Importing this module imports neither torch nor ART.
 """
@@ -195,14 +195,14 @@ def resolve_external(
     :param architecture: the registered model that was asked for, which a state dict may belong to.
     :raises UserError: for two external victims, none where one is described, or a model that changed since.
     """
-    found = [victim for victim in victims if is_external(victim)]
-    if not found:
+    externals = [victim for victim in victims if is_external(victim)]
+    if not externals:
         if external is not None:
             raise UserError("A model is described under 'external' and none of the victims is it.")
         return victims, None
-    if len(found) > 1:
-        raise UserError(f"One model of your own can be audited at a time. Got {' and '.join(found)}.")
-    (given,) = found
+    if len(externals) > 1:
+        raise UserError(f"One model of your own can be audited at a time. Got {' and '.join(externals)}.")
+    (given,) = externals
     external = external or ExternalModel()
     if given.startswith(f"{EXTERNAL}:"):
         name = same_external(given)

@@ -42,7 +42,7 @@ def test_spends_exactly_its_budget_or_refuses_it(budget: int, attack_class: Any)
     if budget < attack.queries_per_iteration:
         with pytest.raises(UserError, match=r"One iteration of .* asks .* queries, more than the"):
             attack.extract(thieved_classifier=thief())
-        assert meter.ledger.asked == 0
+        assert meter.ledger.requested == 0
         return
     attack.extract(thieved_classifier=thief())
     assert meter.ledger.charged == budget == attack.details["images_kept"]
@@ -50,12 +50,12 @@ def test_spends_exactly_its_budget_or_refuses_it(budget: int, attack_class: Any)
 
 @pytest.mark.parametrize("attack_class", [DFME, MAZE])
 def test_memory_is_flat_in_the_queries(attack_class: Any) -> None:
-    held: list[int] = []
+    allocated: list[int] = []
     traced: list[int] = []
 
     def monitor(queries: int, learner: Any) -> None:
         gc.collect()
-        held.append(sum(t.numel() for t in gc.get_objects() if isinstance(t, torch.Tensor)))
+        allocated.append(sum(t.numel() for t in gc.get_objects() if isinstance(t, torch.Tensor)))
         traced.append(tracemalloc.get_traced_memory()[0])
 
     meter = MeteredClassifier(victim(), QueryLedger(remember=100))
@@ -65,8 +65,8 @@ def test_memory_is_flat_in_the_queries(attack_class: Any) -> None:
         attack.extract(thieved_classifier=thief())
     finally:
         tracemalloc.stop()
-    assert len(held) >= 5
-    assert held[-1] <= held[1]
+    assert len(allocated) >= 5
+    assert allocated[-1] <= allocated[1]
     # what Python and numpy hold: the images of these 4,000 queries alone would be a mebibyte
     assert traced[-1] - traced[1] < 100_000
     assert len(meter.ledger._answers) == 100

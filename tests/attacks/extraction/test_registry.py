@@ -79,14 +79,14 @@ def test_invert_reads_the_parameters_of_the_known_defence() -> None:
 
 
 def test_random_is_knockoff_with_another_draw() -> None:
-    asked: dict[str, set[bytes]] = {}
+    requested: dict[str, set[bytes]] = {}
     for name in ("knockoff", "random"):
         case = context(100)
         seen: set[bytes] = set()
         case.victim._log = lambda x, y, seen=seen: seen.update(image.tobytes() for image in x)
         run_attack(name, case)
-        asked[name] = seen
-    assert asked["knockoff"] != asked["random"]
+        requested[name] = seen
+    assert requested["knockoff"] != requested["random"]
 
 
 REFUSED: list[tuple[str, Callable[[], AttackContext], str]] = [
@@ -110,7 +110,7 @@ def test_refusals_ask_nothing(name: str, case: Callable[[], AttackContext], mess
     built = case()
     with pytest.raises(UserError, match=message):
         run_attack(name, built)
-    assert built.victim.ledger.asked == 0
+    assert built.victim.ledger.requested == 0
 
 
 def test_every_attack_takes_its_default_parameters() -> None:
