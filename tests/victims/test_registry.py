@@ -137,7 +137,7 @@ def test_named_images_are_trained_with(tmp_path: Path, monkeypatch: pytest.Monke
     for index, text in enumerate(("mixture", "noise", "noise,mixture=none", "mixture-without-photos")):
         config = tiny(victims=[f"divqat:auxiliary={text}"], evasion={"images": 0})
         train(config, tmp_path / str(index), store=tmp_path / "store")
-    assert seen == [(70, False), (140, False), (70, False), (70, False)]
+    assert seen == [(70, False), (80, False), (70, False), (70, False)]
     weights = {next(tmp_path.glob(f"{index}/**/*.safetensors")).read_bytes() for index in range(4)}
     assert len(weights) == 4
 

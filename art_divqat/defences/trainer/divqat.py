@@ -37,8 +37,8 @@ class DivQATTrainer(QATTrainer):
     :param divergence: `js` (bounded by log 2), `kl` (teacher‖student: the literal reading) or `kl-reverse`.
     :param max_divergence: cap on D for one image, in nats; None for none. A KL without one can grow for ever.
     :param auxiliary: images of the kind that an attacker may ask, of the classifier's shape and range, (N, C, H, W).
-        They join a mixture that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`), as many as it
-        has at most (:func:`~art_divqat.data.auxiliary.compose_auxiliary`). None for the mixture by itself.
+        They join a mixture that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`), as one more
+        of its families (:func:`~art_divqat.data.auxiliary.compose_auxiliary`). None for the mixture by itself.
     :param alpha_auxiliary: α_aux, weight on auxiliary images; in [0, inf).
     :param spread_penalty: γ, in [0, inf), relative to α_aux.
     :param confidence_penalty: δ, in [0, inf), relative to α_aux.
