@@ -10,6 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.plugins import EXAMPLE, copy_distribution, installed
+
+from art_divqat.attacks.extraction.registry import ATTACKS
+from art_divqat.attacks.recovery.registry import RECOVERIES
+from art_divqat.data.pools import POOLS
+from art_divqat.data.sources import DATASETS
+from art_divqat.defences.registry import DEFENCES
+from art_divqat.models.registry import MODELS
+from art_divqat.victims.registry import VICTIMS
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -26,13 +35,17 @@ def test_python_blocks(
     monkeypatch.chdir(tmp_path)
     # what a page calls `run` is the run folder of a committed study
     shutil.copytree(DOCS.parent / "evaluations" / "studies" / "robust-extraction" / "digits", tmp_path / "run")
+    # the package of `add-your-own.md`, whether it is installed or not
+    (site := tmp_path / "site").mkdir()
+    copy_distribution(EXAMPLE, site)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     namespace: dict[str, object] = {"__name__": "docs"}
     try:
-        for block in BLOCK.finditer(text):
-            # Blank lines in front make a traceback name the line of the page.
-            before = text[: block.start(1)].count("\n")
-            exec(compile("\n" * before + block.group(1), str(page), "exec"), namespace)
+        with installed(site, ATTACKS, RECOVERIES, DEFENCES, VICTIMS, MODELS, DATASETS, POOLS):
+            for block in BLOCK.finditer(text):
+                # Blank lines in front make a traceback name the line of the page.
+                before = text[: block.start(1)].count("\n")
+                exec(compile("\n" * before + block.group(1), str(page), "exec"), namespace)
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])

@@ -12,7 +12,7 @@ import typer
 
 from art_divqat.errors import unknown_name
 
-_KINDS = ("datasets", "pools", "models", "victims", "attacks", "defences", "presets")
+_KINDS = ("datasets", "pools", "models", "victims", "attacks", "recoveries", "defences", "presets")
 
 
 def list_names(
@@ -49,6 +49,10 @@ def _names(kind: str) -> dict[str, str]:
         from art_divqat.attacks.extraction.registry import list_attacks
 
         return list_attacks()
+    if kind == "recoveries":
+        from art_divqat.attacks.recovery.registry import list_recoveries
+
+        return list_recoveries()
     if kind == "defences":
         from art_divqat.defences.registry import list_defences
 

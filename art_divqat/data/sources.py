@@ -181,13 +181,17 @@ def load_raw(name: str, *, data_root: Path | None = None, download: bool = False
 
         return read_folder(Path(canonical[7:]).expanduser())
     raw = load_target(DATASETS[canonical].read)(root, download)
-    return raw if DATASETS.origin(canonical) is None else _checked(raw, canonical)
+    return raw if DATASETS.origin(canonical) is None else checked_raw(raw, canonical)
 
 
-def _checked(raw: object, name: str) -> RawImages:
-    """What a plug-in gave, in the form that it was to have.
+def checked_raw(raw: object, name: str) -> RawImages:
+    """What a plug-in's `read` gave, in the form that it was to have, with the name that the data set goes by.
 
     :raises UserError: if it cannot be brought into it.
+
+    >>> raw = RawImages("?", np.zeros((8, 5, 5)), np.arange(8) % 2, None, None, ("a", "b"))
+    >>> checked_raw(raw, "mine").x.shape
+    (8, 1, 5, 5)
     """
     if not isinstance(raw, RawImages):
         raise UserError(f"The data set {name!r} gave a {type(raw).__name__}: expected art_divqat.data.RawImages.")

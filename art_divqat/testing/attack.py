@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from art_divqat.errors import UserError
+from art_divqat.testing._common import random_states, require, same_states
 
 if TYPE_CHECKING:
     from art_divqat.attacks.extraction import AttackContext, AttackOutcome
@@ -59,7 +59,7 @@ def check_attack(run: RunAttack, build_context: Callable[[int, int], AttackConte
         context.victim._log = log
         pool = None if context.pool is None else np.array(context.pool)
         labels = None if context.pool_labels is None else np.array(context.pool_labels)
-        states = _random_states()
+        states = random_states()
         try:
             outcome = run(context)
         except UserError as error:
@@ -67,7 +67,7 @@ def check_attack(run: RunAttack, build_context: Callable[[int, int], AttackConte
             _require(context.victim.ledger.requested == 0, f"refused its context after asking: {text}")
             _require("\n" not in text and text.endswith("."), f"must refuse with one sentence, not {text!r}")
             return False
-        _require(_same(states, _random_states()), "disturbed the global random state")
+        _require(same_states(states, random_states()), "disturbed the global random state")
         _require(pool is None or np.array_equal(pool, context.pool), "changed the pool")
         _require(labels is None or np.array_equal(labels, np.array(context.pool_labels)), "changed the pool's labels")
         _check_ledger(context, sum(seen), budget)
@@ -78,19 +78,7 @@ def check_attack(run: RunAttack, build_context: Callable[[int, int], AttackConte
 
 
 def _require(holds: bool, broken: str) -> None:
-    if not holds:
-        raise AssertionError(f"The attack {broken}")
-
-
-def _random_states() -> tuple[Any, Any, Any]:
-    import torch
-
-    return random.getstate(), np.random.get_state(), torch.random.get_rng_state().clone()
-
-
-def _same(before: tuple[Any, Any, Any], after: tuple[Any, Any, Any]) -> bool:
-    numpy_same = all(np.array_equal(a, b) for a, b in zip(before[1], after[1], strict=True))
-    return before[0] == after[0] and numpy_same and bool((before[2] == after[2]).all())
+    require(holds, "The attack", broken)
 
 
 def _probe(context: AttackContext) -> Any:

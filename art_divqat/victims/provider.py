@@ -15,7 +15,7 @@ from art_divqat.data.auxiliary import compose_auxiliary
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.specs import Spec, parse_spec
 from art_divqat.victims.external.settings import EXTERNAL, ExternalModel
-from art_divqat.victims.registry import auxiliary_sources, parent_of, plugin_origins
+from art_divqat.victims.registry import VICTIMS, auxiliary_sources, parent_of, plugin_origins
 from art_divqat.victims.store import VictimStore
 from art_divqat.victims.training import VictimContext, train_victim
 from art_divqat.victims.victim import Victim, trained_victim
@@ -156,14 +156,14 @@ class VictimProvider:
             progress=phase(progress, f"training {spec.name}, seed {seed}"),
         )
         identity = self.identity(name, seed)
-        classifier = None if retrain else self._load(identity, context)
+        classifier = None if retrain else self._load(identity, context, VICTIMS[spec.name].quantized)
         if classifier is None:
             classifier = train_victim(spec, context)
             self._save(identity, classifier)
         return trained_victim(classifier)
 
-    def _load(self, identity: dict[str, Any], context: VictimContext) -> Any:
-        if context.parent is not None:
+    def _load(self, identity: dict[str, Any], context: VictimContext, quantized: bool) -> Any:
+        if quantized:
             from art_divqat.estimators import QuantizedPyTorchClassifier
 
             return self.store.load_folder(identity, _INT8, QuantizedPyTorchClassifier.load)

@@ -12,7 +12,7 @@ from art_divqat.data.sources import dataset_entry
 from art_divqat.errors import UserError
 from art_divqat.registry import load_target
 from art_divqat.specs import Spec
-from art_divqat.victims.registry import VICTIMS, robust_trainer
+from art_divqat.victims.registry import VICTIMS, VictimEntry, robust_trainer
 
 if TYPE_CHECKING:
     from art_divqat.data import Dataset
@@ -25,7 +25,7 @@ _CALIBRATION_IMAGES = 1024
 class VictimContext:
     """What training a victim may use; the test split is not among it.
 
-    :param parent: the trained full-precision classifier that a quantized victim starts from.
+    :param parent: the trained full-precision classifier of the entry's `parent`, which a quantized victim starts from.
     :param auxiliary: gives the images of another distribution that DivQAT's specification names.
     """
 
@@ -57,8 +57,25 @@ def train_victim(spec: Spec, context: VictimContext) -> Any:
     :param spec: the canonical specification.
     :return: an ART classifier, logit-valued: a `RecipeClassifier`, or a `QuantizedPyTorchClassifier` if the entry says
         that it is quantized.
+    :raises UserError: for a plug-in that gives anything else.
     """
-    return load_target(VICTIMS[spec.name].train)(context, spec)
+    return checked_victim(load_target(VICTIMS[spec.name].train)(context, spec), VICTIMS[spec.name], str(spec))
+
+
+def checked_victim(classifier: Any, entry: VictimEntry, name: str) -> Any:
+    """What an entry's `train` gave, if it is what the store can keep and give back.
+
+    :raises UserError: if it is not.
+    """
+    from art_divqat.estimators import QuantizedPyTorchClassifier, RecipeClassifier
+
+    expected = QuantizedPyTorchClassifier if entry.quantized else RecipeClassifier
+    if not isinstance(classifier, expected):
+        raise UserError(
+            f"The victim {name!r} was trained to a {type(classifier).__name__}: expected a {expected.__name__}, as "
+            f"its entry says quantized={entry.quantized}."
+        )
+    return classifier
 
 
 def standard(context: VictimContext, spec: Spec) -> Any:

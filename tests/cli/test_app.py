@@ -128,7 +128,9 @@ def test_help_is_lazy(root: Path) -> None:
     assert "--victim" in done.stdout
 
 
-@pytest.mark.parametrize("kind", ["datasets", "pools", "models", "victims", "attacks", "defences", "presets"])
+@pytest.mark.parametrize(
+    "kind", ["datasets", "pools", "models", "victims", "attacks", "recoveries", "defences", "presets"]
+)
 def test_list(root: Path, kind: str) -> None:
     done = run("list", kind, cwd=root)
     assert done.returncode == 0, done.stderr
