@@ -44,7 +44,7 @@ def check_recovery(entry: RecoveryEntry, parameters: Mapping[str, Any] | None = 
             require(np.array_equal(given, served), _SUBJECT, "changed the answers that it was given")
             _check_rows(rows, served.shape)
             restored.append(np.array(rows))
-        require(np.allclose(*restored, atol=1e-6), _SUBJECT, "gave other rows for the same seed")
+        require(np.allclose(restored[0], restored[1], atol=1e-6), _SUBJECT, "gave other rows for the same seed")
 
 
 def _answers(classes: int) -> NDArray[np.float32]:

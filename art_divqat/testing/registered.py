@@ -176,5 +176,5 @@ def _served_defence(chain: DefenceSpec) -> None:
         off = float(np.abs(rows.sum(axis=1) - 1).max())
         require(bool(np.isfinite(rows).all()) and rows.min() >= 0 and off < 1e-4, subject, "serves no probabilities")
         served.append(rows)
-    require(np.allclose(*served, atol=1e-5), subject, "serves other answers for the same seed")
+    require(np.allclose(served[0], served[1], atol=1e-5), subject, "serves other answers for the same seed")
     require(np.array_equal(victim.predict(x), clean), subject, "changed the victim")

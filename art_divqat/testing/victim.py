@@ -100,7 +100,7 @@ def _trained(entry: VictimEntry, spec: Spec, context: VictimContext, dataset: Da
         classifier = checked_victim(trained, entry, str(spec))
     for name, array in zip(arrays, before, strict=True):
         require(np.array_equal(getattr(context.dataset, name), array), _SUBJECT, f"changed {name} of its data set")
-    if context.parent is not None:
+    if context.parent is not None and parents is not None:
         unchanged = np.array_equal(context.parent.predict(dataset.x_test), parents)
         require(unchanged, _SUBJECT, "changed the parent that it starts from: train a copy")
         require(classifier is not context.parent, _SUBJECT, "is its parent itself: train a copy")
@@ -135,4 +135,5 @@ def _kept(classifier: Any, context: VictimContext, dataset: Dataset) -> Any:
         store.save_folder({}, "victim", classifier.save)
         loaded = store.load_folder({}, "victim", QuantizedPyTorchClassifier.load)
         require(loaded is not None, _SUBJECT, "cannot be restored from what it saves")
+        assert loaded is not None
         return loaded.predict(dataset.x_test)
