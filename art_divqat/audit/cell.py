@@ -14,8 +14,7 @@ from art_divqat._rng import derive_seed
 from art_divqat._types import Classifier, PhaseProgress
 from art_divqat.attacks.extraction.contract import AttackContext
 from art_divqat.attacks.extraction.fee import hidden_units
-from art_divqat.attacks.extraction.registry import ATTACKS, run_attack
-from art_divqat.attacks.recovery.registry import undoes_a_defence
+from art_divqat.attacks.extraction.registry import run_attack
 from art_divqat.audit.bench import Bench
 from art_divqat.audit.robustness import Measured, Robustness
 from art_divqat.estimators import MeteredClassifier, QueryLedger
@@ -25,7 +24,6 @@ from art_divqat.metrics.table import measure_answers
 from art_divqat.plan.cells import Cell
 from art_divqat.results.journal import CellRecord, cell_record
 from art_divqat.results.samples import pack
-from art_divqat.specs import parse_spec
 from art_divqat.victims.serving import answering, known_to_the_attacker, serve
 from art_divqat.victims.victim import Victim
 
@@ -47,7 +45,6 @@ def run_cell(
     clean = answering(victim)
     served = serve(victim, cell.defence, seed=cell.seed, context=bench.defence_context)
     ledger = QueryLedger(cell.budget, bench.config.repeat_queries)
-    attack = parse_spec(cell.attack)
     # One seed for every budget and every kind of answer: budgets are nested and thieves start from the same weights.
     context = AttackContext(
         victim=MeteredClassifier(served, ledger),
@@ -57,11 +54,10 @@ def run_cell(
         budget=cell.budget,
         answers=cell.answers,
         seed=derive_seed("attack", cell.seed),
-        parameters=attack.as_dict,
         known_defence=known_to_the_attacker(cell.defence, served, cell.seed),
         known_hidden_units=hidden_units(victim.classifier),
     )
-    outcome = run_attack(attack.name, context)
+    outcome = run_attack(cell.attack, context)
     metrics, samples, robust = _measure(bench, robustness, victim, outcome.thief, clean, served, cell, progress)
     details = {**outcome.details, **_diagnostics(bench, victim, outcome.thief, served, cell)}
     curves = {}
@@ -113,11 +109,10 @@ def _diagnostics(bench: Bench, victim: Victim, thief: Any, served: Classifier, c
         "victim_nondeterminism": max(float(np.abs(once - again).max()), known.nondeterminism),
         "victim_train_mode": float(known.in_train_mode()),
     }
-    attack = parse_spec(cell.attack)
-    if ATTACKS[attack.name].needs_pool:
+    if cell.attack.entry.needs_pool:
         details["pool_overlap"] = bench.pool_overlap
-    if cell.defence != "none":
-        details["adaptive_attacker"] = float(undoes_a_defence(attack.as_dict.get("recovery")))
+    if cell.defence.links:
+        details["adaptive_attacker"] = float(cell.attack.undoes_a_defence)
         if len(bench.evasion_rows):
             details["evasion_sees_defence"] = 0.0
     if len(bench.evasion_rows) and known.white_box is not None and known.own_defences is not None:

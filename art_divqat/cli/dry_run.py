@@ -22,9 +22,9 @@ def show_plan(config: ResolvedConfig, *, json_output: bool) -> None:
         return
     rows = [
         ("data", f"{config.dataset}, queries from {config.query_pool}"),
-        ("victims", ", ".join(config.victims)),
-        ("defences", ", ".join(config.defences)),
-        ("attacks", f"{', '.join(config.attacks)}; answers {', '.join(config.answers)}"),
+        ("victims", ", ".join(map(str, config.victims))),
+        ("defences", ", ".join(map(str, config.defences))),
+        ("attacks", f"{', '.join(map(str, config.attacks))}; answers {', '.join(config.answers)}"),
         ("budgets", f"{', '.join(f'{budget:,}' for budget in config.budgets)}; {plan.seeds} seeds"),
         ("cells", f"{plan.cells:,}"),
         ("queries", f"{plan.attack_queries:,} by all attackers together"),

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from art_divqat.attacks.extraction.registry import ATTACKS
-from art_divqat.attacks.recovery.registry import undoes_a_defence
-from art_divqat.errors import UserError
+from art_divqat.attacks.extraction.registry import ATTACKS, read_attack
 from art_divqat.results.flag_evidence import Evidence, Rule, first_few, group_label, offenders, rule
-from art_divqat.specs import Spec, parse_spec
 
 
 @rule(
@@ -38,14 +35,6 @@ def one_seed(e: Evidence) -> str | None:
     return f"{len(few):,} of {len(e.rows):,} groups ran with a single seed." if few else None
 
 
-def _spec(attack: str) -> Spec:
-    """An attack's name and parameters; results made by others may hold any text."""
-    try:
-        return parse_spec(attack)
-    except UserError:
-        return Spec(attack)
-
-
 @rule(
     "no-random-baseline",
     "Random queries on an equal recipe are hard to beat. Without them nobody knows whether a cleverer attack "
@@ -55,7 +44,7 @@ def _spec(attack: str) -> Spec:
 def no_random_baseline(e: Evidence) -> str | None:
     """No attack queried at random; one that is not known here is taken to choose."""
     attacks = list(dict.fromkeys(row.attack for row in e.rows))
-    entries = [ATTACKS.find(_spec(attack).name) for attack in attacks]
+    entries = [ATTACKS.find(read_attack(attack).name) for attack in attacks]
     if any(entry is not None and entry.queries_at_random for entry in entries):
         return None
     return f"Every attack chooses or makes its queries: {', '.join(attacks)}."
@@ -82,7 +71,7 @@ def no_adaptive_attacker(e: Evidence) -> str | None:
     defences = list(dict.fromkeys(row.defence for row in e.rows if row.defence != "none"))
     told = {cell.attack for cell in e.results.cells if cell.details.get("adaptive_attacker", 0) > 0}
     attacks = {row.attack for row in e.rows}
-    adaptive = told | {attack for attack in attacks if undoes_a_defence(_spec(attack).as_dict.get("recovery"))}
+    adaptive = told | {attack for attack in attacks if read_attack(attack).undoes_a_defence}
     met = {row.defence for row in e.rows if row.attack in adaptive}
     missing = [defence for defence in defences if defence not in met]
     return f"No attacker did anything about {', '.join(missing)}." if missing else None

@@ -129,15 +129,15 @@ def external_spec(label: str, sha256: str) -> str:
     return str(Spec(EXTERNAL, (("name", name), ("sha256", f"x{sha256[:16]}"))))
 
 
-def same_external(victim: str) -> str:
-    """The canonical form of a victim that is already `external:name=…,sha256=…`.
+def same_external(victim: str) -> Spec:
+    """Read a victim that is already `external:name=…,sha256=…`.
 
     :raises UserError: if it is not.
     """
     spec = parse_spec(victim)
     if set(spec.as_dict) != {"name", "sha256"}:
         raise UserError(f"{victim!r} is no model: give file:PATH or an http(s) address.")
-    return str(spec)
+    return spec
 
 
 def local_path(source: str) -> Path:
@@ -205,7 +205,7 @@ def resolve_external(
     (given,) = externals
     external = external or ExternalModel()
     if given.startswith(f"{EXTERNAL}:"):
-        name = same_external(given)
+        name = str(same_external(given))
         if external.source is not None and external_name(external.source, external) != name:
             raise UserError(f"The model at {external.source} is not the one that {name} was: it has changed since.")
     else:

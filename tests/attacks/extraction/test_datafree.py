@@ -17,7 +17,7 @@ from support.digits_victim import SHAPE, agreement, metered, thief, victim
 from art_divqat.attacks.extraction import DFME, MAZE
 from art_divqat.attacks.extraction.datafree import recovered_logits
 from art_divqat.attacks.extraction.generator import Generator, forward_differences
-from art_divqat.attacks.extraction.registry import least_budget
+from art_divqat.attacks.extraction.registry import attack_spec
 from art_divqat.errors import QueryBudgetExceededError, UserError
 from art_divqat.estimators import MeteredClassifier, QueryLedger
 
@@ -38,7 +38,7 @@ def test_steals_without_data(attack_class: Any, budget: int) -> None:
 def test_spends_exactly_its_budget_or_refuses_it(budget: int, attack_class: Any) -> None:
     meter = metered(budget)
     attack = attack_class(meter, budget, **SMALL)
-    assert attack.queries_per_iteration == least_budget(attack_class.__name__.lower(), SMALL)
+    assert attack.queries_per_iteration == attack_spec(attack_class.__name__.lower(), SMALL).least_budget
     if budget < attack.queries_per_iteration:
         with pytest.raises(UserError, match=r"One iteration of .* asks .* queries, more than the"):
             attack.extract(thieved_classifier=thief())
