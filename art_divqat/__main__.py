@@ -1,4 +1,4 @@
-"""`python -m art_divqat`."""
+"""Run the command line as `python -m art_divqat`."""
 
 from art_divqat.cli import main
 

@@ -1,4 +1,4 @@
-"""Operations on rows of answers that several rooms share; numpy only."""
+"""Array helpers: operations on rows of answers that several packages share; numpy only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, the user's cache folder, and the first line of an error."""
+"""File helpers: write files whole or not at all, name the cache folder, take an error's first line."""
 
 from __future__ import annotations
 
@@ -67,10 +67,15 @@ def write_text_whole(path: Path, text: str) -> None:
     write_whole(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
 
 
-def first_line(error: BaseException) -> str:
+def first_line(error: BaseException, most: int | None = None) -> str:
     """The first line of an error's text, or its type where it has none.
+
+    :param most: the characters to cut it to; whole if None.
 
     >>> first_line(ValueError("\\nno such layer\\nmore")), first_line(KeyError())
     ('no such layer', 'KeyError')
+    >>> first_line(ValueError("no such layer"), 7)
+    'no such…'
     """
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip()
+    return line if most is None or len(line) <= most else f"{line[:most]}…"

@@ -1,4 +1,4 @@
-"""Progress callbacks: from one for named phases to one for the phase at hand."""
+"""Progress callbacks: bind a callback for named phases to one phase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random generators derived from one seed, and a room for code that uses the global ones."""
+"""Random generators: derive them from one seed, and isolate code that uses the global ones."""
 
 from __future__ import annotations
 

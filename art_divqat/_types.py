@@ -1,4 +1,4 @@
-"""The types that several rooms share: images, rows of probabilities, progress callbacks, classifiers."""
+"""Shared types: images, rows of probabilities, progress callbacks, classifiers."""
 
 from __future__ import annotations
 

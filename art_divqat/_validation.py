@@ -1,4 +1,4 @@
-"""Parameter checks with one shape of message, after scikit-learn's.
+"""Parameter checks: raise one form of message, after scikit-learn's.
 
 "The 'alpha' parameter of DivQATTrainer must be a float in [0, inf). Got -1 instead."
 """

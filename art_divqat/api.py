@@ -34,8 +34,8 @@ def prepare(config: EvaluateConfig) -> ResolvedConfig:
 
     :raises UserError: for a name that is not known, a device that is not there, or an option that cannot be used.
 
-    >>> prepare(make_config({"victims": ["robust"], "device": "cpu"})).victims
-    ('standard', 'robust:epsilon=0.2')
+    >>> prepare(make_config({"victims": ["robust"], "device": "cpu"})).query_pool
+    'photos'
     """
     resolved = resolve(config.model_copy(update={"device": resolve_device(config.device)}))
     if resolved.external is None or not (resolved.external.is_remote or resolved.external.source is None):

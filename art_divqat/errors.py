@@ -1,4 +1,4 @@
-"""The one family of errors that a user can cause.
+"""Errors that a user can cause: one family of exceptions.
 
 Each carries one line that names the value, what was expected, and what to do. The command line prints that line on
 stderr and exits with 2; a traceback is a bug.

@@ -1,4 +1,4 @@
-"""The audit as one of ART's evaluations."""
+"""ExtractionEvaluation: the audit as one of ART's evaluations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters that something takes by name: defaults and checks, declared once, and a word on misspelt ones.
+"""Parameters by name: declare defaults and checks once, resolve given values, and refuse misspelt names.
 
 What is declared is read by the registries and by the classes' own checks. Importing this module imports neither torch
 nor ART.

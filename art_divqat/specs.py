@@ -1,10 +1,10 @@
-"""`name:parameter=value,…`: how victims, attacks and defences are written on the command line and in results."""
+"""Specifications: parse and print `name:parameter=value,…`, the form of victims, attacks and defences."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from art_divqat.errors import UserError
 
@@ -16,12 +16,15 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 class Spec:
     """A name and its parameters, in the order of their names; `str` gives the one canonical form.
 
+    :param text: what `str` gives instead, for one that was read as somebody else wrote it.
+
     >>> str(parse_spec("robust:epsilon=0.20"))
     'robust:epsilon=0.2'
     """
 
     name: str
     parameters: tuple[tuple[str, Value], ...] = ()
+    text: str = ""
 
     @property
     def as_dict(self) -> dict[str, Value]:
@@ -33,8 +36,8 @@ class Spec:
         return Spec(self.name, tuple(sorted({**self.as_dict, **parameters}.items())))
 
     def __str__(self) -> str:
-        if not self.parameters:
-            return self.name
+        if self.text or not self.parameters:
+            return self.text or self.name
         return f"{self.name}:{','.join(f'{key}={_write(value)}' for key, value in self.parameters)}"
 
 
@@ -58,6 +61,21 @@ def parse_spec(text: str) -> Spec:
             raise UserError(f"Parameter {key!r} is given twice in {text!r}.")
         parameters[key] = _read(value)
     return Spec(name, tuple(sorted(parameters.items())))
+
+
+def read_spec(text: str) -> Spec:
+    """A specification as results hold it, which may be anything; `str` gives the text back.
+
+    What cannot be read is all name.
+
+    >>> [(spec.name, str(spec)) for spec in map(read_spec, ["robust:epsilon=0.20", "??"])]
+    [('robust', 'robust:epsilon=0.20'), ('??', '??')]
+    """
+    try:
+        spec = parse_spec(text)
+    except UserError:
+        return Spec(text)
+    return spec if str(spec) == text else replace(spec, text=text)
 
 
 def _read(text: str) -> Value:

@@ -139,8 +139,8 @@ def test_plugged_in_names(plugin: Path) -> None:
     with installed(plugin, *TABLES):
         config = {"victims": ["My_Victim:rounds=2"], "model": "One-Layer", "dataset": "Squares"}
         resolved = resolve(make_config({**config, "defences": ["Flatten: share=1"], "baseline": False}))
-        assert resolved.victims == ("my-victim:rounds=2",)
-        assert resolved.defences == ("flatten:share=1.0",)
+        assert list(map(str, resolved.victims)) == ["my-victim:rounds=2"]
+        assert list(map(str, resolved.defences)) == ["flatten:share=1.0"]
         assert (resolved.model, resolved.dataset, resolved.query_pool) == ("one_layer", "squares", "stripes")
         assert VICTIMS.origin("my-victim") == "my-plugin 1.2"
         assert plugin_distributions()["my-plugin"] == "1.2"

@@ -1,4 +1,4 @@
-"""From a configuration to a journal of measured cells."""
+"""Audit: run the cells of a configuration and keep a journal of what was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bench a cell is measured on: the data, query pool, victims and untrained thieves of one configuration."""
+"""Bench: hold the data, query pool, victims and untrained thieves that the cells of one configuration share."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from art_divqat.estimators import TrainingRecipe
 from art_divqat.models import build_model
 from art_divqat.plan.config import Recipe, ResolvedConfig
 from art_divqat.victims.provider import VictimProvider, VictimSettings
+from art_divqat.victims.specs import VictimSpec
 from art_divqat.victims.store import VictimStore
 from art_divqat.victims.victim import Victim
 
@@ -88,9 +89,9 @@ class Bench:
         )
         return VictimProvider(self.dataset, settings, self.store, self._live)
 
-    def victim(self, name: str, seed: int, progress: PhaseProgress | None = None) -> Victim:
-        """The victim of this name and seed; see :meth:`VictimProvider.get`."""
-        return self.victims.get(name, seed, progress)
+    def victim(self, spec: VictimSpec, seed: int, progress: PhaseProgress | None = None) -> Victim:
+        """The victim of this specification and seed; see :meth:`VictimProvider.get`."""
+        return self.victims.get(spec, seed, progress)
 
     @functools.cached_property
     def defence_context(self) -> DefenceContext:

@@ -1,4 +1,4 @@
-"""One cell, measured: steal the defended victim with a budget, then say how good the copy is."""
+"""Measure one cell: extract the defended victim with a budget, then score the thief."""
 
 from __future__ import annotations
 
@@ -14,24 +14,16 @@ from art_divqat._rng import derive_seed
 from art_divqat._types import Classifier, PhaseProgress
 from art_divqat.attacks.extraction.contract import AttackContext
 from art_divqat.attacks.extraction.fee import hidden_units
-from art_divqat.attacks.extraction.registry import ATTACKS, run_attack
-from art_divqat.attacks.recovery.registry import undoes_a_defence
+from art_divqat.attacks.extraction.registry import run_attack
 from art_divqat.audit.bench import Bench
 from art_divqat.audit.robustness import Measured, Robustness
 from art_divqat.estimators import MeteredClassifier, QueryLedger
-from art_divqat.metrics import (
-    accuracy,
-    agreement,
-    extraction_ratio,
-    kl_divergence,
-    l1_distortion,
-    label_flip_rate,
-)
-from art_divqat.metrics.table import SAMPLES
+from art_divqat.metrics import accuracy
+from art_divqat.metrics.answers import AllAnswers
+from art_divqat.metrics.table import measure_answers
 from art_divqat.plan.cells import Cell
 from art_divqat.results.journal import CellRecord, cell_record
 from art_divqat.results.samples import pack
-from art_divqat.specs import parse_spec
 from art_divqat.victims.serving import answering, known_to_the_attacker, serve
 from art_divqat.victims.victim import Victim
 
@@ -53,7 +45,6 @@ def run_cell(
     clean = answering(victim)
     served = serve(victim, cell.defence, seed=cell.seed, context=bench.defence_context)
     ledger = QueryLedger(cell.budget, bench.config.repeat_queries)
-    attack = parse_spec(cell.attack)
     # One seed for every budget and every kind of answer: budgets are nested and thieves start from the same weights.
     context = AttackContext(
         victim=MeteredClassifier(served, ledger),
@@ -63,13 +54,12 @@ def run_cell(
         budget=cell.budget,
         answers=cell.answers,
         seed=derive_seed("attack", cell.seed),
-        parameters=attack.as_dict,
         known_defence=known_to_the_attacker(cell.defence, served, cell.seed),
         known_hidden_units=hidden_units(victim.classifier),
     )
-    outcome = run_attack(attack.name, context)
+    outcome = run_attack(cell.attack, context)
     metrics, samples, robust = _measure(bench, robustness, victim, outcome.thief, clean, served, cell, progress)
-    details = {**outcome.details, **_trust(bench, victim, outcome.thief, served, cell)}
+    details = {**outcome.details, **_diagnostics(bench, victim, outcome.thief, served, cell)}
     curves = {}
     if robust is not None:
         metrics, samples, details = metrics | robust.metrics, samples | robust.samples, details | robust.details
@@ -97,37 +87,18 @@ def _measure(
 ) -> tuple[dict[str, float | None], dict[str, str], Measured | None]:
     x, y = bench.dataset.x_test, bench.dataset.y_test
     clean_answers, served_answers, thief_answers = (part.predict(x) for part in (clean, served, thief))
-    victim_accuracy = accuracy(clean_answers, y)
-    thief_accuracy = accuracy(thief_answers, y)
-    metrics: dict[str, float | None] = {
-        "victim_accuracy": victim_accuracy,
-        "defended_accuracy": accuracy(served_answers, y),
-        "thief_accuracy": thief_accuracy,
-        "agreement": agreement(thief_answers, served_answers),
-        "agreement_clean": agreement(thief_answers, clean_answers),
-        "extraction_ratio": extraction_ratio(thief_accuracy, victim_accuracy),
-        "label_flip_rate": label_flip_rate(served_answers, clean_answers),
-        "l1_distortion": l1_distortion(served_answers, clean_answers),
-        "kl_divergence": kl_divergence(clean_answers, served_answers),
-    }
+    metrics, counted = measure_answers(AllAnswers(y, clean_answers, served_answers, thief_answers))
     # an endpoint's answers come from the journal, whose speed says nothing
     if not victim.capabilities.remote:
         metrics["latency_us"] = _latency(served, x)
-    labels = thief_answers.argmax(axis=1)
-    hits = {
-        "victim_accuracy": clean_answers.argmax(axis=1) == y,
-        "thief_accuracy": labels == y,
-        "agreement": labels == served_answers.argmax(axis=1),
-        "agreement_clean": labels == clean_answers.argmax(axis=1),
-    }
-    samples = {SAMPLES[name]: pack(counted) for name, counted in hits.items()}
+    samples = {key: pack(images) for key, images in counted.items()}
     rows = bench.evasion_rows
     if len(rows) == 0:
         return metrics, samples, None
     return metrics, samples, robustness.of_cell(cell, thief, served, served_answers[rows], progress)
 
 
-def _trust(bench: Bench, victim: Victim, thief: Any, served: Classifier, cell: Cell) -> dict[str, float]:
+def _diagnostics(bench: Bench, victim: Victim, thief: Any, served: Classifier, cell: Cell) -> dict[str, float]:
     """What the flags are computed from: whether the victim answers, and the thief was trained, as it should be."""
     known = victim.capabilities
     probe = bench.dataset.x_test[:_PROBES]
@@ -138,11 +109,10 @@ def _trust(bench: Bench, victim: Victim, thief: Any, served: Classifier, cell: C
         "victim_nondeterminism": max(float(np.abs(once - again).max()), known.nondeterminism),
         "victim_train_mode": float(known.in_train_mode()),
     }
-    attack = parse_spec(cell.attack)
-    if ATTACKS[attack.name].needs_pool:
+    if cell.attack.entry.needs_pool:
         details["pool_overlap"] = bench.pool_overlap
-    if cell.defence != "none":
-        details["adaptive_attacker"] = float(undoes_a_defence(attack.as_dict.get("recovery")))
+    if cell.defence.links:
+        details["adaptive_attacker"] = float(cell.attack.undoes_a_defence)
         if len(bench.evasion_rows):
             details["evasion_sees_defence"] = 0.0
     if len(bench.evasion_rows) and known.white_box is not None and known.own_defences is not None:

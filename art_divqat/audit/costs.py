@@ -1,4 +1,4 @@
-"""What each piece of a run costs relative to the others: what the progress bar and the plan's estimate go by."""
+"""Relative costs: weigh each piece of a run for the progress bar and the plan's estimate."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Any
 
 from art_divqat.plan.cells import Cell
 from art_divqat.plan.config import ResolvedConfig
-from art_divqat.specs import parse_spec
-from art_divqat.victims.external.settings import is_external
-from art_divqat.victims.registry import VICTIMS
+from art_divqat.victims.specs import VictimSpec
 
 # in units of one image seen once by a training loop; nothing but the time left depends on them
 _ADVERSARIAL_COST = 8.0
@@ -34,12 +32,13 @@ class Costs:
         # the accuracy and the single figure are there already
         self._radii = len(set(config.evasion.epsilons or ()) - {0.0, config.epsilon})
 
-    def of_victim(self, victim: tuple[str, int]) -> float:
+    def of_victim(self, victim: tuple[VictimSpec, int]) -> float:
         """Training, dearer if adversarial, the evasion images, and the robustness curve with its checks."""
+        spec, _ = victim
         evasion = self._evasion * (1 + self._radii + _SIGNS_COST)
-        if is_external(victim[0]):
+        if spec.is_external:
             return evasion * self._victim_image
-        entry = VICTIMS[parse_spec(victim[0]).name]
+        entry = spec.entry
         factor = _ADVERSARIAL_COST if entry.adversarial else 1.0
         training = self._train * self._config.victim_recipe.epochs * factor
         worst_case = self._evasion * _WORST_CASE_COST if entry.quantized else 0.0

@@ -1,4 +1,7 @@
-"""What a run ran on, for whoever repeats it. Versions are read from metadata, nothing is imported."""
+"""Environment record: versions, hardware and settings of a run, for whoever repeats it.
+
+Versions are read from metadata; nothing is imported.
+"""
 
 from __future__ import annotations
 

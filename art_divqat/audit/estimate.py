@@ -1,4 +1,4 @@
-"""What a run would do: its cells, its queries, and about how long it would take; nothing is written."""
+"""Estimate a run before it starts: its cells, its queries, its time; nothing is written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from art_divqat._files import default_store
+from art_divqat.attacks.extraction.registry import AttackSpec
 from art_divqat.audit.costs import Costs
 from art_divqat.audit.executor import default_jobs
 from art_divqat.audit.preflight import preflight
@@ -103,7 +104,7 @@ def _seconds(train: Callable[[], None]) -> float:
 
 def _endpoint_queries(plan: Sequence[Cell], data: dict[str, Any]) -> int:
     """Budgets are nested: one attack asks each pool image once, whatever the answers are used for and how often."""
-    largest: dict[tuple[str, str, int], int] = {}
+    largest: dict[tuple[AttackSpec, str, int], int] = {}
     for cell in plan:
         key = (cell.attack, cell.answers, cell.seed)
         largest[key] = max(largest.get(key, 0), cell.budget)

@@ -1,4 +1,4 @@
-"""The one seam that decides where a piece of work runs: in this process, or over the cores with joblib."""
+"""Executor: perform tasks in this process, or over the cores with joblib; nothing else decides where work runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run folder: who may write into it, and whether it belongs to this configuration."""
+"""Run folders: lock one for writing, and check that it belongs to this configuration."""
 
 from __future__ import annotations
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from art_divqat.attacks.extraction.registry import ATTACKS, check_parameters, least_budget, pool_needed
 from art_divqat.errors import UserError
 from art_divqat.plan.config import ResolvedConfig
-from art_divqat.specs import parse_spec
-from art_divqat.victims.external.settings import is_external
 
 if TYPE_CHECKING:
     from art_divqat.audit.bench import Bench
@@ -24,12 +21,12 @@ def preflight(bench: Bench, *, read_model: bool = True) -> dict[str, Any]:
     :raises UserError: for defences, networks, attacks or budgets that do not fit the data or each other, and a model
         that cannot be read.
     """
-    from art_divqat.defences.registry import check_defence, parse_defence
+    from art_divqat.defences.registry import check_defence
     from art_divqat.models.registry import check_model
 
     config = bench.config
     for defence in config.defences:
-        check_defence(parse_defence(defence), bench.dataset.input_shape)
+        check_defence(defence, bench.dataset.input_shape)
     for model in (config.model, config.thief_model):
         check_model(model, bench.dataset.input_shape)
     check_evasion(bench)
@@ -40,7 +37,7 @@ def preflight(bench: Bench, *, read_model: bool = True) -> dict[str, Any]:
     }
     check_attacks(config, data)
     if read_model and config.external is not None and not config.external.is_remote:
-        bench.victims.external(next(victim for victim in config.victims if is_external(victim)))
+        bench.victims.external(next(victim for victim in config.victims if victim.is_external))
     return data
 
 
@@ -60,32 +57,33 @@ def check_attacks(config: ResolvedConfig, data: dict[str, Any]) -> None:
     """Refuse attacks that cannot run on this pool, these budgets or these victims, before anything is written.
 
     :raises UserError: for a pool without the labels or the images that an attack needs, a budget smaller than one step
-        of an attack, or `fee` on a network that is not of its kind.
+        of an attack, images asked several times where that is free, or `fee` on a network that is not of its kind.
     """
-    specs = {attack: parse_spec(attack) for attack in config.attacks}
-    entries = {attack: ATTACKS[spec.name] for attack, spec in specs.items()}
-    for attack, spec in specs.items():
-        least = least_budget(spec.name, spec.as_dict)
-        if config.budgets[0] < least:
+    for attack in config.attacks:
+        if config.budgets[0] < attack.least_budget:
             raise UserError(
-                f"One step of attack {attack!r} asks {least} queries, more than the budget of {config.budgets[0]}: "
-                "raise --budget, or give the attack a smaller step."
+                f"One step of attack {str(attack)!r} asks {attack.least_budget} queries, more than the budget of "
+                f"{config.budgets[0]}: raise --budget, or give the attack a smaller step."
             )
-        own, _, _ = check_parameters(spec.name, spec.as_dict)
-        # what is behind a model of somebody else's is not known here
-        if config.external is None and (refusal := entries[attack].refusal(config.model, own)) is not None:
-            raise UserError(refusal)
-    for attack, entry in entries.items():
-        if entry.needs_labels and not data["pool"]["labelled"]:
+        if config.repeat_queries == "free" and attack.queries_per_image > 1:
             raise UserError(
-                f"Attack {attack!r} needs a query pool with labels, and {config.query_pool!r} has none: give "
+                f"Attack {str(attack)!r} asks every image {attack.queries_per_image} times, and learns nothing by it: "
+                "with --repeat-queries free an image asked again is answered from memory. Use --repeat-queries paid."
+            )
+        # what is behind a model of somebody else's is not known here
+        if config.external is None and (refusal := attack.entry.refusal(config.model, attack.own)) is not None:
+            raise UserError(refusal)
+    for attack in config.attacks:
+        if attack.entry.needs_labels and not data["pool"]["labelled"]:
+            raise UserError(
+                f"Attack {str(attack)!r} needs a query pool with labels, and {config.query_pool!r} has none: give "
                 "--query-pool a data set, or in-distribution."
             )
     available = data["pool"]["images"]
-    for attack, spec in specs.items():
-        needed = pool_needed(spec.name, spec.as_dict, config.budgets[-1])
+    for attack in config.attacks:
+        needed = attack.pool_needed(config.budgets[-1])
         if needed > available:
             raise UserError(
                 f"Budget {config.budgets[-1]} is beyond the query pool {config.query_pool!r}, which holds {available} "
-                f"images: attack {attack!r} needs {needed}; lower --budget or choose a larger --query-pool."
+                f"images: attack {str(attack)!r} needs {needed}; lower --budget or choose a larger --query-pool."
             )

@@ -1,4 +1,4 @@
-"""Progress of a run: whoever watches it, and files in which worker processes say how far they are."""
+"""Progress of a run: watchers, and files through which worker processes report theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Robustness in a run: single figures, curves over ε, and what tells whether an attack is to be believed.
+"""Robustness of victims and thieves in a run: accuracy at ε, curves over ε, and checks of gradient masking.
 
 Once for each victim, kept in the store, in units of one white-box measurement (`steps` passes over the evasion images):
 one for the figure at ε, one for each further radius of the curve, and less than three for the signs of
@@ -24,7 +24,7 @@ from art_divqat.metrics.table import SAMPLES
 from art_divqat.plan.cells import Cell
 from art_divqat.results.journal import PointRecord
 from art_divqat.results.samples import curve_sample, pack
-from art_divqat.specs import parse_spec
+from art_divqat.victims.specs import VictimSpec
 from art_divqat.victims.victim import Victim
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class VictimRobustness:
 
     :param examples: radius → the evasion images perturbed on it at full strength, (images, C, H, W); 0 is not there.
     :param right: radius → which of them it still gets right, (images,).
-    :param details: what the flags are computed from, by the keys of `flag_rules.DETAILS`.
+    :param details: what the flags are computed from, by the keys of `results.flag_evidence.DIAGNOSTICS`.
     """
 
     examples: dict[float, NDArray[np.float32]]
@@ -74,8 +74,8 @@ class Robustness:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        self._examples: dict[tuple[str, int], Images] = {}
-        self._victims: dict[tuple[str, int], VictimRobustness] = {}
+        self._examples: dict[tuple[VictimSpec, int], Images] = {}
+        self._victims: dict[tuple[VictimSpec, int], VictimRobustness] = {}
 
     def of_cell(
         self,
@@ -133,7 +133,9 @@ class Robustness:
                 measured.samples |= {curve_sample(name, r): pack(row) for r, row in zip(radii, right, strict=True)}
         return measured
 
-    def examples(self, name: str, seed: int, progress: PhaseProgress | None = None, *, retrain: bool = False) -> Images:
+    def examples(
+        self, spec: VictimSpec, seed: int, progress: PhaseProgress | None = None, *, retrain: bool = False
+    ) -> Images:
         """The evasion images perturbed at ε on a victim, (images, C, H, W); from memory, the store, or crafted now.
 
         For an int8 victim the worst of straight-through gradients, transfer from its full-precision parent, and Square.
@@ -141,37 +143,37 @@ class Robustness:
         :param retrain: craft them anew, as for a victim that was.
         :return: no images if no robustness is measured, or the victim is a black box.
         """
-        key = (name, seed)
+        key = (spec, seed)
         if retrain or key not in self._examples:
-            self._examples[key] = self._load_or_craft(name, seed, progress, retrain)
+            self._examples[key] = self._load_or_craft(spec, seed, progress, retrain)
         return self._examples[key]
 
     def of_victim(
-        self, name: str, seed: int, progress: PhaseProgress | None = None, *, retrain: bool = False
+        self, spec: VictimSpec, seed: int, progress: PhaseProgress | None = None, *, retrain: bool = False
     ) -> VictimRobustness | None:
         """The curve and the signs of one victim, from memory, the store, or measured now.
 
         :param retrain: measure them anew, the examples of the single figure among them.
         :return: None if no robustness is measured, or the victim is a black box.
         """
-        examples = self.examples(name, seed, progress, retrain=retrain)
+        examples = self.examples(spec, seed, progress, retrain=retrain)
         if len(examples) == 0:
             return None
-        key = (name, seed)
+        key = (spec, seed)
         if retrain or key not in self._victims:
             # only the last: the examples of a curve are many, and cells come victim by victim
             self._victims.clear()
-            told = phase(progress, f"curve and checks of {parse_spec(name).name}")
-            self._victims[key] = self._load_or_measure(name, seed, examples, told, retrain)
+            told = phase(progress, f"curve and checks of {spec.name}")
+            self._victims[key] = self._load_or_measure(spec, seed, examples, told, retrain)
         return self._victims[key]
 
-    def _load_or_craft(self, name: str, seed: int, progress: PhaseProgress | None, retrain: bool) -> Images:
+    def _load_or_craft(self, spec: VictimSpec, seed: int, progress: PhaseProgress | None, retrain: bool) -> Images:
         bench = self._bench
         config, rows = bench.config, bench.evasion_rows
-        target = bench.victim(name, seed, progress).capabilities.white_box
+        target = bench.victim(spec, seed, progress).capabilities.white_box
         if len(rows) == 0 or target is None:
             return bench.dataset.x_test[:0]
-        identity = bench.victims.identity(name, seed)
+        identity = bench.victims.identity(spec, seed)
         # the curve does not decide the examples of the single figure
         settings = {
             **config.evasion.model_dump(exclude={"epsilons"}),
@@ -182,8 +184,8 @@ class Robustness:
         held = None if retrain else bench.store.load_arrays(identity, file)
         if held is not None and held.get("x", rows).shape == (len(rows), *bench.dataset.input_shape):
             return held["x"]
-        told = phase(progress, f"attacking {parse_spec(name).name}")
-        parent = bench.victims.parent(name, seed)
+        told = phase(progress, f"attacking {spec.name}")
+        parent = bench.victims.parent(spec, seed)
         if parent is None:
             crafted = _perturb(bench, target, seed, told)
         else:
@@ -201,22 +203,22 @@ class Robustness:
         return crafted
 
     def _load_or_measure(
-        self, name: str, seed: int, at_epsilon: Images, told: Progress | None, retrain: bool
+        self, spec: VictimSpec, seed: int, at_epsilon: Images, told: Progress | None, retrain: bool
     ) -> VictimRobustness:
         bench = self._bench
         config, rows = bench.config, bench.evasion_rows
-        victim = bench.victim(name, seed)
+        victim = bench.victim(spec, seed)
         x, y = evasion_images(bench)
         radii = config.evasion.epsilons or ()
         crafted = [radius for radius in radii if radius not in (0, config.epsilon)]
-        identity = bench.victims.identity(name, seed)
+        identity = bench.victims.identity(spec, seed)
         settings = {**config.evasion.model_dump(), "epsilon": config.epsilon, "rows": rows.tolist(), "signs": 1}
         file = f"evasion-curve-{content_hash(settings)[:16]}"
         held = None if retrain else bench.store.load_arrays(identity, file)
         shape = (len(crafted), len(rows), *bench.dataset.input_shape)
         if held is None or held.get("x", rows).shape != shape:
             # what is attacked with gradients: the victim or its twin, and the full-precision network it comes from
-            parent = bench.victims.parent(name, seed)
+            parent = bench.victims.parent(spec, seed)
             targets = [victim.capabilities.white_box, *([] if parent is None else [parent.classifier])]
             predict = victim.classifier.predict
             examples = np.empty(shape, np.float32)

@@ -1,4 +1,7 @@
-"""Plan → cells → journal → results: one evaluation, which can be stopped anywhere and goes on where it stopped."""
+"""Run one evaluation: plan cells, measure them, write the journal and the results.
+
+It can be stopped anywhere and goes on where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,11 @@ from art_divqat.audit.preflight import check_attacks
 from art_divqat.audit.progress import Silent, Watcher
 from art_divqat.audit.tasks import CheckAndDescribe, MeasureCell, PrepareVictim
 from art_divqat.errors import UserError
-from art_divqat.plan.cells import Cell, plan_cells
+from art_divqat.plan.cells import Cell, cell_id, plan_cells
 from art_divqat.plan.config import ResolvedConfig, write_config
 from art_divqat.results.build import build_results, config_of, data_of
 from art_divqat.results.journal import CellRecord, Header
 from art_divqat.results.schema import Results
-from art_divqat.specs import parse_spec
-from art_divqat.victims.registry import parent_of
 
 if TYPE_CHECKING:
     from art_divqat.victims.victim import Victim
@@ -68,7 +69,7 @@ def run(
             ((_, data),) = executor.run([CheckAndDescribe()])
         with folder.locked():
             lines = _start_or_continue(folder, config, data)
-            done = {Cell(**line["cell"]).id for line in lines}
+            done = {cell_id(line["cell"]) for line in lines}
             pending = [cell for cell in plan if cell.id not in done]
             _run_cells(folder, executor, Costs(config, data), retrain, pending, plan, watcher)
             header, lines = folder.journal.read()
@@ -127,7 +128,7 @@ def _run_cells(
         return
     # Every victim first, and what it is quantized from before it: side by side, two cells of one victim or two
     # children of one parent would both train it.
-    parents = [(parent_of(parse_spec(name)), seed) for name, seed in victims]
+    parents = [(victim.parent, seed) for victim, seed in victims]
     roots = [victim for victim, (parent, _) in zip(victims, parents, strict=True) if parent is None]
     roots += [(parent, seed) for parent, seed in parents if parent is not None]
     for wave in (list(dict.fromkeys(roots)), [victim for victim in victims if victim not in roots]):

@@ -1,4 +1,4 @@
-"""Tasks: the pieces of work that an executor performs here or in another process. Importing this imports no torch."""
+"""Tasks: the pieces of work that an executor performs, here or in another process. Importing this imports no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from art_divqat._types import PhaseProgress
 from art_divqat.plan.cells import Cell
+from art_divqat.victims.specs import VictimSpec
 
 if TYPE_CHECKING:
     from art_divqat.audit.bench import Bench
@@ -50,20 +51,20 @@ class PrepareVictim:
     :param retrain: anew, even if the store has it.
     """
 
-    name: str
+    victim: VictimSpec
     seed: int
     retrain: bool = False
 
     @property
     def description(self) -> str:
         """In words."""
-        return f"victim {self.name}, seed {self.seed}"
+        return f"victim {self.victim}, seed {self.seed}"
 
     def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> None:
         """Load or train it, and measure it unless others are only quantized from it."""
-        bench.victims.get(self.name, self.seed, progress, retrain=self.retrain)
-        if self.name in bench.config.victims:
-            robustness.of_victim(self.name, self.seed, progress, retrain=self.retrain)
+        bench.victims.get(self.victim, self.seed, progress, retrain=self.retrain)
+        if self.victim in bench.config.victims:
+            robustness.of_victim(self.victim, self.seed, progress, retrain=self.retrain)
 
 
 @dataclass(frozen=True)
@@ -73,26 +74,26 @@ class MeasureVictim:
     :param retrain: train it anew, even if the store has it.
     """
 
-    name: str
+    victim: VictimSpec
     seed: int
     retrain: bool = False
 
     @property
     def description(self) -> str:
         """In words."""
-        return f"victim {self.name}, seed {self.seed}"
+        return f"victim {self.victim}, seed {self.seed}"
 
     def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> tuple[Path, dict[str, float]]:
         """Where it is kept, and its accuracies."""
         from art_divqat.metrics import accuracy
 
-        classifier = bench.victims.get(self.name, self.seed, progress, retrain=self.retrain).classifier
-        examples = robustness.examples(self.name, self.seed, progress, retrain=self.retrain)
+        classifier = bench.victims.get(self.victim, self.seed, progress, retrain=self.retrain).classifier
+        examples = robustness.examples(self.victim, self.seed, progress, retrain=self.retrain)
         x, y = bench.dataset.x_test, bench.dataset.y_test
         measured = {"victim_accuracy": accuracy(classifier.predict(x), y)}
         if len(examples):
             measured["victim_robust_accuracy"] = accuracy(classifier.predict(examples), y[bench.evasion_rows])
-        return bench.victims.folder(self.name, self.seed), measured
+        return bench.victims.folder(self.victim, self.seed), measured
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Train one victim and keep it where the user wants it."""
+"""Train one victim and save it in a folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def train(
     :raises UserError: for anything that cannot be used; nothing is written to `output` then.
     """
     if len(config.victims) != 1:
-        raise UserError(f"One victim is trained at a time. Got {', '.join(config.victims)}.")
+        raise UserError(f"One victim is trained at a time. Got {', '.join(map(str, config.victims))}.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} is there already: give --output a new or empty folder.")
     (victim,) = config.victims
@@ -44,4 +44,4 @@ def train(
         shutil.copytree(folder, output, dirs_exist_ok=True, ignore=shutil.ignore_patterns("evasion-*", ".*"))
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror or error}.") from None
-    return {"victim": victim, **measured}
+    return {"victim": str(victim), **measured}

@@ -1,4 +1,4 @@
-"""The command line: parses, calls `audit` and `report`, prints. The only importer of Typer."""
+"""Command line: parse options, call `audit` and `report`, print. The only importer of Typer."""
 
 from art_divqat.cli.app import main
 

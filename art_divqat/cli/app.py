@@ -1,4 +1,4 @@
-"""`art-divqat`: the application, and how it ends.
+"""Command-line application: register the commands, turn every failure into one line and an exit code.
 
 Exit codes: 0 done, 1 a gate failed, 2 the user's input, 3 incomplete, 70 a bug of this program, 130 interrupted.
 """
@@ -40,8 +40,8 @@ app.command("doctor")(doctor)
 app.command("list")(list_names)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"art-divqat {__version__}")
         raise typer.Exit
 
@@ -67,8 +67,8 @@ def main() -> NoReturn:
             error.show()
             raise SystemExit(EXIT_USER) from None
         command = error.ctx.command_path if error.ctx else "art-divqat"
-        said = error.format_message()
-        _leave(f"{said}{'' if said.endswith(('.', '?')) else '.'} See {command} --help.", EXIT_USER)
+        message = error.format_message()
+        _leave(f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help.", EXIT_USER)
     except UserError as error:
         _leave(str(error), EXIT_USER)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`art-divqat audit MODEL --data D`: how easily one's own model is stolen."""
+"""`art-divqat audit MODEL --data D`: measure how easily one's own model is stolen."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def audit(
         "victims": [target if is_url(target) else f"file:{target.removeprefix('file:')}"],
         "external": common.given(used, ExternalModel) or None,
     }
-    asked = common.configuration(config, used)
-    if "dataset" not in asked.model_fields_set:
+    requested = common.configuration(config, used)
+    if "dataset" not in requested.model_fields_set:
         raise UserError("Say what images the model takes with --data: a name, npz:PATH or folder:PATH.")
     if trust_code:
         what = f" and {factory}" if factory else ""
         typer.echo(f"Running code of the model, as --trust-code allows: {target}{what}", err=True)
-    common.run(asked, output, retrain=False, quiet=quiet, json_output=json_output, dry_run=dry_run)
+    common.run(requested, output, retrain=False, quiet=quiet, json_output=json_output, dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""What commands share: reading options into a configuration, and running one while showing how it goes."""
+"""Helpers of the commands: read options into a configuration, and run one while showing its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`art-divqat compare RUN_A RUN_B`: what got better or worse."""
+"""`art-divqat compare RUN_A RUN_B`: compare two runs, metric by metric."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def compare(
     """
     from art_divqat.results.run_diff import compare_runs
 
-    found = compare_runs(first, second)
+    difference = compare_runs(first, second)
     if json_output:
-        sys.stdout.write(found.model_dump_json(indent=2) + "\n")
+        sys.stdout.write(difference.model_dump_json(indent=2) + "\n")
     else:
         heads = ("victim", "defence", "attack", "answers", "queries", "metric", "before", "after", "difference", "")
         rows = [heads]
-        for change in found.changes:
+        for change in difference.changes:
             low, high = change.difference.low, change.difference.high
             bounds = "" if low is None or high is None else f" ({low:+.3f} to {high:+.3f})"
             rows.append(
@@ -49,9 +49,9 @@ def compare(
         widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
         for row in rows:
             typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-        counts = {kind: sum(change.verdict == kind for change in found.changes) for kind in ("worse", "better")}
-        apart = found.only_in_a + found.only_in_b
+        counts = {kind: sum(change.verdict == kind for change in difference.changes) for kind in ("worse", "better")}
+        apart = difference.only_in_a + difference.only_in_b
         more = f" {apart} cells are in one of the runs only." if apart else ""
-        typer.echo(f"{counts['worse']} worse, {counts['better']} better, of {len(found.changes)} compared.{more}")
-    if fail_on_worse and found.got_worse:
+        typer.echo(f"{counts['worse']} worse, {counts['better']} better, of {len(difference.changes)} compared.{more}")
+    if fail_on_worse and difference.got_worse:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`art-divqat doctor`: what is installed, what works, and what to do about the rest."""
+"""`art-divqat doctor`: check the installation, and name a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _EXTRAS = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One line of the examination."""
 
     name: str
     state: State
-    said: str
+    text: str
 
 
 def doctor() -> None:
@@ -50,26 +50,26 @@ def doctor() -> None:
     Ends with exit code 1 if there is a problem; an extra that is not installed is none.
     """
     marks = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
-    found = []
-    for finding in examine():
-        found.append(finding)
-        typer.echo(f"{marks[finding.state]} {finding.name}: {finding.said}")
-    problems = sum(finding.state == "problem" for finding in found)
+    diagnoses = []
+    for diagnosis in examine():
+        diagnoses.append(diagnosis)
+        typer.echo(f"{marks[diagnosis.state]} {diagnosis.name}: {diagnosis.text}")
+    problems = sum(diagnosis.state == "problem" for diagnosis in diagnoses)
     typer.echo("Everything that is needed works." if not problems else f"{problems} problems.")
     if problems:
         raise typer.Exit(1)
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[Diagnosis]:
     """Every finding; nothing that is missing or broken stops the others."""
     # torch logs a deprecation of its own when torchao registers its types
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
-    yield Finding("python", "ok", f"{platform.python_version()}, {platform.platform()}, {sys.executable}")
+    yield Diagnosis("python", "ok", f"{platform.python_version()}, {platform.platform()}, {sys.executable}")
     for package, module in _REQUIRED.items():
         yield _package(package, module, f"pip install --force-reinstall {package}", "problem")
     for package, (module, extra, purpose) in _EXTRAS.items():
         yield _package(package, module, f"{purpose} needs it: pip install 'art-divqat[{extra}]'", "note")
-    checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
+    checks: tuple[tuple[str, Callable[[], Diagnosis]], ...] = (
         ("ART classifiers", _art),
         ("quantization engines", _engines),
         ("devices", _devices),
@@ -79,40 +79,40 @@ def examine() -> Iterator[Finding]:
         try:
             yield check()
         except Exception as error:
-            yield Finding(name, "problem", f"{type(error).__name__}: {_short(error)}")
+            yield Diagnosis(name, "problem", f"{type(error).__name__}: {_short(error)}")
 
 
-def _package(package: str, module: str, remedy: str, missing: State) -> Finding:
+def _package(package: str, module: str, remedy: str, missing: State) -> Diagnosis:
     try:
         version = metadata.version(package)
     except metadata.PackageNotFoundError:
-        return Finding(package, missing, f"not installed; {remedy}")
+        return Diagnosis(package, missing, f"not installed; {remedy}")
     try:
         import_module(module)
     except Exception as error:
-        return Finding(package, "problem", f"{version} cannot be imported ({_short(error)}); {remedy}")
-    return Finding(package, "ok", version)
+        return Diagnosis(package, "problem", f"{version} cannot be imported ({_short(error)}); {remedy}")
+    return Diagnosis(package, "ok", version)
 
 
-def _art() -> Finding:
+def _art() -> Diagnosis:
     from art.attacks.extraction import CopycatCNN, KnockoffNets
     from art.estimators.classification import BlackBoxClassifierNeuralNetwork, PyTorchClassifier
 
     names = [each.__name__ for each in (PyTorchClassifier, BlackBoxClassifierNeuralNetwork, KnockoffNets, CopycatCNN)]
-    return Finding("ART classifiers", "ok", f"{', '.join(names)} import")
+    return Diagnosis("ART classifiers", "ok", f"{', '.join(names)} import")
 
 
-def _engines() -> Finding:
+def _engines() -> Diagnosis:
     import torch
 
     engines = [name for name in torch.backends.quantized.supported_engines if name != "none"]
     if not engines:
         remedy = "int8 victims cannot run: install a torch wheel for this processor that has fbgemm, x86 or qnnpack"
-        return Finding("quantization engines", "problem", f"none; {remedy}")
-    return Finding("quantization engines", "ok", ", ".join(engines))
+        return Diagnosis("quantization engines", "problem", f"none; {remedy}")
+    return Diagnosis("quantization engines", "ok", ", ".join(engines))
 
 
-def _devices() -> Finding:
+def _devices() -> Diagnosis:
     import os
 
     import torch
@@ -120,11 +120,11 @@ def _devices() -> Finding:
     cores = f"{os.cpu_count()} CPU cores"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-        return Finding("devices", "ok", f"{cores}; {', '.join(names)}")
-    return Finding("devices", "note", f"{cores}; no GPU that torch can use: the paper preset will be slow")
+        return Diagnosis("devices", "ok", f"{cores}; {', '.join(names)}")
+    return Diagnosis("devices", "note", f"{cores}; no GPU that torch can use: the paper preset will be slow")
 
 
-def _cache() -> Finding:
+def _cache() -> Diagnosis:
     import tempfile
 
     from art_divqat._files import default_store
@@ -136,8 +136,8 @@ def _cache() -> Finding:
             pass
     except OSError as error:
         reason = f"{error.strerror or error}; point XDG_CACHE_HOME at a folder that can be written"
-        return Finding("cache", "problem", f"{folder}: {reason}")
-    return Finding("cache", "ok", str(folder))
+        return Diagnosis("cache", "problem", f"{folder}: {reason}")
+    return Diagnosis("cache", "ok", str(folder))
 
 
 def _short(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would do."""
+"""`--dry-run`: print the plan of a run."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ def show_plan(config: ResolvedConfig, *, json_output: bool) -> None:
     """Print the plan of a configuration; nothing is written, no model is read and no endpoint is asked."""
     from art_divqat.audit.estimate import estimate
 
-    found = estimate(config)
+    plan = estimate(config)
     if json_output:
-        sys.stdout.write(json.dumps({"config": config.for_results(), "plan": found.as_dict()}, indent=2) + "\n")
+        sys.stdout.write(json.dumps({"config": config.for_results(), "plan": plan.as_dict()}, indent=2) + "\n")
         return
     rows = [
         ("data", f"{config.dataset}, queries from {config.query_pool}"),
-        ("victims", ", ".join(config.victims)),
-        ("defences", ", ".join(config.defences)),
-        ("attacks", f"{', '.join(config.attacks)}; answers {', '.join(config.answers)}"),
-        ("budgets", f"{', '.join(f'{budget:,}' for budget in config.budgets)}; {found.seeds} seeds"),
-        ("cells", f"{found.cells:,}"),
-        ("queries", f"{found.attack_queries:,} by all attackers together"),
+        ("victims", ", ".join(map(str, config.victims))),
+        ("defences", ", ".join(map(str, config.defences))),
+        ("attacks", f"{', '.join(map(str, config.attacks))}; answers {', '.join(config.answers)}"),
+        ("budgets", f"{', '.join(f'{budget:,}' for budget in config.budgets)}; {plan.seeds} seeds"),
+        ("cells", f"{plan.cells:,}"),
+        ("queries", f"{plan.attack_queries:,} by all attackers together"),
     ]
-    if found.endpoint_queries is not None:
+    if plan.endpoint_queries is not None:
         rows.append(
-            ("endpoint", f"asked for at most {found.endpoint_queries:,} images, those of the evaluation included")
+            ("endpoint", f"asked for at most {plan.endpoint_queries:,} images, those of the evaluation included")
         )
-    rows.append(("time", f"about {_duration(found.seconds)} with {found.jobs} side by side; nothing was run"))
+    rows.append(("time", f"about {_duration(plan.seconds)} with {plan.jobs} side by side; nothing was run"))
     for name, text in rows:
         typer.echo(f"{name:<9} {text}")
 

@@ -1,4 +1,4 @@
-"""`art-divqat evaluate`: steal victims, with and without defences, and report how well it went."""
+"""`art-divqat evaluate`: steal victims, with and without defences, and report the results."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def evaluate(
     The default compares how stealable an ordinary classifier of handwritten digits is; with --victim robust also an
     adversarially trained one. Everything is kept in the run folder, and the same command goes on where it stopped.
     """
-    asked = common.configuration(config, {**locals(), "baseline": False if no_baseline else None})
-    common.run(asked, output, retrain=retrain, quiet=quiet, json_output=json_output, dry_run=dry_run)
+    requested = common.configuration(config, {**locals(), "baseline": False if no_baseline else None})
+    common.run(requested, output, retrain=retrain, quiet=quiet, json_output=json_output, dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""Progress on stderr: one bar for the whole run with an estimate of the time left, and what is being done now."""
+"""Progress bar on stderr: one bar for the whole run, the time left, and the current step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`art-divqat report` and `art-divqat list`: what needs neither torch nor ART."""
+"""`art-divqat report` and `art-divqat list`: rewrite a report, list names; without torch or ART."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `evaluate` prints: a table of victims, one of thieves, the finding in a sentence, and where the report is."""
+"""Terminal summary of `evaluate`: a table of victims, one of thieves, the finding, and the path of the report."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def print_results(results: Results, folder: Path) -> None:
         console.width = _WIDTH
     seeds, epsilon = results.config["seeds"], results.config.get("epsilon")
     attacked = f"; robust accuracies at ε = {epsilon:g}" if isinstance(epsilon, int | float) else ""
-    said = (
+    caption = (
         f"{results.config['dataset']}, {counted(seeds, 'seed')}: means, and half of the 95 % interval after ±{attacked}"
     )
-    console.print(Text(said))
+    console.print(Text(caption))
     for table in _tables(results, console.width):
         console.print(table)
     console.print(Text(finding(results)))
@@ -64,7 +64,7 @@ def _tables(results: Results, width: int) -> list[Any]:
         for name, values in names.items()
         if name not in varying
     )
-    order = {pair: place for place, pair in enumerate(view.pairs)}
+    order = {pair: position for position, pair in enumerate(view.pairs)}
     thieves = []
     previous: tuple[str, str] | None = None
     for row in sorted(summary, key=lambda row: order[row.victim, row.defence]):

@@ -1,4 +1,4 @@
-"""`npz:PATH`: one archive of numpy arrays."""
+"""Read data sets from `npz:PATH`, one archive of numpy arrays."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def read_archive(path: Path) -> RawImages:
 
     :raises UserError: if the file is missing, is no such archive, or holds arrays that are no images or labels.
     """
-    wanted = ("x_train", "y_train", "x_test", "y_test")
+    required = ("x_train", "y_train", "x_test", "y_test")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in wanted if key not in archive.files]
+            missing = [key for key in required if key not in archive.files]
             if missing:
                 raise UserError(
                     f"{path} lacks the array{'s' if len(missing) > 1 else ''} {', '.join(missing)}; it holds "
                     f"{', '.join(archive.files) or 'none'}. Save x_train, y_train, x_test and y_test."
                 )
             # numpy gives a member that is no .npy as the bytes it is
-            raw = [key for key in wanted if not isinstance(archive[key], np.ndarray)]
+            raw = [key for key in required if not isinstance(archive[key], np.ndarray)]
             if raw:
                 raise UserError(f"{path}: {raw[0]} is no array of numpy's: the archive is damaged.")
-            x, y, x_test, y_test = (archive[key] for key in wanted)
+            x, y, x_test, y_test = (archive[key] for key in required)
             names = archive["class_names"] if "class_names" in archive.files else None
     except FileNotFoundError as error:
         raise UserError(f"There is no file {path}: expected an .npz archive.") from error

@@ -1,4 +1,4 @@
-"""Images that resemble no training set in particular, made from nothing that must be downloaded.
+"""Auxiliary images for DivQAT: draw a mixture of families that needs no download.
 
 DivQAT teaches a network to answer differently on images that are not its training distribution. Which images an
 attacker will ask is not known, so the default is a mixture of families that differ from each other as much as they can.
@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed, numpy_generator
+from art_divqat._types import Images, Shape
 from art_divqat._validation import check_int
 from art_divqat.data.photos import photo_patches
 from art_divqat.errors import UserError
-
-Shape = tuple[int, int, int]
-Images = NDArray[np.float32]
 
 AUXILIARY_IMAGES = 6000
 # pictures are drawn so many times larger and reduced, so that edges are soft
@@ -85,38 +83,38 @@ def compose_auxiliary(
     left_out: tuple[str, ...] | None = (),
     value_range: tuple[Any, Any] = (0.0, 1.0),
 ) -> Images:
-    """:data:`AUXILIARY_IMAGES` images of the mixture, and as many of the given ones at most, drawn by the seed.
+    """:data:`AUXILIARY_IMAGES` images of the mixture, and the given ones as one more family beside its own.
 
-    Every image counts the same: ten given images are one in 600 of what a network is shown, and 100,000 are half of it,
-    so that they never crowd the mixture out.
+    No image counts more than another. Of more given images than each family of the mixture has, so many are drawn by
+    the seed, so that they do not crowd the mixture out; fewer are all taken.
 
     :param input_shape: (channels, height, width); 1 or 3 channels where there is a mixture.
     :param given: (N, C, H, W) in `value_range`, or None for the mixture alone.
     :param training_images: (N, C, H, W) in `value_range`, for the family `mixed-training`; None leaves it out.
     :param left_out: families of :data:`FAMILIES` that the mixture goes without; None makes no mixture.
     :param value_range: the least and the greatest pixel, numbers or arrays that broadcast against the images.
-    :return: (M, C, H, W), float32, the given images first.
+    :return: (M, C, H, W), float32, the given images first; at most :data:`AUXILIARY_IMAGES` where they are alone.
     :raises UserError: where :func:`default_auxiliary` does, and for neither given images nor a mixture.
 
     >>> from art_divqat.data.photos import photo_patches
     >>> len(compose_auxiliary((1, 8, 8), photo_patches(10, (1, 8, 8)), left_out=("photographs", "silhouettes")))
     6010
     """
+    families: tuple[str, ...] = ()
+    if left_out is not None:
+        possible = FAMILIES if training_images is not None else FAMILIES[:-1]
+        families = tuple(family for family in possible if family not in left_out)
     parts = []
     if given is not None:
-        parts.append(given[numpy_generator("auxiliary", seed).permutation(len(given))[:AUXILIARY_IMAGES]])
-    if left_out is not None:
-        families = FAMILIES if training_images is not None else FAMILIES[:-1]
+        share = AUXILIARY_IMAGES // max(1, len(families))
+        parts.append(given[numpy_generator("auxiliary", seed).permutation(len(given))[:share]])
+    if families:
         low, high = (np.asarray(end, np.float32) for end in value_range)
         in_units = bool((low == 0).all() and (high == 1).all())
         if training_images is not None and not in_units:
             training_images = (training_images - low) / (high - low)
         mixture = default_auxiliary(
-            input_shape,
-            AUXILIARY_IMAGES,
-            seed=seed,
-            training_images=training_images,
-            families=tuple(family for family in families if family not in left_out),
+            input_shape, AUXILIARY_IMAGES, seed=seed, training_images=training_images, families=families
         )
         parts.append(mixture if in_units else low + (high - low) * mixture)
     if not parts:

@@ -1,4 +1,4 @@
-"""What image arrays and labels must look like; each check returns the array in the project's form."""
+"""Checks of image arrays and labels; each returns the array in the project's form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`folder:PATH`: one sub-folder of pictures a class, or `train/` and `test/` over such sub-folders."""
+"""Read data sets from `folder:PATH`: one sub-folder of pictures a class, or `train/` and `test/` over such."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def read_folder(path: Path) -> RawImages:
 
 
 def _list_pictures(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    found: list[tuple[Path, int]] = []
+    pictures: list[tuple[Path, int]] = []
     for label, name in enumerate(classes):
         files = sorted(f for f in (root / name).rglob("*") if f.suffix.lower() in _SUFFIXES and f.is_file())
         if not files:
             raise UserError(f"{root / name} holds no pictures; expected {', '.join(sorted(_SUFFIXES))} files.")
-        found += [(file, label) for file in files]
-    return found
+        pictures += [(file, label) for file in files]
+    return pictures
 
 
 def _open(file: Path) -> Any:

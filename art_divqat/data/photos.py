@@ -1,4 +1,4 @@
-"""Natural-image patches that need no download: crops of the two photographs that scikit-learn ships."""
+"""Natural-image patches: crop the two photographs that scikit-learn ships; no download."""
 
 from __future__ import annotations
 

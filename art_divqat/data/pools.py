@@ -1,4 +1,4 @@
-"""What the attacker queries with: images of the same set, of another set, or patches of two photographs."""
+"""Query pools: images of the same set, of another set, or generated, that an attacker queries with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images as a source gives them, before they are split."""
+"""Raw images: what a source returns before it is split."""
 
 from __future__ import annotations
 

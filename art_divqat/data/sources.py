@@ -1,4 +1,4 @@
-"""Where images come from: scikit-learn, torchvision's classification sets, `npz:PATH`, `folder:PATH` and plug-ins."""
+"""Data sets by name: scikit-learn's, torchvision's, `npz:PATH`, `folder:PATH` and plug-ins."""
 
 from __future__ import annotations
 

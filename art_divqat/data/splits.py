@@ -1,4 +1,4 @@
-"""Stratified, seeded and disjoint splits: victim training, validation, test, and the attacker's own images."""
+"""Splits: stratified, seeded and disjoint sets for the victim's training, validation and test, and for the attacker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets that torchvision reads, and downloads on request."""
+"""Data sets of torchvision: read them, and download them on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A second ART classifier on the same network."""
+"""Clone an ART classifier: a second one on the same network."""
 
 from __future__ import annotations
 

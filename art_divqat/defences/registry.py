@@ -1,4 +1,4 @@
-"""`parse_defence("heuristic:beta=0.5+rounding:decimals=2")`: defences by name, in chains.
+"""Registry of defences, in chains: `parse_defence("heuristic:beta=0.5+rounding:decimals=2")`.
 
 Importing this module imports neither torch nor ART; building does.
 """
@@ -131,19 +131,35 @@ DEFENCES = Registry(
 class DefenceSpec:
     """A chain of defences, applied from left to right; `str` gives its one canonical form.
 
+    :param text: what `str` gives instead, for one that was read as somebody else wrote it.
+
     >>> str(parse_defence("Rounding:decimals=2 + heuristic:gamma=0.20,beta=1"))
     'rounding:decimals=2+heuristic:beta=1.0,gamma=0.2'
     """
 
     links: tuple[Spec, ...] = ()
+    text: str = ""
+
+    @property
+    def entries(self) -> tuple[DefenceEntry, ...]:
+        """The entry of each link.
+
+        :raises UserError: for one that is not known here.
+        """
+        return tuple(DEFENCES[link.name] for link in self.links)
+
+    @property
+    def rebuildable(self) -> bool:
+        """Whether somebody who knows the chain can run it at home: no link needs a network before the answer."""
+        return all(entry.needs == "nothing" for entry in self.entries)
 
     @property
     def is_postprocessor(self) -> bool:
         """True where no link needs the query, training images or held-out answers."""
-        return all(DEFENCES[link.name].needs == "nothing" and not _budget(link) for link in self.links)
+        return self.rebuildable and not any(_budget(link) for link in self.links)
 
     def __str__(self) -> str:
-        return "+".join(map(str, self.links)) or NO_DEFENCE
+        return self.text or "+".join(map(str, self.links)) or NO_DEFENCE
 
 
 @dataclass(frozen=True)
@@ -198,6 +214,19 @@ def parse_defence(text: str) -> DefenceSpec:
     return DefenceSpec(tuple(links))
 
 
+def read_defence(text: str) -> DefenceSpec:
+    """A chain as results name it, whose text it keeps; one that is not known here is one link that is all name.
+
+    >>> str(read_defence("gone:depth=3+rounding")), read_defence("rounding:decimals=2").links[0].as_dict
+    ('gone:depth=3+rounding', {'decimals': 2})
+    """
+    try:
+        defence = parse_defence(text)
+    except UserError:
+        return DefenceSpec((Spec(text),))
+    return defence if str(defence) == text else DefenceSpec(defence.links, text)
+
+
 def check_defence(spec: DefenceSpec, input_shape: Shape | None = None) -> None:
     """Check every parameter of a chain, and with a shape that its networks take such images; nothing is built.
 
@@ -237,9 +266,9 @@ def apply_defence(classifier: Any, spec: DefenceSpec, *, seed: int, context: Def
 
     :param seed: decides every draw and every network of the chain.
     :param context: needed by `mad`, `grad2`, `adaptive-misinformation`, and a heuristic that is fitted to a budget.
+    :param spec: as :func:`parse_defence` gives it, which has checked it.
     :raises UserError: for a value out of range, or no context where one is needed.
     """
-    check_defence(spec)
     for index, link in enumerate(spec.links):
         link_seed = derive_seed(seed, index)
         if DEFENCES[link.name].needs != "nothing":

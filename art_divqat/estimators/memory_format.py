@@ -1,4 +1,4 @@
-"""Memory formats of networks: on a CPU convolutions run faster with channels last."""
+"""Memory formats of networks: probe and set channels last, with which convolutions run faster on a CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The victim as an attacker sees it: probabilities, one image is one query, and never one more than was paid for."""
+"""Metered victim: answer with probabilities, count every image as a query, refuse any beyond the budget."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class QueryLedger:
         self.repeats = check_choice(self, "repeats", repeats, ("paid", "free"))
         self.remember = check_int(self, "remember", remember, 0)
         self.charged = 0
-        self.asked = 0
+        self.requested = 0
         self.refused = 0
         self._forgotten = 0
         self._answers: dict[bytes, NDArray[np.float32] | None] = {}
@@ -70,7 +70,7 @@ class QueryLedger:
     @property
     def repeated(self) -> int:
         """How many of the images asked had been asked before."""
-        return self.asked - self.unique
+        return self.requested - self.unique
 
     def charge(self, queries: int) -> None:
         """Take `queries` from the budget, or refuse all of them.
@@ -168,7 +168,7 @@ class MeteredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in x]
         if ledger.repeats == "paid":
             ledger.charge(len(x))
-            ledger.asked += len(x)
+            ledger.requested += len(x)
             for key in keys:
                 ledger._note(key, None)
             return self._ask(x, batch_size)
@@ -177,7 +177,7 @@ class MeteredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
             if ledger._answers.get(key) is None:
                 first_row.setdefault(key, row)
         ledger.charge(len(first_row))
-        ledger.asked += len(x)
+        ledger.requested += len(x)
         known = {key: answer for key in keys if (answer := ledger._answers.get(key)) is not None}
         try:
             fresh = self._ask(x[list(first_row.values())], batch_size)

@@ -1,4 +1,4 @@
-"""An ART classifier that answers from an int8 network and takes its gradients from that network's twin."""
+"""Quantized classifier: answer from an int8 network, take gradients from that network's float twin."""
 
 from __future__ import annotations
 

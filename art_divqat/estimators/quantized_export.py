@@ -1,4 +1,4 @@
-"""A quantized classifier for other runtimes: ONNX with Q/DQ nodes, or TorchScript with int8 kernels.
+"""Export of quantized classifiers: ONNX with Q/DQ nodes, or TorchScript with int8 kernels.
 
 torch's ONNX exporter refuses an FX int8 graph, whose packed weights are opaque to it. What it takes is the reference
 graph of the same network: both backends write one, with the same scales and the same int8 weights, as explicit

@@ -1,4 +1,4 @@
-"""A quantized classifier on disk: the twin's state as safetensors, everything else as JSON."""
+"""Files of quantized classifiers: save and load the twin's state as safetensors, everything else as JSON."""
 
 from __future__ import annotations
 

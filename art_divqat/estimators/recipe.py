@@ -1,4 +1,4 @@
-"""One recipe for every network that a comparison trains, behind ART's `fit`.
+"""Training recipe: train every network of a comparison alike, behind ART's `fit`.
 
 ART's `PyTorchClassifier.fit` builds a data loader per call, has no schedule that survives a call, and shuffles with the
 global generator. :class:`RecipeClassifier` is the same ART classifier with a loop of its own.

@@ -1,4 +1,4 @@
-"""A live prediction endpoint as an ART black box: every answer is on the disk before it is used."""
+"""Remote classifier: query a live prediction endpoint as an ART black box, each answer on disk before it is used."""
 
 from __future__ import annotations
 
@@ -121,9 +121,9 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         if len(x) == 0:
             return np.zeros((0, self.nb_classes), np.float32)
         fresh = {key: row for row, key in reversed(list(enumerate(keys))) if self._journal.get(key) is None}
-        wanted = sorted(fresh.items(), key=lambda item: item[1])
-        for start in range(0, len(wanted), self.batch_size):
-            part = wanted[start : start + self.batch_size]
+        unanswered = sorted(fresh.items(), key=lambda item: item[1])
+        for start in range(0, len(unanswered), self.batch_size):
+            part = unanswered[start : start + self.batch_size]
             rows = self._ask(x[[row for _, row in part]])
             self._journal.add({key: answer for (key, _), answer in zip(part, rows, strict=True)})
         answers = [self._journal.get(key) for key in keys]

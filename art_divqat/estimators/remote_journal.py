@@ -1,4 +1,4 @@
-"""Answers that were paid for, on the disk before anything uses them: append-only, one line an image.
+"""Journal of remote answers: keep each on disk before anything uses it; append-only, one line an image.
 
 Importing this module imports neither torch nor ART.
 """

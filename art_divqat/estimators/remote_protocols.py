@@ -1,4 +1,4 @@
-"""What is sent to an endpoint and what must come back: the Open Inference Protocol v2, and one small JSON form.
+"""Protocols of endpoints: write requests and read answers of the Open Inference Protocol v2 and a small JSON form.
 
 Importing this module imports neither torch nor ART.
 """
@@ -81,14 +81,14 @@ class Protocol:
             raise BadAnswerError("an answer with values that are not finite")
         return rows
 
-    def _v2_rows(self, record: Any, wanted: tuple[int, int]) -> NDArray[np.float32]:
+    def _v2_rows(self, record: Any, expected: tuple[int, int]) -> NDArray[np.float32]:
         shapes = []
         for output in record["outputs"]:
             shape = tuple(int(size) for size in output["shape"])
             shapes.append(shape)
-            if shape == wanted and str(output.get("datatype", "FP32")).startswith(("FP", "BF")):
+            if shape == expected and str(output.get("datatype", "FP32")).startswith(("FP", "BF")):
                 return _array(output["data"]).reshape(shape)
-        raise BadAnswerError(f"outputs of shape {', '.join(map(str, shapes)) or 'none'} where {wanted} was expected")
+        raise BadAnswerError(f"outputs of shape {', '.join(map(str, shapes)) or 'none'} where {expected} was expected")
 
 
 def _array(values: Any) -> NDArray[np.float32]:
@@ -96,7 +96,7 @@ def _array(values: Any) -> NDArray[np.float32]:
         return np.asarray(values, dtype=np.float64).astype(np.float32)
 
 
-def protocol_of(address: str, asked: str) -> Protocol:
+def protocol_of(address: str, requested: str) -> Protocol:
     """The protocol of an address: `v2` where its path names a model of the Open Inference Protocol, else `json`.
 
     :raises UserError: for `v2` on a path that names no model.
@@ -109,7 +109,7 @@ def protocol_of(address: str, asked: str) -> Protocol:
     parts = urlsplit(address)
     path = parts.path.removesuffix("/infer")
     named = _V2_PATH.search(path) is not None
-    if asked == "json" or (asked == "auto" and not named):
+    if requested == "json" or (requested == "auto" and not named):
         return Protocol("json", address)
     if not named:
         raise UserError(f"{address} names no model of the Open Inference Protocol: expected …/v2/models/NAME.")
@@ -139,7 +139,7 @@ def described(protocol: Protocol, content: bytes, shape: tuple[int, ...], nb_cla
         "nhwc": (*shape[1:], shape[0]),
         "flat": (int(np.prod(shape)),),
     }
-    layout = next((each for each, wanted in layouts.items() if _takes(sizes, wanted)), None)
+    layout = next((each for each, expected in layouts.items() if _takes(sizes, expected)), None)
     if len(inputs) != 1 or datatype not in _FLOATS or layout is None:
         raise UserError(
             f"The endpoint takes {len(inputs)} inputs, the first {datatype} of shape {sizes}; the data has FP32 images "
@@ -149,9 +149,9 @@ def described(protocol: Protocol, content: bytes, shape: tuple[int, ...], nb_cla
     return replace(protocol, input_name=name, datatype=datatype, layout=layout, output_name=output)
 
 
-def _takes(sizes: list[int], wanted: tuple[int, ...]) -> bool:
-    return len(sizes) == len(wanted) + 1 and all(
-        size in (-1, given) for size, given in zip(sizes[1:], wanted, strict=True)
+def _takes(sizes: list[int], expected: tuple[int, ...]) -> bool:
+    return len(sizes) == len(expected) + 1 and all(
+        size in (-1, given) for size, given in zip(sizes[1:], expected, strict=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""What of a classifier goes with its network into files and graphs: its fields, and the standardisation of images."""
+"""Standardisation: read a classifier's fields and image standardisation, which go with its network into files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure functions, arrays in, numbers out: how good a copy is, what a defence costs, how sure we are."""
+"""Metrics: pure functions, arrays in, numbers out: quality of a thief, cost of a defence, intervals."""
 
 from __future__ import annotations
 

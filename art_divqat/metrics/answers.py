@@ -1,13 +1,30 @@
-"""How good a copy is, and what a defence does to the answers. Rates are fractions in [0, 1]."""
+"""Metrics of answers: how good a thief is, and what a defence does to the answers. Rates are fractions in [0, 1]."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat.errors import UserError
+
+
+@dataclass(frozen=True)
+class AllAnswers:
+    """Everybody's answers to the test images of one cell, from which the metrics of answers are computed.
+
+    :param labels: the true class ids, (N,).
+    :param clean: the undefended victim's probabilities, (N, classes).
+    :param served: what the victim serves through its defence, (N, classes).
+    :param thief: the thief's logits, (N, classes).
+    """
+
+    labels: NDArray[Any]
+    clean: NDArray[Any]
+    served: NDArray[Any]
+    thief: NDArray[Any]
 
 
 def accuracy(answers: NDArray[Any], labels: NDArray[Any]) -> float:

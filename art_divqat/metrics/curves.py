@@ -1,4 +1,4 @@
-"""Reading a budget curve: how many queries a target costs."""
+"""Budget curves: interpolate the number of queries that reach a target."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def all_queries_to_reach(
     """
     there = values >= targets[:, None]
     first = there.argmax(axis=1)
-    place = np.asarray(budgets, dtype=np.float64)
+    queries = np.asarray(budgets, dtype=np.float64)
     before, rows = np.maximum(first - 1, 0), np.arange(len(values))
     low, high = values[rows, before], values[rows, first]
     with np.errstate(divide="ignore", invalid="ignore"):
-        between = place[before] + (place[first] - place[before]) * (targets - low) / (high - low)
-    return np.where(there.any(axis=1), np.where(first == 0, place[0], between), np.inf)
+        between = queries[before] + (queries[first] - queries[before]) * (targets - low) / (high - low)
+    return np.where(there.any(axis=1), np.where(first == 0, queries[0], between), np.inf)

@@ -1,8 +1,8 @@
-"""The table of metrics: one frozen row a metric, read by whatever computes, compares, judges or shows one.
+"""Table of metrics: one frozen row a metric, read by whatever computes, compares, judges or shows one.
 
-A new metric is computed in one place (`audit/cell.py`, `audit/robustness.py`) and gets one row here; reports, gate,
-comparisons, terminal and `docs/glossary.md` (whose test says so) follow. Importing this module imports neither torch
-nor ART.
+A new metric of answers to test images is one row here, with what computes it; one of robustness is computed
+in `audit/robustness.py` and has a row here too. Reports, gate, comparisons, terminal and `docs/glossary.md` (whose test
+says so) follow. Importing this module imports neither torch nor ART.
 
 The order of the rows is the order of columns. Names that single questions are asked of are constants; no other module
 lists names of metrics or compares with one, which `tests/metrics/test_table.py` checks.
@@ -12,7 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from art_divqat.metrics.answers import (
+    AllAnswers,
+    accuracy,
+    agreement,
+    extraction_ratio,
+    kl_divergence,
+    l1_distortion,
+    label_flip_rate,
+)
 
 Kind = Literal["ratio", "difference", "curve_difference", "defence_effect", "query_fraction", "best_attacker"]
 
@@ -47,6 +59,8 @@ class Metric:
     :param only_defended: says nothing without a defence: it is then 0, or another metric's value.
     :param summarised: a column of :func:`art_divqat.report.summary_table`.
     :param watched: `art-divqat compare` says whether it is better or worse from one run to the next.
+    :param of_answers: its value, where answers to the test images decide it; None if it has none.
+    :param counted: which test images counted, (N,), where that is kept as its sample.
     """
 
     name: str
@@ -66,6 +80,8 @@ class Metric:
     only_defended: bool = False
     summarised: bool = False
     watched: bool = False
+    of_answers: Callable[[AllAnswers], float | None] | None = None
+    counted: Callable[[AllAnswers], NDArray[Any]] | None = None
 
     @property
     def is_rate(self) -> bool:
@@ -85,6 +101,8 @@ _ROWS = (
         short="victim acc.",
         compared=("difference",),
         watched=True,
+        of_answers=lambda a: accuracy(a.clean, a.labels),
+        counted=lambda a: a.clean.argmax(axis=1) == a.labels,
     ),
     Metric(
         "defended_accuracy",
@@ -96,6 +114,7 @@ _ROWS = (
         cost=True,
         only_defended=True,
         watched=True,
+        of_answers=lambda a: accuracy(a.served, a.labels),
     ),
     Metric(
         "label_flip_rate",
@@ -106,6 +125,7 @@ _ROWS = (
         short="label flips",
         cost=True,
         only_defended=True,
+        of_answers=lambda a: label_flip_rate(a.served, a.clean),
     ),
     Metric(
         "l1_distortion",
@@ -118,6 +138,7 @@ _ROWS = (
         short="L1",
         cost=True,
         only_defended=True,
+        of_answers=lambda a: l1_distortion(a.served, a.clean),
     ),
     Metric(
         "kl_divergence",
@@ -129,6 +150,7 @@ _ROWS = (
         bounds=_UNBOUNDED,
         cost=True,
         only_defended=True,
+        of_answers=lambda a: kl_divergence(a.clean, a.served),
     ),
     Metric(
         "latency_us",
@@ -151,6 +173,8 @@ _ROWS = (
         compared=("ratio", "defence_effect", "query_fraction", "best_attacker"),
         summarised=True,
         watched=True,
+        of_answers=lambda a: accuracy(a.thief, a.labels),
+        counted=lambda a: a.thief.argmax(axis=1) == a.labels,
     ),
     Metric(
         AGREEMENT,
@@ -163,6 +187,8 @@ _ROWS = (
         compared=("ratio", "query_fraction", "best_attacker"),
         summarised=True,
         watched=True,
+        of_answers=lambda a: agreement(a.thief, a.served),
+        counted=lambda a: a.thief.argmax(axis=1) == a.served.argmax(axis=1),
     ),
     Metric(
         AGREEMENT_CLEAN,
@@ -173,6 +199,8 @@ _ROWS = (
         sample="agrees_clean",
         compared=("ratio", "defence_effect"),
         only_defended=True,
+        of_answers=lambda a: agreement(a.thief, a.clean),
+        counted=lambda a: a.thief.argmax(axis=1) == a.clean.argmax(axis=1),
     ),
     Metric(
         EXTRACTION_RATIO,
@@ -186,6 +214,7 @@ _ROWS = (
         compared=("ratio",),
         quotient_of=(THIEF_ACCURACY, VICTIM_ACCURACY),
         summarised=True,
+        of_answers=lambda a: extraction_ratio(accuracy(a.thief, a.labels), accuracy(a.clean, a.labels)),
     ),
     Metric(
         VICTIM_ROBUST_ACCURACY,
@@ -239,6 +268,20 @@ _ROWS = (
 
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
 SAMPLES: dict[str, str] = {row.name: row.sample for row in _ROWS if row.sample is not None}
+
+
+def measure_answers(answers: AllAnswers) -> tuple[dict[str, float | None], dict[str, NDArray[Any]]]:
+    """Every metric of answers, and by the key of its sample which images counted.
+
+    >>> import numpy as np
+    >>> rows = np.eye(2)
+    >>> metrics, counted = measure_answers(AllAnswers(np.array([0, 0]), rows, rows, rows[::-1]))
+    >>> metrics["thief_accuracy"], counted["thief_correct"]
+    (0.5, array([False,  True]))
+    """
+    values = {row.name: row.of_answers(answers) for row in _ROWS if row.of_answers is not None}
+    counted = {row.sample: row.counted(answers) for row in _ROWS if row.sample and row.counted is not None}
+    return values, counted
 
 
 def select(wanted: Callable[[Metric], bool], first: str | None = None) -> tuple[str, ...]:

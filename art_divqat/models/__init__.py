@@ -1,4 +1,4 @@
-"""Network architectures by name: logit-valued modules for float32 NCHW images in [0, 1]."""
+"""Models: network architectures by name, logit-valued modules for float32 NCHW images in [0, 1]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`build_model("resnet20", (3, 32, 32), 10, seed=0)`: a freshly initialised network by name.
+"""Registry of models: `build_model("resnet20", (3, 32, 32), 10, seed=0)` builds a freshly initialised network.
 
 Importing this module imports no torch; building does.
 """

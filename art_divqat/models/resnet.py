@@ -1,11 +1,11 @@
-"""The residual networks for 32×32 images of He et al. (CVPR 2016), section 4.2."""
+"""ResNets for 32×32 images, after He et al. (CVPR 2016), section 4.2."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from art_divqat.models.small import InputShape
+from art_divqat._types import Shape
 
 
 class _BasicBlock(nn.Module):
@@ -40,7 +40,7 @@ class CifarResNet(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, input_shape: InputShape, nb_classes: int, depth: int = 20) -> None:
+    def __init__(self, input_shape: Shape, nb_classes: int, depth: int = 20) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
         self.stem = nn.Sequential(
@@ -63,11 +63,11 @@ class CifarResNet(nn.Module):
         return self.output(torch.flatten(self.pool(self.stages(self.stem(x))), 1))
 
 
-def resnet20(input_shape: InputShape, nb_classes: int) -> nn.Module:
+def resnet20(input_shape: Shape, nb_classes: int) -> nn.Module:
     """ResNet-20."""
     return CifarResNet(input_shape, nb_classes, 20)
 
 
-def resnet32(input_shape: InputShape, nb_classes: int) -> nn.Module:
+def resnet32(input_shape: Shape, nb_classes: int) -> nn.Module:
     """ResNet-32."""
     return CifarResNet(input_shape, nb_classes, 32)

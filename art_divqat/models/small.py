@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-InputShape = tuple[int, int, int]
+from art_divqat._types import Shape
 
 
 def _conv_bn_relu(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -26,7 +26,7 @@ class SmallCNN(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, input_shape: InputShape, nb_classes: int, width: int = 32, hidden: int = 128) -> None:
+    def __init__(self, input_shape: Shape, nb_classes: int, width: int = 32, hidden: int = 128) -> None:
         super().__init__()
         channels, height, breadth = input_shape
         self.features = nn.Sequential(
@@ -56,7 +56,7 @@ class LeNet5(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, input_shape: InputShape, nb_classes: int) -> None:
+    def __init__(self, input_shape: Shape, nb_classes: int) -> None:
         super().__init__()
         channels, height, breadth = input_shape
         self.features = nn.Sequential(
@@ -86,7 +86,7 @@ class TwoLayerPerceptron(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, input_shape: InputShape, nb_classes: int, hidden: int = 4) -> None:
+    def __init__(self, input_shape: Shape, nb_classes: int, hidden: int = 4) -> None:
         super().__init__()
         channels, height, breadth = input_shape
         self.hidden = nn.Linear(channels * height * breadth, hidden)

@@ -1,4 +1,4 @@
-"""torchvision's networks with stems and heads for small images."""
+"""Networks of torchvision, with stems and heads for small images."""
 
 from __future__ import annotations
 

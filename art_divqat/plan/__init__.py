@@ -1,1 +1,1 @@
-"""What is asked: configurations, presets and the plan of cells; no torch, no ART."""
+"""Plan: configurations, presets, gate conditions and the cells of a run; no torch, no ART."""

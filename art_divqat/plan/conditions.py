@@ -1,4 +1,4 @@
-"""Gate conditions: reading `metric>number`, and asking it of one row of a summary."""
+"""Gate conditions: parse `metric>number`, and test it on one row of a summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one evaluation is asked for: one model feeds the command line, the file and Python."""
+"""Configuration of an evaluation: one model for the command line, the file and Python."""
 
 from __future__ import annotations
 
@@ -6,15 +6,29 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from art_divqat.attacks.extraction.registry import AttackSpec, read_attack
+from art_divqat.defences.registry import DefenceSpec, read_defence
 from art_divqat.errors import UserError, suggest
 from art_divqat.victims.external.settings import ExternalModel
+from art_divqat.victims.specs import VictimSpec, read_victim
 
+S = TypeVar("S")
 _ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
 
 
@@ -65,11 +79,24 @@ class Evasion(BaseModel):
         return value
 
 
-class EvaluateConfig(BaseModel):
-    """One evaluation, as it was asked for.
+def _reader(kind: type[S], read: Callable[[str], S]) -> PlainValidator:
+    """A field of values of one kind; text is what a journal holds, which may name what is not known here."""
 
-    Fields that are None are filled by :func:`art_divqat.plan.presets.resolve`.
-    """
+    def value(given: Any) -> S:
+        if isinstance(given, kind):
+            return given
+        if not isinstance(given, str):
+            raise ValueError(f"expected a text, got {given!r}")
+        return read(given)
+
+    return PlainValidator(value)
+
+
+_AS_TEXT = PlainSerializer(str, return_type=str)
+
+
+class Options(BaseModel):
+    """What an evaluation is told; victims, defences and attacks are text when asked for, and values when resolved."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -77,10 +104,10 @@ class EvaluateConfig(BaseModel):
     preset: Literal["quick", "standard", "paper"] = "quick"
     dataset: str = "digits"
     limit: int | None = Field(None, ge=1)
-    victims: tuple[str, ...] = ("standard",)
+    victims: tuple[Any, ...]
     baseline: bool = True
-    defences: tuple[str, ...] = ("none",)
-    attacks: tuple[str, ...] = ("knockoff",)
+    defences: tuple[Any, ...]
+    attacks: tuple[Any, ...]
     answers: tuple[Answers, ...] = ("soft", "hard")
     budgets: tuple[int, ...] | None = None
     query_pool: str | None = None
@@ -106,11 +133,12 @@ class EvaluateConfig(BaseModel):
 
     @field_validator("victims", "defences", "attacks", "answers")
     @classmethod
-    def _some_and_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _some_and_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
             raise ValueError("expected at least one")
-        if len(set(value)) < len(value):
-            raise ValueError(f"each may be given once, got {', '.join(value)}")
+        texts = [str(each) for each in value]
+        if len(set(texts)) < len(texts):
+            raise ValueError(f"each may be given once, got {', '.join(texts)}")
         return value
 
     @field_validator("budgets")
@@ -146,9 +174,26 @@ class EvaluateConfig(BaseModel):
         return said if self.external is None else {**said, "external": self.external.for_results()}
 
 
-class ResolvedConfig(EvaluateConfig):
-    """A configuration in which every option is said."""
+class EvaluateConfig(Options):
+    """One evaluation, as it was asked for.
 
+    Fields that are None are filled by :func:`art_divqat.plan.presets.resolve`.
+    """
+
+    victims: tuple[str, ...] = ("standard",)
+    defences: tuple[str, ...] = ("none",)
+    attacks: tuple[str, ...] = ("knockoff",)
+
+
+class ResolvedConfig(Options):
+    """A configuration in which every option is said, and every victim, defence and attack is the value it stands for.
+
+    Written down, these are text again.
+    """
+
+    victims: tuple[Annotated[VictimSpec, _reader(VictimSpec, read_victim), _AS_TEXT], ...]
+    defences: tuple[Annotated[DefenceSpec, _reader(DefenceSpec, read_defence), _AS_TEXT], ...]
+    attacks: tuple[Annotated[AttackSpec, _reader(AttackSpec, read_attack), _AS_TEXT], ...]
     budgets: tuple[int, ...]
     query_pool: str
     seeds: int = Field(ge=1, le=1000)
@@ -160,7 +205,7 @@ class ResolvedConfig(EvaluateConfig):
     evasion: Evasion
 
 
-Config = TypeVar("Config", bound=EvaluateConfig)
+Config = TypeVar("Config", bound=Options)
 
 
 def _check_pixel_units(radius: float) -> None:
@@ -233,7 +278,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def write_config(config: EvaluateConfig) -> str:
+def write_config(config: Options) -> str:
     """The configuration as YAML, every option said."""
     import yaml
 

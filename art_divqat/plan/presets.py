@@ -1,8 +1,8 @@
-"""Presets, and how what was not said is filled in, so that the configuration of a run says everything."""
+"""Presets: fill in every option that was not given, so that a configuration is complete."""
 
 from __future__ import annotations
 
-from art_divqat.attacks.extraction.registry import canonical_spec
+from art_divqat.attacks.extraction.registry import parse_attack
 from art_divqat.data.pools import canonical_pool, default_pool
 from art_divqat.data.sources import DatasetEntry, canonical_dataset, dataset_entry
 from art_divqat.defences.registry import parse_defence
@@ -11,9 +11,8 @@ from art_divqat.models.registry import check_model
 from art_divqat.plan.cells import applies
 from art_divqat.plan.conditions import parse_condition
 from art_divqat.plan.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig, validated
-from art_divqat.specs import parse_spec
 from art_divqat.victims.external.settings import resolve_external
-from art_divqat.victims.registry import canonical_victim, with_baselines
+from art_divqat.victims.specs import parse_victim, with_baselines
 
 PRESETS: dict[str, str] = {
     "quick": "three seeds, three budgets, PGD-20 on 200 images: minutes on a laptop",
@@ -39,15 +38,15 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
 
     :raises UserError: for a name that is not known, or one that is given twice in two spellings.
 
-    >>> resolve(EvaluateConfig(victims=("robust",))).victims
-    ('standard', 'robust:epsilon=0.2')
+    >>> [str(victim) for victim in resolve(EvaluateConfig(victims=("robust",))).victims]
+    ['standard', 'robust:epsilon=0.2']
     """
     dataset = canonical_dataset(config.dataset)
     known = dataset_entry(dataset)
     epsilon = known.epsilon if config.epsilon is None else config.epsilon
     pool = canonical_pool(config.query_pool or default_pool(dataset))
     given, external = resolve_external(config.victims, config.external, config.model)
-    victims = tuple(canonical_victim(victim, epsilon=epsilon, query_pool=pool) for victim in given)
+    victims = tuple(parse_victim(victim, epsilon=epsilon, query_pool=pool) for victim in given)
     small = known.simple
     paper = config.preset == "paper"
     model = check_model(config.model or ("small-cnn" if small else "resnet34" if paper else "resnet20"))
@@ -55,13 +54,13 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     budgets = config.budgets
     if budgets is None:
         budgets = (1_000, *range(2_000, 10_001, 1_000)) if paper and small else _BUDGETS[config.preset]
-    attacks = tuple(canonical_attack(attack) for attack in config.attacks)
-    defences = tuple(str(parse_defence(defence)) for defence in config.defences)
+    attacks = tuple(parse_attack(attack) for attack in config.attacks)
+    defences = tuple(parse_defence(defence) for defence in config.defences)
     for attack in attacks:
         if not any(applies(attack, defence, answers) for defence in defences for answers in config.answers):
             raise UserError(
-                f"Attack {attack!r} undoes a defence, from soft answers, and there is none to undo: add one it applies "
-                "to with --defence, and --answers soft."
+                f"Attack {str(attack)!r} undoes a defence, from soft answers, and there is none to undo: add one it "
+                "applies to with --defence, and --answers soft."
             )
     for condition in config.fail_on:
         parse_condition(condition)
@@ -102,17 +101,6 @@ def _evasion(config: EvaluateConfig, epsilon: float) -> Evasion:
     if evasion.epsilons is not None:
         return evasion
     return evasion.model_copy(update={"epsilons": curve_epsilons(config.preset, epsilon)})
-
-
-def canonical_attack(text: str) -> str:
-    """The canonical form of an attack's specification.
-
-    :raises UserError: for an unknown name or a bad parameter.
-
-    >>> canonical_attack("Knockoff_Adaptive: reward=cert, recovery=Top_K")
-    'knockoff-adaptive:recovery=top-k,reward=cert'
-    """
-    return str(canonical_spec(parse_spec(text)))
 
 
 def _victim_recipe(preset: str, dataset: DatasetEntry) -> Recipe:

@@ -1,4 +1,4 @@
-"""Int8 networks: one small protocol, one module per backend; the only place that imports a quantization library."""
+"""Quantization: one protocol, one module per backend; the only package that imports a quantization library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The backends by name, for what must not import torch."""
+"""Names of the quantization backends, for modules that must not import torch."""
 
 from __future__ import annotations
 

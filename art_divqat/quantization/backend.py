@@ -1,4 +1,4 @@
-"""The protocol of a quantization backend: prepare, calibrate, freeze, convert, describe."""
+"""Protocol of a quantization backend: prepare, calibrate, freeze, convert, describe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from art_divqat.errors import UserError
 from art_divqat.quantization._names import BACKENDS
 from art_divqat.quantization.engines import check_engine, needs_reduced_range
 
-Shape = tuple[int, ...]
+InputShape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class QuantizationBackend(abc.ABC):
         self.reduce_range = check_bool(self, "reduce_range", reduce_range)
 
     @abc.abstractmethod
-    def prepare(self, network: nn.Module, input_shape: Shape) -> nn.Module:
+    def prepare(self, network: nn.Module, input_shape: InputShape) -> nn.Module:
         """A fake-quantized copy of `network` in train mode with moving observers; `network` itself is not changed.
 
         The copy has parameters of its own: an optimizer on those of `network` would train nothing.
@@ -206,8 +206,8 @@ def explain_untraceable(backend: str, network: nn.Module, remedy: str) -> Iterat
     except Exception as error:
         name = type(network).__name__
         reason = first_line(error)[:200]
-        where = _user_line(error)
-        raise UserError(f"Backend {backend!r} cannot trace {name}{where}: {reason} {remedy}") from error
+        location = _user_line(error)
+        raise UserError(f"Backend {backend!r} cannot trace {name}{location}: {reason} {remedy}") from error
 
 
 def _user_line(error: Exception) -> str:

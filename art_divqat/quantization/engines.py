@@ -1,4 +1,4 @@
-"""The kernels behind an int8 network: which this CPU has, and how to use one without leaving a trace."""
+"""Quantized engines: find the int8 kernels that this CPU has, and use one without changing global state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Torch's FX graph mode: real int8 kernels on x86, fbgemm, onednn and qnnpack, with torch alone."""
+"""FX backend: torch's FX graph mode, with real int8 kernels on x86, fbgemm, onednn and qnnpack; torch alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import nn
 from art_divqat._rng import isolated_random_state
 from art_divqat.errors import MissingExtraError
 from art_divqat.quantization.backend import (
+    InputShape,
     QuantizationBackend,
-    Shape,
     explain_untraceable,
     quiet_torch,
 )
@@ -49,7 +49,7 @@ class Backend(QuantizationBackend):
 
     name: ClassVar[str] = "fx"
 
-    def prepare(self, network: nn.Module, input_shape: Shape) -> nn.Module:
+    def prepare(self, network: nn.Module, input_shape: InputShape) -> nn.Module:
         copied = copy.deepcopy(network).train()
         example = (torch.zeros(2, *input_shape, device=_device_of(network)),)
         with self._room(), explain_untraceable(self.name, network, _REMEDY):

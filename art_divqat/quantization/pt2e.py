@@ -1,4 +1,4 @@
-"""Torchao's export-based quantization: a graph of quantize and dequantize operations, for ONNX and for compilers.
+"""PT2E backend: torchao's export-based quantization, whose quantize and dequantize operations ONNX and compilers read.
 
 A converted graph holds int8 weights and computes exactly the numbers of int8 arithmetic, but in float32 between its
 quantize and dequantize operations: it is as small as an int8 network and slower than one until a runtime
@@ -17,8 +17,8 @@ from art_divqat._rng import isolated_random_state
 from art_divqat.errors import MissingExtraError
 from art_divqat.quantization._names import PT2E_EXTRA
 from art_divqat.quantization.backend import (
+    InputShape,
     QuantizationBackend,
-    Shape,
     explain_untraceable,
     quiet_torch,
 )
@@ -42,7 +42,7 @@ class Backend(QuantizationBackend):
 
     name: ClassVar[str] = "pt2e"
 
-    def prepare(self, network: nn.Module, input_shape: Shape) -> nn.Module:
+    def prepare(self, network: nn.Module, input_shape: InputShape) -> nn.Module:
         parameter = next(network.parameters(), None)
         example = torch.zeros(2, *input_shape, device=None if parameter is None else parameter.device)
         # Without a dynamic batch the graph would take batches of two and nothing else.

@@ -1,4 +1,4 @@
-"""Results in, files out; never imports torch or ART."""
+"""Reports: turn results into files; never imports torch or ART."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What a report is made of, before it is HTML or Markdown: text, tables, figures, notices."""
+"""Blocks of a report, before it is HTML or Markdown: text, tables, figures, notices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Tone = Literal["good", "bad", "warn", "unknown", "note", "outline", "plain"]
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One cell of a table: a text, what stands small below it, and how it is to be seen."""
 
     text: str
@@ -24,7 +24,7 @@ class Table:
     """Rows under headings; `numeric` says which columns are numbers and stand to the right."""
 
     headings: tuple[str, ...]
-    rows: Sequence[tuple[Cell, ...]]
+    rows: Sequence[tuple[TableCell, ...]]
     caption: str = ""
     numeric: frozenset[int] = frozenset()
     note: str = ""
@@ -115,6 +115,6 @@ class Report:
     rating: str
     tone: Tone
     finding: str
-    decider: list[str]
+    summary: list[str]
     tiles: list[Tile]
     sections: list[Section]

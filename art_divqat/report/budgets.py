@@ -1,4 +1,4 @@
-"""What the thieves got: over the number of queries, or side by side where there is one number."""
+"""Budget figures: thief metrics over the number of queries, or side by side where there is one number."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def _curves(view: ResultsView, metric: str) -> Figure:
 
 
 def _alt(drawn: Sequence[tuple[str, Sequence[Series]]], metric: str) -> str:
-    said = []
+    texts = []
     for title, series in drawn:
         for one in series:
             (first, low), (last, high) = one.points[0], one.points[-1]
             ends = f"{percent(high.mean)} at {last:,.0f} queries"
             if first != last:
                 ends = f"{percent(low.mean)} at {first:,.0f} to {ends}"
-            said.append(f"{one.name} ({title}): {ends}")
-    return f"{heading(metric)}. " + "; ".join(said) + "."
+            texts.append(f"{one.name} ({title}): {ends}")
+    return f"{heading(metric)}. " + "; ".join(texts) + "."

@@ -1,4 +1,4 @@
-"""The claims of arXiv 2207.10561 on adversarially trained victims, each against what was measured.
+"""Claims of arXiv 2207.10561 on adversarially trained victims: judge each by what was measured.
 
 The paper, as published: thief accuracy and agreement up to 1.2 times higher at equal budget, with less than 0.75 of the
 queries; and a thief of a robust victim is more accurate on adversarial examples than a thief of a standard one.
@@ -17,7 +17,7 @@ from art_divqat.victims.registry import known_victim
 
 PAPER = "arXiv 2207.10561"
 PAPER_FRACTION = 0.75
-Verdict = Literal["holds", "does not hold", "cannot tell"]
+ClaimVerdict = Literal["holds", "does not hold", "cannot tell"]
 
 _CLAIMS = {
     ("ratio", THIEF_ACCURACY): "A higher thief accuracy at equal budget (paper: up to 1.2 times)",
@@ -43,7 +43,7 @@ class Judged:
     comparison: Comparison
     measured: str
     interval: str
-    verdict: Verdict
+    verdict: ClaimVerdict
 
 
 def is_robust(victim: str) -> bool:
@@ -56,9 +56,9 @@ def judge_claims(view: ResultsView) -> list[Judged]:
     """Every claim for every adversarially trained victim and attacker, undefended, at the full budget."""
     judged: list[Judged] = []
     for (kind, metric), claim in _CLAIMS.items():
-        found = [c for c in view.comparisons(kind, metric) if is_robust(c.victim) and c.defence == "none"]
-        full = {v: max((c.budget for c in found if c.victim == v), default=0) for v in view.victims}
-        of_claim = [c for c in found if c.budget == full.get(c.victim)]
+        comparisons = [c for c in view.comparisons(kind, metric) if is_robust(c.victim) and c.defence == "none"]
+        full = {v: max((c.budget for c in comparisons if c.victim == v), default=0) for v in view.victims}
+        of_claim = [c for c in comparisons if c.budget == full.get(c.victim)]
         curves: dict[tuple[str, str, str], list[Comparison]] = {}
         for c in of_claim:
             if c.epsilon is not None:
@@ -74,19 +74,19 @@ def judge_claims(view: ResultsView) -> list[Judged]:
 def _along(of_curve: list[Comparison]) -> str:
     """Where along its curve a difference is told, and where it includes zero."""
     words = {"higher": "higher", "lower": "lower", "cannot tell": "includes zero"}
-    said = []
+    texts = []
     for verdict, word in words.items():
         radii = [f"{c.epsilon:.3g}" for c in of_curve if c.verdict == verdict]
         if radii:
-            said.append(f"{word} at ε = {', '.join(radii)}")
-    return "; ".join(said)
+            texts.append(f"{word} at ε = {', '.join(radii)}")
+    return "; ".join(texts)
 
 
 def _judge(claim: str, comparison: Comparison, along: str = "") -> Judged:
     value = comparison.value
     if comparison.kind == "query_fraction":
         return Judged(claim, comparison, *_fraction_text(comparison), judge_fraction(comparison))
-    verdict: Verdict = {"higher": "holds", "lower": "does not hold"}.get(comparison.verdict or "", "cannot tell")  # type: ignore[assignment]
+    verdict: ClaimVerdict = {"higher": "holds", "lower": "does not hold"}.get(comparison.verdict or "", "cannot tell")  # type: ignore[assignment]
     if value is None:
         return Judged(claim, comparison, "not measured", "", "cannot tell")
     neutral, measured, interval = (
@@ -101,7 +101,7 @@ def _judge(claim: str, comparison: Comparison, along: str = "") -> Judged:
     return Judged(claim, comparison, measured, f"{interval}; {along}" if along else interval, verdict)
 
 
-def judge_fraction(comparison: Comparison) -> Verdict:
+def judge_fraction(comparison: Comparison) -> ClaimVerdict:
     """Whether less than 0.75 of the queries were enough; a fraction that is only an upper bound cannot refute it."""
     value = comparison.value
     if value is None:

@@ -1,4 +1,4 @@
-"""From results to a report: what is said, in which order. HTML and Markdown only differ in how they write it."""
+"""Content of a report: compose its title, finding, summary and sections from results, for HTML and Markdown alike."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from art_divqat.report.evidence import (
     groups_section,
     robustness_section,
 )
-from art_divqat.report.findings import caveats, finding, findings, leading_comparison
+from art_divqat.report.findings import caveats, finding, finding_clauses, leading_comparison
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import range_text, value_text
@@ -33,7 +33,7 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
     """Everything that a report on these results says."""
     thresholds = thresholds or Thresholds()
     view = ResultsView(results)
-    clauses = findings(view)
+    clauses = finding_clauses(view)
     row = view.most_stolen()
     rating, tone = thresholds.rate(row.metrics["agreement"] if row else None)
     sections = [
@@ -59,7 +59,7 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
         rating=rating,
         tone=tone,
         finding=finding(results) if len(clauses) < 2 else f"{clauses[0]}.",
-        decider=[*_further(results, clauses), *_decider(view, thresholds)],
+        summary=[*_further(results, clauses), *_summary(view, thresholds)],
         tiles=_tiles(view),
         sections=[section for section in sections if section is not None],
     )
@@ -69,11 +69,11 @@ def _further(results: Results, clauses: list[str]) -> list[str]:
     """What the finding says after its first clause, as sentences of their own."""
     if len(clauses) < 2:
         return []
-    told = [text[0].upper() + text[1:] for text in caveats(results) if text]
-    return [". ".join([*clauses[1:], *told]) + "."]
+    sentences = [text[0].upper() + text[1:] for text in caveats(results) if text]
+    return [". ".join([*clauses[1:], *sentences]) + "."]
 
 
-def _decider(view: ResultsView, thresholds: Thresholds) -> list[str]:
+def _summary(view: ResultsView, thresholds: Thresholds) -> list[str]:
     """One paragraph for a reader who decides, and what stands against trusting it."""
     row = view.most_stolen()
     if row is None:
@@ -81,13 +81,13 @@ def _decider(view: ResultsView, thresholds: Thresholds) -> list[str]:
     agreement, thief = row.metrics["agreement"], row.metrics.get("thief_accuracy")
     victim = short_name(row.victim, view.victims)
     under = "" if row.defence == "none" else f" behind {short_name(row.defence, view.defences)}"
-    said = (
+    paragraph = (
         f"For {counted(row.budget, 'query')} and without seeing inside the model, an attacker gets a copy that gives "
         f"the same answer as the {victim} victim{under} on {percent(agreement.mean)} of unseen test images"
     )
     original = row.metrics.get("defended_accuracy") or row.metrics.get("victim_accuracy")
     if thief is not None and original is not None:
-        said += (
+        paragraph += (
             f" and is right on {percent(thief.mean)} of them, where the original is right on {percent(original.mean)}"
         )
     rating = thresholds.rate(agreement)[0]
@@ -99,8 +99,8 @@ def _decider(view: ResultsView, thresholds: Thresholds) -> list[str]:
         "one source, and audit again with more queries",
         "Desired": "At this budget these attackers did not get a good copy; more queries or a better attacker may",
     }[rating]
-    said += f". By the thresholds in use that is rated {rating.lower()}{f'; {doubt}' if doubt else ''}. {meaning}."
-    paragraphs = [said]
+    paragraph += f". By the thresholds in use that is rated {rating.lower()}{f'; {doubt}' if doubt else ''}. {meaning}."
+    paragraphs = [paragraph]
     flags, gate = view.results.flags, view.results.gate
     if flags:
         says = "says" if len(flags) == 1 else "say"
@@ -125,8 +125,8 @@ def _tiles(view: ResultsView) -> list[Tile]:
     if comparison is not None and comparison.value is not None:
         victim, baseline = (short_name(n or "", view.victims) for n in (comparison.victim, comparison.baseline))
         interval = ratio_range(comparison.value)
-        told = {"higher": "more stealable", "lower": "less stealable"}.get(comparison.verdict or "", "cannot tell")
-        tiles.append(Tile(f"Agreement, {victim} / {baseline}", ratio(comparison.value.mean), f"{interval}: {told}"))
+        verdict = {"higher": "more stealable", "lower": "less stealable"}.get(comparison.verdict or "", "cannot tell")
+        tiles.append(Tile(f"Agreement, {victim} / {baseline}", ratio(comparison.value.mean), f"{interval}: {verdict}"))
     tiles.append(
         Tile("Best attacker", clean(row.attack), f"{clean(row.answers)} answers, {row.budget:,} queries")
         if len(tiles) < 4

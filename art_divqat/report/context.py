@@ -1,4 +1,4 @@
-"""The sections around the evidence: threat model, flags, gate, standards, limits, how to repeat it."""
+"""Context sections of a report: threat model, flags, gate, standards, limits, how to repeat the run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from art_divqat.report.blocks import Block, Bullets, Cell, Code, Notice, Section, Table, Text
+from art_divqat.report.blocks import Block, Bullets, Code, Notice, Section, Table, TableCell, Text
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.text import NONE, clean, counted, percent
@@ -14,7 +14,7 @@ from art_divqat.report.text import NONE, clean, counted, percent
 _UNSAID = "not recorded"
 
 
-def _said(config: Mapping[str, Any], key: str) -> str:
+def _value(config: Mapping[str, Any], key: str) -> str:
     value = config.get(key)
     if value is None or value == "" or value == []:
         return _UNSAID
@@ -22,8 +22,8 @@ def _said(config: Mapping[str, Any], key: str) -> str:
         return ", ".join(f"{v:,}" if isinstance(v, int) else clean(str(v)) for v in value)
     if isinstance(value, Mapping):
         words = {True: "yes", False: "no"}
-        told = {k: words[v] if isinstance(v, bool) else clean(str(v)) for k, v in value.items()}
-        return ", ".join(f"{clean(str(k)).replace('_', ' ')}: {v}" for k, v in told.items())
+        texts = {k: words[v] if isinstance(v, bool) else clean(str(v)) for k, v in value.items()}
+        return ", ".join(f"{clean(str(k)).replace('_', ' ')}: {v}" for k, v in texts.items())
     return clean(str(value))
 
 
@@ -33,21 +33,21 @@ def threat_section(view: ResultsView) -> Section:
     budgets = ", ".join(f"{b:,}" for b in sorted({row.budget for row in view.results.summary}))
     seen = ", ".join(clean(a) for a in dict.fromkeys(row.answers for row in view.results.summary))
     spent = sum(cell.queries for cell in view.results.cells)
-    has = f"Images from {_said(config, 'query_pool')} and a network to train ({_said(config, 'thief_model')})."
+    has = f"Images from {_value(config, 'query_pool')} and a network to train ({_value(config, 'thief_model')})."
     external = config.get("external") is not None
-    what = "a model from outside" if external else _said(config, "model")
+    what = "a model from outside" if external else _value(config, "model")
     rows = [
-        ("The model", f"{what} on {_said(config, 'dataset')}; victims: {_said(config, 'victims')}"),
+        ("The model", f"{what} on {_value(config, 'dataset')}; victims: {_value(config, 'victims')}"),
         ("How it was reached", "As a black box: images in, answers out, every query counted and capped."),
         ("The attacker knows", "The size and range of the images, and the classes; no weights, no training data."),
         ("The attacker has", has),
         ("The attacker sees", f"Answers: {seen or _UNSAID}. Soft: all probabilities; hard: the label alone."),
         ("The attacker pays", f"{budgets or 0} queries a thief; one query is one image. "
          f"The whole audit used {counted(spent, 'query')}."),
-        ("Attacks", _said(config, "attacks")),
-        ("Defences", _said(config, "defences")),
+        ("Attacks", _value(config, "attacks")),
+        ("Defences", _value(config, "defences")),
     ]  # fmt: skip
-    table = Table(("", ""), [(Cell(name), Cell(text)) for name, text in rows])
+    table = Table(("", ""), [(TableCell(name), TableCell(text)) for name, text in rows])
     return Section("threat-model", "What was attacked, and by whom", [table])
 
 
@@ -81,19 +81,19 @@ def gate_section(view: ResultsView) -> Section | None:
         return None
     rows = [
         (
-            Cell(clean(c.condition)),
-            Cell("failed" if c.failed else "passed", tone="bad" if c.failed else "good"),
-            Cell(_where(c.where) if c.where else NONE),
+            TableCell(clean(c.condition)),
+            TableCell("failed" if c.failed else "passed", tone="bad" if c.failed else "good"),
+            TableCell(_first_offenders(c.where) if c.where else NONE),
         )
         for c in gate.conditions
     ]
-    said = "The gate is passed: no condition was met." if gate.passed else "The gate has failed."
-    return Section("gate", "Gate", [Text(said), Table(("Fails on", "Outcome", "Where"), rows)])
+    outcome = "The gate is passed: no condition was met." if gate.passed else "The gate has failed."
+    return Section("gate", "Gate", [Text(outcome), Table(("Fails on", "Outcome", "Where"), rows)])
 
 
-def _where(where: list[str], most: int = 5) -> str:
-    more = f" and {len(where) - most:,} more" if len(where) > most else ""
-    return "; ".join(clean(w) for w in where[:most]) + more
+def _first_offenders(offenders: list[str], most: int = 5) -> str:
+    more = f" and {len(offenders) - most:,} more" if len(offenders) > most else ""
+    return "; ".join(clean(w) for w in offenders[:most]) + more
 
 
 def standards_section(view: ResultsView, thresholds: Thresholds) -> Section:
@@ -116,7 +116,7 @@ def standards_section(view: ResultsView, thresholds: Thresholds) -> Section:
     ]  # fmt: skip
     table = Table(
         ("Standard", "Item", "In this audit"),
-        [tuple(Cell(text) for text in line) for line in rows],
+        [tuple(TableCell(text) for text in line) for line in rows],
         note="A mapping for the reader's orientation; it is no certificate of conformity.",
     )
     return Section("standards", "Standards", [table])
@@ -131,13 +131,13 @@ def limits_section(view: ResultsView) -> Section:
     items = [
         "It shows what these attackers reached, not what the best one could: the true risk may be higher.",
         f"Attackers had at most {counted(max(budgets, default=0), 'query')} and images from "
-        f"{_said(config, 'query_pool')}; more queries, or images nearer to the training data, may steal more.",
-        f"Agreement and accuracy are on test images of {_said(config, 'dataset')}; on other images they may differ.",
+        f"{_value(config, 'query_pool')}; more queries, or images nearer to the training data, may steal more.",
+        f"Agreement and accuracy are on test images of {_value(config, 'dataset')}; on other images they may differ.",
         f"Intervals cover {counted(seeds, 'seed')} and the test images. They say nothing of other networks, data sets "
         "or training recipes, and they are not corrected for the number of comparisons made.",
     ]
     if any("victim_robust_accuracy" in row.metrics for row in results.summary):
-        how = f" ({_said(config, 'evasion')})" if isinstance(evasion, Mapping) else ""
+        how = f" ({_value(config, 'evasion')})" if isinstance(evasion, Mapping) else ""
         items.append(
             f"Robust accuracy is an upper bound: a stronger attack than the one used{how} may leave less of it."
         )
@@ -179,7 +179,7 @@ def repeat_section(view: ResultsView) -> Section:
         [
             Text("The run folder holds the configuration whole; the same seeds give the same numbers, timings aside:"),
             Code("art-divqat evaluate --config config.yaml"),
-            Table(("", ""), [(Cell(name), Cell(text)) for name, text in facts]),
+            Table(("", ""), [(TableCell(name), TableCell(text)) for name, text in facts]),
             Text("The configuration:"),
             Code("\n".join(clean(line) for line in config.splitlines())),
         ],

@@ -1,4 +1,4 @@
-"""Robust accuracy over ε: for a victim and its baseline, and for the thieves of both."""
+"""Figures of robust accuracy over ε: for a victim and its baseline, and for the thieves of both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def epsilon_figures(view: ResultsView, victim: str, baseline: str | None, defenc
     names = {v: short_name(v, view.victims) for v in victims}
 
     def panels(*lines: tuple[str, str]) -> list[Panel]:
-        found = []
+        filled = []
         for attack, answers in shown:
             series = [
                 Series(label.format(names[v]), _points(row.curves[metric]))
@@ -48,8 +48,8 @@ def epsilon_figures(view: ResultsView, victim: str, baseline: str | None, defenc
                 if (row := rows.get((attack, answers, v))) is not None and metric in row.curves
             ]
             if series:
-                found.append((attacker(attack, answers), series))
-        return found
+                filled.append((attacker(attack, answers), series))
+        return filled
 
     white_box = panels((_VICTIM, "{} victim"), (_THIEF, "thief of {}"))
     crossing = panels((_CROSSING, "thief of {}"))
@@ -71,10 +71,10 @@ def _figure(panels: Sequence[Panel], what: str, label: str, metric: str) -> Figu
     draw = partial(
         draw_curves, panels, label, xlabel="ε, in units of [0, 1] pixels", x_text=lambda value: f"{value:.3g}"
     )
-    said = "; ".join(
+    text = "; ".join(
         f"{line.name} ({title}): " + ", ".join(f"{percent(e.mean)} at {x:.3g}" for x, e in line.points)
         for title, series in panels
         for line in series
     )
     numbers = series_table(panels, metric, "Network", "ε = {:.3g}".format, f"{label} over ε")
-    return Figure(draw, f"{what}. {said}.", f"{what}; bands are 95 % intervals.", numbers, fold=True)
+    return Figure(draw, f"{what}. {text}.", f"{what}; bands are 95 % intervals.", numbers, fold=True)

@@ -1,11 +1,11 @@
-"""The sections that show what was measured."""
+"""Evidence sections of a report: tables and figures of what was measured."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from art_divqat.metrics.table import METRICS, VICTIM_ACCURACY, select
-from art_divqat.report.blocks import Block, Bullets, Cell, Figure, Section, Table, Text, Tone
+from art_divqat.report.blocks import Block, Bullets, Figure, Section, Table, TableCell, Text, Tone
 from art_divqat.report.claims import judge_claims
 from art_divqat.report.epsilon import curved, epsilon_figures
 from art_divqat.report.plots import draw_dots
@@ -37,25 +37,25 @@ _MOST_DOTS = 12
 _MOST_ROWS = 300
 
 
-def measured(metric: str, row: SummaryRow) -> Cell:
+def metric_cell(metric: str, row: SummaryRow) -> TableCell:
     """A metric and its interval as a cell."""
     estimate = row.metrics.get(metric)
-    return Cell(value_text(metric, estimate), range_text(metric, estimate))
+    return TableCell(value_text(metric, estimate), range_text(metric, estimate))
 
 
 def comparison_section(view: ResultsView) -> Section | None:
     """Every victim against its baseline, at every budget: what thieves get of them."""
-    found = [
+    comparisons = [
         c
         for kind in ("ratio", "difference", "query_fraction")
         for c in view.comparisons(kind)
         if c.metric not in _OF_VICTIMS
     ]
-    if not found:
+    if not comparisons:
         return None
-    columns = list(dict.fromkeys((c.kind, c.metric) for c in found))
+    columns = list(dict.fromkeys((c.kind, c.metric) for c in comparisons))
     groups: dict[tuple[str | int, ...], dict[tuple[str, str], Comparison]] = {}
-    for c in found:
+    for c in comparisons:
         key = (c.victim, c.baseline or "", c.defence, c.attack, c.answers, c.budget)
         groups.setdefault(key, {})[(c.kind, c.metric)] = c
     labels = {"ratio": "ratio of", "difference": "difference in", "query_fraction": "queries for the same"}
@@ -65,10 +65,12 @@ def comparison_section(view: ResultsView) -> Section | None:
     if len(shown) > _MOST_ROWS:
         shown = sorted(shown, key=lambda item: -int(item[0][-1]))[:_MOST_ROWS]
     for (victim, baseline, defence, attack, answers, budget), by_column in shown:
-        names = Cell(clean(str(victim)), f"over {clean(str(baseline))}")
-        how = Cell(attacker(str(attack), str(answers)), "" if defence == "none" else f"defence {clean(str(defence))}")
+        names = TableCell(clean(str(victim)), f"over {clean(str(baseline))}")
+        how = TableCell(
+            attacker(str(attack), str(answers)), "" if defence == "none" else f"defence {clean(str(defence))}"
+        )
         values = [compared_cell(by_column.get(column)) for column in columns]
-        rows.append((names, how, Cell(f"{budget:,}"), *values))
+        rows.append((names, how, TableCell(f"{budget:,}"), *values))
     headings = (
         "Victim",
         "Attacker",
@@ -88,12 +90,12 @@ def _left_out(rows: int) -> str:
     return f" Of {rows:,} rows {_MOST_ROWS:,} are shown; results.json has all." if rows > _MOST_ROWS else ""
 
 
-def compared_cell(c: Comparison | None) -> Cell:
+def compared_cell(c: Comparison | None) -> TableCell:
     """A ratio or difference with its interval, and whether that includes no difference."""
     if c is None:
-        return Cell(NONE)
+        return TableCell(NONE)
     if c.value is None:
-        return Cell("not reached" if c.bound == "not reached" else "not measured")
+        return TableCell("not reached" if c.bound == "not reached" else "not measured")
     value, interval, neutral = (
         (points(c.value.mean), points_range(c.value), "zero")
         if c.kind == "difference"
@@ -103,7 +105,7 @@ def compared_cell(c: Comparison | None) -> Cell:
         value = f"at most {value}"
     if c.verdict == "cannot tell" and c.value.low is not None:
         interval += f", includes {neutral}"
-    return Cell(value, interval)
+    return TableCell(value, interval)
 
 
 def robustness_section(view: ResultsView) -> Section | None:
@@ -116,10 +118,10 @@ def robustness_section(view: ResultsView) -> Section | None:
         ("Victim", "Attacker", "Queries", *(heading(m) for m in columns)),
         [
             (
-                Cell(view.pair_name(r.victim, r.defence)),
-                Cell(attacker(r.attack, r.answers)),
-                Cell(f"{r.budget:,}"),
-                *(measured(m, r) for m in columns),
+                TableCell(view.pair_name(r.victim, r.defence)),
+                TableCell(attacker(r.attack, r.answers)),
+                TableCell(f"{r.budget:,}"),
+                *(metric_cell(m, r) for m in columns),
             )
             for r in rows[:_MOST_ROWS]
         ],
@@ -140,15 +142,15 @@ def robustness_section(view: ResultsView) -> Section | None:
         name = f"{view.pair_name(row.victim, row.defence)}, {row.answers}"
         if len({r.attack for r in rows}) > 1:
             name = f"{view.pair_name(row.victim, row.defence)}, {row.attack} {row.answers}"
-        if found := [(heading(m), row.metrics[m]) for m in rates if m in row.metrics]:
-            dots.append((name, found))
+        if rates_of_row := [(heading(m), row.metrics[m]) for m in rates if m in row.metrics]:
+            dots.append((name, rates_of_row))
     if dots:
-        said = "; ".join(f"{n}: " + ", ".join(f"{k.lower()} {percent(e.mean)}" for k, e in d) for n, d in dots)
+        text = "; ".join(f"{n}: " + ", ".join(f"{k.lower()} {percent(e.mean)}" for k, e in d) for n, d in dots)
         caption = "Accuracy under attack at the largest budget; whiskers are 95 % intervals."
         if len(plotted) < len(rows):
             caption += f" Shown are {len(plotted)} of {len(rows):,}, the best attackers; the table has the others."
         draw = partial(draw_dots, dots, "Accuracy under attack")
-        blocks.append(Figure(draw, f"{caption} {said}.", caption, table))
+        blocks.append(Figure(draw, f"{caption} {text}.", caption, table))
     else:
         blocks.append(table)
     shown = {name for j in judge_claims(view) for name in (j.comparison.victim, j.comparison.baseline)}
@@ -169,13 +171,13 @@ def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
         accurate = view.best(*pair, "thief_accuracy")
         rows.append(
             (
-                Cell(clean(pair[0]), "" if pair[1] == "none" else f"defence {clean(pair[1])}"),
-                Cell(attacker(best.attack, best.answers), f"{best.budget:,} queries"),
-                measured("agreement", best),
-                Cell(NONE)
+                TableCell(clean(pair[0]), "" if pair[1] == "none" else f"defence {clean(pair[1])}"),
+                TableCell(attacker(best.attack, best.answers), f"{best.budget:,} queries"),
+                metric_cell("agreement", best),
+                TableCell(NONE)
                 if accurate is None
-                else Cell(value_text("thief_accuracy", accurate.metrics["thief_accuracy"]), _by(accurate, best)),
-                Cell(rating, thresholds.doubt(best.metrics["agreement"]), tone),
+                else TableCell(value_text("thief_accuracy", accurate.metrics["thief_accuracy"]), _by(accurate, best)),
+                TableCell(rating, thresholds.doubt(best.metrics["agreement"]), tone),
             )
         )
     if not rows:
@@ -213,8 +215,8 @@ def _effects(view: ResultsView) -> Table | None:
             if defence == "none" or view.defence_effect(victim, defence, "thief_accuracy") is None:
                 continue
             effects = (view.defence_effect(victim, defence, "thief_accuracy", answers) for answers in (None, *kinds))
-            cells = [Cell(NONE) if effect is None else _effect_cell(effect) for effect in effects]
-            rows.append((Cell(clean(victim)), Cell(clean(defence)), *cells))
+            cells = [TableCell(NONE) if effect is None else _effect_cell(effect) for effect in effects]
+            rows.append((TableCell(clean(victim)), TableCell(clean(defence)), *cells))
     if not rows:
         return None
     headings = ("Victim", "Defence", "Best thief", *(f"Best with {clean(k)} answers" for k in kinds))
@@ -222,12 +224,12 @@ def _effects(view: ResultsView) -> Table | None:
     return Table(headings, rows[:_MOST_ROWS], caption, frozenset(range(2, len(headings))))
 
 
-def _effect_cell(effect: DefenceEffect) -> Cell:
+def _effect_cell(effect: DefenceEffect) -> TableCell:
     """The change of the attacker that is best under the defence; who that is, where another one is best without it."""
     who = attacker(effect.defended.attack, effect.defended.answers)
     comparison = effect.comparison
     if comparison is None or comparison.value is None:
-        return Cell(NONE, f"{who}, the best thief under it, was not compared with itself without it", "unknown")
+        return TableCell(NONE, f"{who}, the best thief under it, was not compared with itself without it", "unknown")
     detail = points_range(comparison.value)
     if effect.verdict == "cannot tell":
         detail += ", cannot be told from zero"
@@ -238,12 +240,12 @@ def _effect_cell(effect: DefenceEffect) -> Cell:
             f"with {percent(other.metrics['thief_accuracy'].mean)}"
         )
     tone: Tone = "good" if effect.verdict == "lower" else "bad" if effect.verdict == "higher" else "unknown"
-    return Cell(points(comparison.value.mean), detail, tone)
+    return TableCell(points(comparison.value.mean), detail, tone)
 
 
 def cost_section(view: ResultsView) -> Section | None:
     """What each defence costs those who use the model rightly."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[TableCell, ...]] = []
     columns = [m for m in _COSTS if any(m in r.metrics for r in view.results.summary)]
     defended = {victim for victim, defence in view.pairs if defence != "none"}
     for victim, defence in view.pairs:
@@ -251,8 +253,8 @@ def cost_section(view: ResultsView) -> Section | None:
             continue
         with_costs = view.rows(victim, defence)
         first = {m: next((r for r in with_costs if m in r.metrics), None) for m in columns}
-        cells = [Cell(NONE) if (row := first[m]) is None else measured(m, row) for m in columns]
-        rows.append((Cell(clean(defence)), Cell(clean(victim)), *cells))
+        cells = [TableCell(NONE) if (row := first[m]) is None else metric_cell(m, row) for m in columns]
+        rows.append((TableCell(clean(defence)), TableCell(clean(victim)), *cells))
     if not rows:
         return None
     table = Table(
@@ -276,10 +278,10 @@ def groups_section(view: ResultsView) -> Section | None:
     shown = [m for m in columns if m not in _COSTS[1:] and m not in twice][:9]
     rows = [
         (
-            Cell(clean(r.victim), "" if r.defence == "none" else f"defence {clean(r.defence)}"),
-            Cell(clean(r.attack), f"{clean(r.answers)} answers"),
-            Cell(f"{r.budget:,}", counted(r.n_seeds, "seed")),
-            *(measured(m, r) for m in shown),
+            TableCell(clean(r.victim), "" if r.defence == "none" else f"defence {clean(r.defence)}"),
+            TableCell(clean(r.attack), f"{clean(r.answers)} answers"),
+            TableCell(f"{r.budget:,}", counted(r.n_seeds, "seed")),
+            *(metric_cell(m, r) for m in shown),
         )
         for r in summary[:_MOST_ROWS]
     ]

@@ -1,4 +1,4 @@
-"""Reports as files, each written whole or not at all."""
+"""Report files: write each format, whole or not at all."""
 
 from __future__ import annotations
 

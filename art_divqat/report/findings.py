@@ -1,4 +1,4 @@
-"""The finding: one plain sentence that is true whatever was run."""
+"""Findings: state the main result in one plain sentence that is true whatever was run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def finding(results: Results) -> str:
     the defence that leaves its best attacker the least, if defences were compared; else about the victim that is
     stolen best.
     """
-    clauses = findings(ResultsView(results))
+    clauses = finding_clauses(ResultsView(results))
     if not clauses:
         lack = "The finished cells have no agreement" if results.cells else "No cell has finished"
         return f"{lack}, so there is nothing to say yet."
@@ -35,7 +35,7 @@ def caveats(results: Results) -> tuple[str, str]:
     return so_far, one_seed
 
 
-def findings(view: ResultsView) -> list[str]:
+def finding_clauses(view: ResultsView) -> list[str]:
     """The clauses of the finding, each a sentence without its full stop: the victims', then the defences'."""
     clauses = [clause for clause in (_against_baseline(view), _of_defences(view)) if clause]
     return clauses or [clause for clause in (_alone(view),) if clause]
@@ -46,10 +46,10 @@ def leading_comparison(view: ResultsView, metric: str = "agreement") -> Comparis
 
     A victim that is a baseline itself comes last: it is there for the sake of the other.
     """
-    found = view.comparisons("ratio", metric)
-    baselines = {c.baseline for c in found}
+    ratios = view.comparisons("ratio", metric)
+    baselines = {c.baseline for c in ratios}
     for victim in sorted(view.victims, key=lambda name: name in baselines):
-        of_victim = [c for c in found if c.victim == victim and c.value is not None]
+        of_victim = [c for c in ratios if c.victim == victim and c.value is not None]
         if not of_victim:
             continue
         defence = min((c.defence for c in of_victim), key=view.defences.index)
@@ -87,20 +87,20 @@ def _against_baseline(view: ResultsView) -> str | None:
     baseline = short_name(comparison.baseline or "", view.victims)
     under = "" if comparison.defence == "none" else f" under {short_name(comparison.defence, view.defences)}"
     value = comparison.value
-    told = (
+    sentence = (
         f"Stealing the {victim} victim{under} with {comparison.budget:,} queries "
         f"({attacker(comparison.attack, comparison.answers)}) gives a thief that agrees with it on "
         f"{percent(row.metrics['agreement'].mean)} of test images, {ratio(value.mean)} times"
     )
     if comparison.verdict in ("higher", "lower"):
-        told += f" (95 % interval {ratio_range(value)}) the {baseline} victim's"
+        sentence += f" (95 % interval {ratio_range(value)}) the {baseline} victim's"
     elif value.low is None or value.high is None:
-        told += f" the {baseline} victim's, with no interval to tell whether they differ"
+        sentence += f" the {baseline} victim's, with no interval to tell whether they differ"
     else:
-        told += (
+        sentence += (
             f" the {baseline} victim's, an interval of {ratio_range(value)} that includes 1: they cannot be told apart"
         )
-    return told + _fraction_clause(fraction_of(view, comparison), baseline)
+    return sentence + _fraction_clause(fraction_of(view, comparison), baseline)
 
 
 def _fraction_clause(fraction: Comparison | None, baseline: str) -> str:
@@ -141,46 +141,47 @@ def _of_defences(view: ResultsView) -> str | None:
     name = short_name(defence, view.defences)
     victim = short_name(effect.defended.victim, view.victims)
     who = f"Of {number} defences {name} leaves the least: it" if number > 1 else f"The defence {name}"
-    told = f"{who} {_effect(effect, victim) if effect.one_attacker else _effect_on_another(effect, victim)}"
+    sentence = f"{who} {_effect(effect, victim) if effect.one_attacker else _effect_on_another(effect, victim)}"
     bypassed = [name for name in view.defences if _bypassed(view, effect.defended.victim, name)]
     if defence in bypassed:
         soft, hard = map(_moved, _by_answers(view, effect.defended.victim, defence))
-        told += f": the thief with soft answers is hurt ({soft}) but the one with hard answers is not ({hard})"
+        sentence += f": the thief with soft answers is hurt ({soft}) but the one with hard answers is not ({hard})"
     others = [short_name(name, view.defences) for name in bypassed if name != defence]
     if others:
         more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
         names = f"{', '.join(others[:_MOST_NAMED])}{more}"
-        told += f"; a thief that trains on labels alone loses nothing that can be told from zero to {names}"
-    return told
+        sentence += f"; a thief that trains on labels alone loses nothing that can be told from zero to {names}"
+    return sentence
 
 
 def _effect(effect: DefenceEffect, victim: str) -> str:
     """What a defence does to the attacker that is the best with it and without it."""
     before, after = (row.metrics["thief_accuracy"] for row in (effect.best_without, effect.defended))
-    where = f"the accuracy of the best thief of the {victim} victim at {effect.defended.budget:,} queries"
+    quantity = f"the accuracy of the best thief of the {victim} victim at {effect.defended.budget:,} queries"
     change = f"from {percent(before.mean)} to {percent(after.mean)} (95 % interval {percent_range(after)})"
     if effect.verdict == "lower":
-        return f"lowers {where} {change}"
+        return f"lowers {quantity} {change}"
     if effect.verdict == "higher":
-        return f"does not protect: it raises {where} {change}"
-    return f"takes {where} {change}, a difference that cannot be told from zero"
+        return f"does not protect: it raises {quantity} {change}"
+    return f"takes {quantity} {change}, a difference that cannot be told from zero"
 
 
 def _effect_on_another(effect: DefenceEffect, victim: str) -> str:
     """What a defence does to the attacker that is the best under it, where another one is the best without it."""
     other, after = effect.best_without, effect.defended.metrics["thief_accuracy"]
-    told = (
+    sentence = (
         f"leaves the best thief of the {victim} victim at {effect.defended.budget:,} queries "
         f"({attacker(effect.defended.attack, effect.defended.answers)}) an accuracy of {percent(after.mean)} (95 % "
         f"interval {percent_range(after)}), "
     )
     if effect.without is None:
-        told += "and that attacker was not compared with itself without it"
+        sentence += "and that attacker was not compared with itself without it"
     else:
         than = f"the {percent(effect.without.metrics['thief_accuracy'].mean)} of that attacker without it"
-        told += {"lower": "lower than ", "higher": "higher than "}.get(effect.verdict, "not to be told from ") + than
+        words = {"lower": "lower than ", "higher": "higher than "}
+        sentence += words.get(effect.verdict, "not to be told from ") + than
     best = percent(other.metrics["thief_accuracy"].mean)
-    return f"{told}; the best without it ({attacker(other.attack, other.answers)}) has {best}"
+    return f"{sentence}; the best without it ({attacker(other.attack, other.answers)}) has {best}"
 
 
 def _by_answers(view: ResultsView, victim: str, defence: str) -> tuple[DefenceEffect | None, DefenceEffect | None]:

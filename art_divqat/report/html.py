@@ -1,4 +1,4 @@
-"""The report as one HTML file: no network, no scripts; names from users are text and nothing else."""
+"""HTML report: one file, no network, no scripts; names from users are text and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports for machines: SARIF 2.1.0, JUnit XML, and CSV of the cells."""
+"""Machine-readable reports: SARIF 2.1.0, JUnit XML, and CSV of the cells."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _GATE = "gate"
 
 def render_sarif(results: Results, thresholds: Thresholds | None = None) -> str:
     """SARIF 2.1.0: a result for each victim and defence by its rating, each flag, and each failed gate condition."""
-    found = [*_sarif_ratings(results, thresholds or Thresholds()), *_sarif_flags(results), *_sarif_gate(results)]
-    rules = list(dict.fromkeys(result["ruleId"] for result in found))
-    for result in found:
+    entries = [*_sarif_ratings(results, thresholds or Thresholds()), *_sarif_flags(results), *_sarif_gate(results)]
+    rules = list(dict.fromkeys(result["ruleId"] for result in entries))
+    for result in entries:
         result["ruleIndex"] = rules.index(result["ruleId"])
     driver = {
         "name": "art-divqat",
@@ -41,7 +41,7 @@ def render_sarif(results: Results, thresholds: Thresholds | None = None) -> str:
     run = {
         "tool": {"driver": driver},
         "invocations": [{"executionSuccessful": len(results.cells) >= results.planned}],
-        "results": found,
+        "results": entries,
     }
     return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False) + "\n"
 
@@ -51,8 +51,8 @@ def _message(text: str) -> dict[str, str]:
     return {"text": re.sub(r"([\[\]\\])", r"\\\1", clean(text)).replace("{", "{{").replace("}", "}}")}
 
 
-def _sarif_result(rule: str, level: str, text: str, place: str, kind: str = "fail") -> dict[str, Any]:
-    fingerprint = hashlib.sha256("\0".join((rule, place)).encode("utf-8", "backslashreplace")).hexdigest()
+def _sarif_result(rule: str, level: str, text: str, group_label: str, kind: str = "fail") -> dict[str, Any]:
+    fingerprint = hashlib.sha256("\0".join((rule, group_label)).encode("utf-8", "backslashreplace")).hexdigest()
     return {
         "ruleId": rule,
         "kind": kind,
@@ -61,7 +61,7 @@ def _sarif_result(rule: str, level: str, text: str, place: str, kind: str = "fai
         "locations": [
             {
                 "physicalLocation": {"artifactLocation": {"uri": "results.json"}, "region": {"startLine": 1}},
-                "logicalLocations": [{"fullyQualifiedName": clean(place), "kind": "module"}],
+                "logicalLocations": [{"fullyQualifiedName": clean(group_label), "kind": "module"}],
             }
         ],
         "partialFingerprints": {"artDivqat/v1": fingerprint},
@@ -69,13 +69,13 @@ def _sarif_result(rule: str, level: str, text: str, place: str, kind: str = "fai
 
 
 def _sarif_ratings(results: Results, thresholds: Thresholds) -> list[dict[str, Any]]:
-    found = []
+    entries = []
     for row, rating in _rated(ResultsView(results), thresholds):
         level = _LEVELS[rating]
-        told = f"{rating}: the best thief of {row.victim} (defence {row.defence}) agrees with it on {_numbers(row)}."
-        place = f"{row.victim} / {row.defence}"
-        found.append(_sarif_result(_STEALABLE, level, told, place, "fail" if level != "none" else "pass"))
-    return found
+        text = f"{rating}: the best thief of {row.victim} (defence {row.defence}) agrees with it on {_numbers(row)}."
+        group_label = f"{row.victim} / {row.defence}"
+        entries.append(_sarif_result(_STEALABLE, level, text, group_label, "fail" if level != "none" else "pass"))
+    return entries
 
 
 def _rated(view: ResultsView, thresholds: Thresholds) -> list[tuple[SummaryRow, str]]:
@@ -86,9 +86,9 @@ def _rated(view: ResultsView, thresholds: Thresholds) -> list[tuple[SummaryRow, 
 def _numbers(row: SummaryRow) -> str:
     agreement = row.metrics["agreement"]
     interval = range_text("agreement", agreement)
-    told = interval if interval == "no interval" else f"95 % interval {interval}"
+    bounds = interval if interval == "no interval" else f"95 % interval {interval}"
     how = f"{attacker(row.attack, row.answers)}, {row.budget:,} queries"
-    return f"{value_text('agreement', agreement)} of test images ({told}; {how})"
+    return f"{value_text('agreement', agreement)} of test images ({bounds}; {how})"
 
 
 def _sarif_flags(results: Results) -> list[dict[str, Any]]:
@@ -136,8 +136,8 @@ def render_junit(results: Results, thresholds: Thresholds | None = None) -> str:
             failure.text = "\n".join(map(clean, condition.where))
     complete = _case(gate, "gate", "every planned cell has finished")
     if len(results.cells) < results.planned:
-        told = f"{len(results.cells)} of {results.planned} cells have finished"
-        ElementTree.SubElement(complete, "error", message=told, type="incomplete")
+        sentence = f"{len(results.cells)} of {results.planned} cells have finished"
+        ElementTree.SubElement(complete, "error", message=sentence, type="incomplete")
     ratings = _suite(root, "ratings")
     for row, rating in _rated(ResultsView(results), thresholds or Thresholds()):
         case = _case(ratings, "ratings", f"{row.victim} / {row.defence}")

@@ -1,10 +1,10 @@
-"""The report as Markdown, as GitHub and CI summaries show it: figures become their tables."""
+"""Markdown report, as GitHub and CI summaries show it: figures become their tables."""
 
 from __future__ import annotations
 
 import re
 
-from art_divqat.report.blocks import Block, Bullets, Cell, Code, Figure, Notice, Report, Table, Text
+from art_divqat.report.blocks import Block, Bullets, Code, Figure, Notice, Report, Table, TableCell, Text
 from art_divqat.report.content import compose
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.text import clean
@@ -40,7 +40,7 @@ def write_markdown(report: Report) -> str:
         f"**{escape(report.finding)}**",
         "",
     ]
-    for paragraph in report.decider:
+    for paragraph in report.summary:
         lines += [escape(paragraph), ""]
     for section in report.sections:
         lines += [f"## {escape(section.title)}", ""]
@@ -73,5 +73,5 @@ def _table(table: Table) -> list[str]:
     return lines + (["", escape(table.note)] if table.note else [])
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     return escape(f"{cell.text} ({cell.detail})" if cell.detail else cell.text)

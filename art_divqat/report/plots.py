@@ -1,4 +1,4 @@
-"""Plots as SVG text: deterministic, without pyplot, safe for colour-blind readers and for grey printers."""
+"""Plots: draw SVG text, deterministic, without pyplot, safe for colour-blind readers and for grey printers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How stealable is stealable: agreement against the thresholds of the OWASP AI Testing Guide, AITG-APP-09."""
+"""Ratings: classify agreement by the thresholds of the OWASP AI Testing Guide, AITG-APP-09."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results, arranged for questions: what was run, what happened at the full budget, who was the best attacker."""
+"""Results view: answer what was run, what happened at the full budget, and which attacker did best."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from art_divqat.results.schema import Comparison, Results, SummaryRow
 
 def _order(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
     """Each name once, those of the configuration first and in its order."""
-    found = dict.fromkeys(names)
-    return [name for name in first if name in found] + [name for name in found if name not in set(first)]
+    unique = dict.fromkeys(names)
+    return [name for name in first if name in unique] + [name for name in unique if name not in set(first)]
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ class ResultsView:
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        asked = results.config.get("victims")
-        self.victims = _order((row.victim for row in results.summary), asked if isinstance(asked, list | tuple) else ())
+        requested = results.config.get("victims")
+        first = requested if isinstance(requested, list | tuple) else ()
+        self.victims = _order((row.victim for row in results.summary), first)
         self.defences = _order((row.defence for row in results.summary), ("none",))
         self._by_pair: dict[tuple[str, str], list[SummaryRow]] = {}
         for row in results.summary:

@@ -1,4 +1,4 @@
-"""Which lines a plot shows where it cannot show all: the headline's own first, then the best attackers'."""
+"""Selection of plotted lines: the headline's first, then the best attackers', where not all fit."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The numbers behind a plot of curves, as a table that folds out under it."""
+"""Tables of plotted series: the numbers behind a plot of curves, which fold out under it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from art_divqat.report.blocks import Cell, Table
+from art_divqat.report.blocks import Table, TableCell
 from art_divqat.report.plots import Series
 from art_divqat.report.tables import range_text, value_text
 
@@ -26,7 +26,7 @@ def series_table(
     for title, series in panels:
         for line in series:
             at = dict(line.points)
-            values = [Cell(value_text(metric, at.get(x)), range_text(metric, at.get(x))) for x in places]
-            rows.append((Cell(line.name), Cell(title), *values))
+            values = [TableCell(value_text(metric, at.get(x)), range_text(metric, at.get(x))) for x in places]
+            rows.append((TableCell(line.name), TableCell(title), *values))
     headings = (first_heading, "Attacker", *(column(x) for x in places))
     return Table(headings, rows, caption, frozenset(range(2, len(headings))))

@@ -42,7 +42,7 @@ def summary_table(results: Results) -> list[dict[str, str]]:
     """
     view = ResultsView(results)
     best = [row for pair in view.pairs if (row := view.best(*pair, AGREEMENT)) is not None]
-    measured = [m for m in _SUMMARISED if any(m in row.metrics for row in best)]
+    columns = [m for m in _SUMMARISED if any(m in row.metrics for row in best)]
     return [
         {
             "victim": row.victim,
@@ -50,7 +50,7 @@ def summary_table(results: Results) -> list[dict[str, str]]:
             "attack": row.attack,
             "answers": row.answers,
             "budget": f"{row.budget:,}",
-            **{metric: value_text(metric, row.metrics.get(metric)) for metric in measured},
+            **{metric: value_text(metric, row.metrics.get(metric)) for metric in columns},
         }
         for row in best
     ]

@@ -1,4 +1,4 @@
-"""Numbers and names as a reader meets them: one way to write a rate, a ratio, an interval and a name."""
+"""Text of numbers and names: one way to write a rate, a ratio, an interval and a name."""
 
 from __future__ import annotations
 

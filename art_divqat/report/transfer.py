@@ -1,12 +1,12 @@
-"""The robustness-transfer report: standard against robust, the claims of the paper, and the curves over ε."""
+"""Robustness-transfer section: compare standard and robust victims, judge the paper's claims, draw curves over ε."""
 
 from __future__ import annotations
 
 from art_divqat.metrics.table import select
-from art_divqat.report.blocks import Block, Cell, Section, Table, Text, Tone
+from art_divqat.report.blocks import Block, Section, Table, TableCell, Text, Tone
 from art_divqat.report.claims import PAPER, Judged, judge_claims
 from art_divqat.report.epsilon import curved, epsilon_figures
-from art_divqat.report.evidence import compared_cell, measured
+from art_divqat.report.evidence import compared_cell, metric_cell
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import heading
 from art_divqat.report.text import NONE, attacker, clean, counted, short_name
@@ -36,10 +36,10 @@ def claims_section(view: ResultsView) -> Section | None:
         first = mine[0].comparison
         rows = [
             (
-                Cell(j.claim),
-                Cell(attacker(j.comparison.attack, j.comparison.answers)),
-                Cell(j.measured, j.interval),
-                Cell(j.verdict, tone=_VERDICT_TONES[j.verdict]),
+                TableCell(j.claim),
+                TableCell(attacker(j.comparison.attack, j.comparison.answers)),
+                TableCell(j.measured, j.interval),
+                TableCell(j.verdict, tone=_VERDICT_TONES[j.verdict]),
             )
             for j in _by_claim(mine)
         ]
@@ -66,7 +66,7 @@ def _by_claim(judged: list[Judged]) -> list[Judged]:
 def _side_by_side(view: ResultsView, victim: str, baseline: str) -> Table:
     """Everything measured of both at the largest budget, undefended: one row for each attacker and metric."""
     ours, theirs = ({(row.attack, row.answers): row for row in view.rows(name, "none")} for name in (victim, baseline))
-    found = {
+    comparisons = {
         (c.attack, c.answers, c.metric): c
         for kind in ("ratio", "difference")
         for c in view.comparisons(kind)
@@ -77,14 +77,14 @@ def _side_by_side(view: ResultsView, victim: str, baseline: str) -> Table:
     for name in (name for name in ours if name in theirs):
         for metric in _SIDE_BY_SIDE:
             if metric in ours[name].metrics and metric in theirs[name].metrics:
-                compared = found.get((*name, metric))
+                compared = comparisons.get((*name, metric))
                 rows.append(
                     (
-                        Cell(heading(metric)),
-                        Cell(attacker(*name)),
-                        measured(metric, theirs[name]),
-                        measured(metric, ours[name]),
-                        Cell(NONE) if compared is None else compared_cell(compared),
+                        TableCell(heading(metric)),
+                        TableCell(attacker(*name)),
+                        metric_cell(metric, theirs[name]),
+                        metric_cell(metric, ours[name]),
+                        TableCell(NONE) if compared is None else compared_cell(compared),
                     )
                 )
     names = [short_name(name, view.victims) for name in (baseline, victim)]

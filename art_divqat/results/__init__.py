@@ -1,1 +1,1 @@
-"""The record of a run and what follows from it: journal, results, comparisons, flags and the gate; no torch, no ART."""
+"""Results: the journal of a run, and the summaries, comparisons, flags and gate made from it; no torch, no ART."""

@@ -1,4 +1,4 @@
-"""From a journal to results: cells in plan order, summaries over seeds, comparisons. No torch, no ART."""
+"""Build results from a journal: cells in plan order, summaries over seeds, comparisons. No torch, no ART."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from art_divqat.errors import UserError
 from art_divqat.metrics.intervals import Interval, mean_intervals, wilson_intervals
 from art_divqat.metrics.table import METRICS
-from art_divqat.plan.cells import Cell, plan_cells
+from art_divqat.plan.cells import Cell, cell_id, plan_cells
 from art_divqat.plan.config import ResolvedConfig
 from art_divqat.results.comparisons import compare_cells
 from art_divqat.results.draws import as_estimate
@@ -37,7 +37,7 @@ def build_results(
 
     :param fail_on: the gate's conditions, such as `agreement.high>0.9`.
     """
-    by_id = {Cell(**record["cell"]).id: record for record in records}
+    by_id = {cell_id(record["cell"]): record for record in records}
     finished = [by_id[cell.id] for cell in plan if cell.id in by_id]
     results = Results(
         tool=header["tool"],

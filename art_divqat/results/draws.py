@@ -1,4 +1,4 @@
-"""Intervals of comparisons: means of samples, resampled together, and what they say of a ratio or a difference."""
+"""Resampling: draw bootstrap intervals of paired ratios and differences, and give their verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate: conditions under which a build fails, decided once, above all formats."""
+"""Gate: decide once, for all formats, whether a build fails on its conditions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from art_divqat.errors import UserError
 from art_divqat.plan.conditions import Condition, parse_condition
-from art_divqat.results.flags import place
+from art_divqat.results.flag_evidence import group_label
 from art_divqat.results.schema import Gate, GateCondition, Results
 
 
@@ -22,7 +22,7 @@ def evaluate_gate(results: Results, conditions: Iterable[str]) -> Gate:
         if all(condition.value(row) is None for row in results.summary):
             raise UserError(f"The condition {text!r} cannot be decided: {_missing(condition, results)}")
         where = [
-            f"{place(row)}: {condition.value(row):.4g}" for row in results.summary if condition.met_by(row)
+            f"{group_label(row)}: {condition.value(row):.4g}" for row in results.summary if condition.met_by(row)
         ]  # fmt: skip
         decided.append(GateCondition(condition=str(condition), failed=bool(where), where=where))
     return Gate(passed=not any(c.failed for c in decided), conditions=decided)

@@ -1,4 +1,4 @@
-"""`journal.jsonl`: append-only, one line a finished cell, each chained by SHA-256 to the line before it.
+"""Journal: append one line a finished cell to `journal.jsonl`, each chained by SHA-256 to the line before it.
 
 The first line is the :class:`Header`, which says what the run is; every other one is the :class:`CellRecord` of a
 finished cell, which :func:`cell_record` makes and :meth:`Journal.read` reads. The results and every report are made
@@ -100,16 +100,19 @@ def cell_record(
     :param queries: what the attack spent.
     :param samples: as :func:`art_divqat.results.samples.pack` packs them, by name.
 
-    >>> cell = Cell("digits", "standard", "none", "knockoff", "soft", 100, 0)
+    >>> from art_divqat.plan.cells import plan_cells
+    >>> from art_divqat.plan.config import make_config
+    >>> from art_divqat.plan.presets import resolve
+    >>> cell = plan_cells(resolve(make_config({"budgets": [100]})))[0]
     >>> cell_record(cell, queries=100, metrics={"agreement": 0.5}, samples={}, seconds=1.0)["curves"]
     {}
     """
     return {
         "cell": {
             "dataset": cell.dataset,
-            "victim": cell.victim,
-            "defence": cell.defence,
-            "attack": cell.attack,
+            "victim": str(cell.victim),
+            "defence": str(cell.defence),
+            "attack": str(cell.attack),
             "answers": cell.answers,
             "budget": cell.budget,
             "seed": cell.seed,
@@ -147,7 +150,10 @@ class Journal:
     :param path: where it is or will be.
 
     >>> import tempfile
-    >>> cell = Cell("digits", "standard", "none", "knockoff", "soft", 100, 0)
+    >>> from art_divqat.plan.cells import plan_cells
+    >>> from art_divqat.plan.config import make_config
+    >>> from art_divqat.plan.presets import resolve
+    >>> cell = plan_cells(resolve(make_config({"budgets": [100]})))[0]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     journal = Journal(Path(folder) / "journal.jsonl")
     ...     journal.start({"config": {}})

@@ -1,4 +1,4 @@
-"""What changed between two runs: B minus A, paired by cell and by test image, from the journals alone."""
+"""Difference of two runs: B minus A, paired by cell and by test image, from the journals alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which test images counted, one bit an image: what paired intervals are made from."""
+"""Samples: pack which test images were right, one bit an image; paired intervals are made from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""results.json, version 1: what a run found, in one file whose JSON schema the package publishes.
+"""Schema of results.json, version 1: the record of a run in one file, whose JSON schema the package publishes.
 
 Rates are fractions in [0, 1]. `low` and `high` bound a 95 % interval and are null where nothing can be said.
 """

@@ -1,4 +1,4 @@
-"""Checks of the contracts that attacks, defences, victims and the other kinds keep, for authors of their own."""
+"""Conformance checks: the contract of every kind of entry, as checks that authors run on their own."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The contract of an extraction attack, as checks that anybody can run on an attack of their own."""
+"""Conformance check of extraction attacks: run one's own attack against the contract."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def check_attack(run: RunAttack, build_context: Callable[[int, int], AttackConte
             outcome = run(context)
         except UserError as error:
             text = str(error)
-            _require(context.victim.ledger.asked == 0, f"refused its context after asking: {text}")
+            _require(context.victim.ledger.requested == 0, f"refused its context after asking: {text}")
             _require("\n" not in text and text.endswith("."), f"must refuse with one sentence, not {text!r}")
             return False
         _require(same_states(states, random_states()), "disturbed the global random state")

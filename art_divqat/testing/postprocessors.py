@@ -1,4 +1,4 @@
-"""What a postprocessor must do to be trusted between a model and its users, as checks anyone can run."""
+"""Conformance checks of postprocessors: run one's own against what a served answer must satisfy."""
 
 from __future__ import annotations
 

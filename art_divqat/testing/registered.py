@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from art_divqat.attacks.extraction.registry import ATTACKS, check_parameters, least_budget, pool_needed, run_attack
+from art_divqat.attacks.extraction.registry import ATTACKS, attack_spec, run_attack
 from art_divqat.attacks.recovery.registry import RECOVERIES
 from art_divqat.data.pools import POOLS
 from art_divqat.data.sources import DATASETS
@@ -84,11 +84,11 @@ def _bare(name: str, spec: Spec) -> str:
 def _attack(name: str, spec: Spec) -> None:
     from art_divqat.testing.attack import check_attack
 
-    budget = max(_BUDGET, least_budget(name, spec.as_dict))
-    own = check_parameters(name, spec.as_dict).own
-    refusals = {model: ATTACKS[name].refusal(model, own) for model in ("small-cnn", "mlp2")}
+    attack = attack_spec(name, spec.as_dict)
+    budget = max(_BUDGET, attack.least_budget)
+    refusals = {model: attack.entry.refusal(model, attack.own) for model in ("small-cnn", "mlp2")}
     model = next((model for model, refusal in refusals.items() if refusal is None), "small-cnn")
-    needed = pool_needed(name, spec.as_dict, budget)
+    needed = attack.pool_needed(budget)
     refusal = ""
 
     def run(context: AttackContext) -> AttackOutcome:

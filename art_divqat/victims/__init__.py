@@ -1,1 +1,1 @@
-"""What is attacked: victims by name, trained here, taken from the store, or somebody else's."""
+"""Victims: classifiers under attack, by name; trained here, loaded from the store, or external."""

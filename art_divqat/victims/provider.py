@@ -1,4 +1,4 @@
-"""Victims by name and seed: from memory, from the store, trained now, or read where somebody else keeps them."""
+"""Victim provider: give a victim by name and seed, from memory, from the store, trained now, or external."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from art_divqat._types import Images, PhaseProgress
 from art_divqat.data import Dataset, load_pool
 from art_divqat.data.auxiliary import compose_auxiliary
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
-from art_divqat.specs import Spec, parse_spec
-from art_divqat.victims.external.settings import EXTERNAL, ExternalModel
-from art_divqat.victims.registry import VICTIMS, auxiliary_sources, parent_of, plugin_origins
+from art_divqat.specs import Spec
+from art_divqat.victims.external.settings import ExternalModel
+from art_divqat.victims.specs import VictimSpec, auxiliary_sources, plugin_origins
 from art_divqat.victims.store import VictimStore
 from art_divqat.victims.training import VictimContext, train_victim
 from art_divqat.victims.victim import Victim, trained_victim
@@ -70,53 +70,55 @@ class VictimProvider:
         self.settings = settings
         self.store = store
         self._live = live
-        self._trained: dict[tuple[str, int], Victim] = {}
-        self._external: dict[str, Victim] = {}
+        self._trained: dict[tuple[VictimSpec, int], Victim] = {}
+        self._external: dict[VictimSpec, Victim] = {}
 
-    def get(self, name: str, seed: int, progress: PhaseProgress | None = None, *, retrain: bool = False) -> Victim:
-        """The victim of this name and seed.
+    def get(
+        self, spec: VictimSpec, seed: int, progress: PhaseProgress | None = None, *, retrain: bool = False
+    ) -> Victim:
+        """The victim of this specification and seed.
 
         :param retrain: train it anew, replacing what the store holds; not what it is quantized from.
         :raises UserError: for a model of somebody else's that cannot be read or does not fit the data.
         """
-        if parse_spec(name).name == EXTERNAL:
-            return self.external(name)
-        key = (name, seed)
+        if spec.is_external:
+            return self.external(spec)
+        key = (spec, seed)
         if retrain or key not in self._trained:
-            self._trained[key] = self._load_or_train(name, seed, progress, retrain)
+            self._trained[key] = self._load_or_train(spec, seed, progress, retrain)
         return self._trained[key]
 
-    def external(self, name: str) -> Victim:
+    def external(self, spec: VictimSpec) -> Victim:
         """The model of somebody else, read and checked against the data; it has no seed.
 
         :raises UserError: if it cannot be read or does not fit the data.
         """
         from art_divqat.victims.external.open import external_victim
 
-        if name not in self._external:
+        if spec not in self._external:
             settings = self.settings
-            self._external[name] = self._live or external_victim(
-                name,
+            self._external[spec] = self._live or external_victim(
+                str(spec),
                 settings.external,
                 self.dataset,
                 trust_code=settings.trust_code,
                 device=settings.device,
                 answers=settings.answers_file,
             )
-        return self._external[name]
+        return self._external[spec]
 
-    def parent(self, name: str, seed: int, progress: PhaseProgress | None = None) -> Victim | None:
+    def parent(self, spec: VictimSpec, seed: int, progress: PhaseProgress | None = None) -> Victim | None:
         """The full-precision victim that a quantized one starts from; None for any other."""
-        parent = parent_of(parse_spec(name))
+        parent = spec.parent
         return None if parent is None else self.get(parent, seed, progress)
 
-    def identity(self, name: str, seed: int) -> dict[str, Any]:
+    def identity(self, spec: VictimSpec, seed: int) -> dict[str, Any]:
         """All that decides the victim's weights."""
         settings = self.settings
         return {
             "store_version": STORE_VERSION,
             "dataset": self.dataset.checksum,
-            "victim": name,
+            "victim": str(spec),
             "model": settings.model,
             "recipe": asdict(settings.recipe),
             "seed": seed,
@@ -124,12 +126,12 @@ class VictimProvider:
             "device": settings.device.partition(":")[0],
             "torch": torch.__version__,
             **({} if settings.external is None else {"external": settings.external.for_results()}),
-            **plugin_origins(name, settings.model),
+            **plugin_origins(spec, settings.model),
         }
 
-    def folder(self, name: str, seed: int) -> Path:
+    def folder(self, spec: VictimSpec, seed: int) -> Path:
         """Where the store keeps the victim, or would."""
-        return self.store.folder(self.identity(name, seed))
+        return self.store.folder(self.identity(spec, seed))
 
     def untrained(self, seed: int) -> RecipeClassifier:
         """The network that a victim starts from, seeded for it."""
@@ -147,16 +149,15 @@ class VictimProvider:
             **more,
         )
 
-    def _load_or_train(self, name: str, seed: int, progress: PhaseProgress | None, retrain: bool) -> Victim:
-        spec = parse_spec(name)
-        parent = self.parent(name, seed, progress)
+    def _load_or_train(self, spec: VictimSpec, seed: int, progress: PhaseProgress | None, retrain: bool) -> Victim:
+        parent = self.parent(spec, seed, progress)
         context = self._context(
             seed,
             parent=None if parent is None else parent.classifier,
             progress=phase(progress, f"training {spec.name}, seed {seed}"),
         )
-        identity = self.identity(name, seed)
-        classifier = None if retrain else self._load(identity, context, VICTIMS[spec.name].quantized)
+        identity = self.identity(spec, seed)
+        classifier = None if retrain else self._load(identity, context, spec.entry.quantized)
         if classifier is None:
             classifier = train_victim(spec, context)
             self._save(identity, classifier)

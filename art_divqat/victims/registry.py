@@ -13,23 +13,14 @@ from art_divqat._types import Progress
 from art_divqat._validation import check_choice
 from art_divqat.attacks.evasion.ball import check_epsilon
 from art_divqat.defences.trainer.divqat_parameters import DIVQAT_NUMBERS
-from art_divqat.errors import UserError, unknown_name
-from art_divqat.models.registry import MODELS
-from art_divqat.parameters import Parameter, Parameters, checked, integer, text
+from art_divqat.errors import UserError
+from art_divqat.parameters import Parameter, Parameters, integer, text
 from art_divqat.quantization._names import BACKENDS, check_installed
 from art_divqat.registry import Registry, load_target
-from art_divqat.specs import Spec, Value, parse_spec
-from art_divqat.victims.external.settings import EXTERNAL, is_external, same_external
+from art_divqat.specs import Spec
+from art_divqat.victims.external.settings import EXTERNAL
 
 AUXILIARY_MIXTURE = "mixture"
-# families that a mixture leaves out; silhouettes are cut from the same photographs
-MIXTURES: dict[str, tuple[str, ...] | None] = {
-    "all": (),
-    "without-photos": ("photographs", "silhouettes"),
-    "without-noise": ("noise",),
-    "without-strokes": ("strokes",),
-    "none": None,
-}
 
 
 @dataclass(frozen=True)
@@ -239,155 +230,9 @@ def known_victim(victim: str) -> VictimEntry | None:
     return VICTIMS.find(victim.partition(":")[0])
 
 
-def canonical_victim(victim: str, *, epsilon: float, query_pool: str) -> str:
-    """The canonical form of a victim's specification, with the radius and the auxiliary images it will be trained with.
-
-    :param query_pool: the attacker's pool, which the auxiliary images of DivQAT must not be.
-    :raises UserError: for an unknown name or parameter, or a value out of range.
-
-    >>> canonical_victim("Robust", epsilon=0.2, query_pool="photos")
-    'robust:epsilon=0.2'
-    """
-    if is_external(victim):
-        return same_external(victim)
-    spec = parse_spec(victim)
-    name = VICTIMS.canonical(spec.name)
-    if name == EXTERNAL:
-        raise UserError(f"{victim!r} is no model: give file:PATH or an http(s) address.")
-    known = VICTIMS[name].parameters
-    given = spec.as_dict
-    if "epsilon" in known:
-        given.setdefault("epsilon", epsilon)
-    if "auxiliary" in known:
-        given.setdefault("auxiliary", AUXILIARY_MIXTURE)
-    values = checked("victim", name, given, known)
-    said: dict[str, Value] = {}
-    if "epsilon" in known:
-        said["epsilon"] = values["epsilon"]
-    if "auxiliary" in known:
-        said |= _canonical_auxiliary(Spec(name, spec.parameters), query_pool)
-    # the others as they were written: the text is what the store finds a victim by
-    return str(Spec(name, spec.parameters).with_parameters(said))
-
-
-def _canonical_auxiliary(spec: Spec, query_pool: str) -> dict[str, Value]:
-    """`auxiliary`, and where it names images, `mixture`: what of the mixture they join.
-
-    A defender does not hold the attacker's own images: neither may be named, and the mixture leaves its family out.
-    """
-    from art_divqat.data.pools import canonical_pool
-
-    name = str(spec.as_dict.get("auxiliary", AUXILIARY_MIXTURE))
-    named, _, variant = name.partition("-")
-    if named != AUXILIARY_MIXTURE:
-        canonical = canonical_pool(name)
-        if canonical == query_pool:
-            raise UserError(
-                f"The auxiliary images of DivQAT ({canonical}) are the attacker's own pool: choose another of the two."
-            )
-        mixture = str(spec.as_dict.get("mixture", "all"))
-        if mixture not in MIXTURES:
-            raise unknown_name("mixture", mixture, MIXTURES)
-        return {"auxiliary": canonical, "mixture": _less_pool(mixture, query_pool)}
-    if "mixture" in spec.as_dict:
-        raise UserError(
-            f"{spec.name}:mixture= says what the images of auxiliary=NAME join, and none are named: name a data set or "
-            f"pool, or write auxiliary={AUXILIARY_MIXTURE}-without-noise."
-        )
-    mixtures = {f"{AUXILIARY_MIXTURE}-{key}": key for key, families in MIXTURES.items() if families}
-    if variant and name not in mixtures:
-        raise unknown_name("auxiliary mixture", name, [AUXILIARY_MIXTURE, *mixtures])
-    mixture = _less_pool(variant or "all", query_pool)
-    return {"auxiliary": AUXILIARY_MIXTURE if mixture == "all" else f"{AUXILIARY_MIXTURE}-{mixture}"}
-
-
-def _less_pool(mixture: str, query_pool: str) -> str:
-    """The mixture without the family that the attacker's pool is made from."""
-    other = f"without-{query_pool}"
-    if other not in MIXTURES or mixture in ("none", other):
-        return mixture
-    if mixture != "all":
-        raise UserError(f"The mixture {mixture} holds the attacker's own pool ({query_pool}): it must be {other}.")
-    return other
-
-
-def auxiliary_sources(spec: Spec) -> tuple[str | None, tuple[str, ...] | None]:
-    """What DivQAT's auxiliary images are, by its canonical specification: a pool's name or None, and the families that
-    the mixture leaves out, None for no mixture.
-
-    >>> auxiliary_sources(parse_spec("divqat:auxiliary=cifar100,mixture=without-noise"))
-    ('cifar100', ('noise',))
-    """
-    name = str(spec.as_dict["auxiliary"])
-    if name.partition("-")[0] == AUXILIARY_MIXTURE:
-        return None, MIXTURES[name.removeprefix(AUXILIARY_MIXTURE).removeprefix("-") or "all"]
-    # without its mixture the text is of a version in which the images stood alone, and nothing of it is served
-    return name, MIXTURES[str(spec.as_dict["mixture"])]
-
-
-def parent_of(spec: Spec) -> str | None:
-    """The full-precision victim that a quantized one starts from, or None.
-
-    >>> parent_of(parse_spec("robust-divqat:epsilon=0.2"))
-    'robust:epsilon=0.2'
-    """
-    parent = VICTIMS[spec.name].parent
-    return None if parent is None else _at_the_radius_of(spec, parent)
-
-
-def with_baselines(victims: Sequence[str]) -> tuple[str, ...]:
-    """The victims, with the baseline of each before it unless one of its kind is asked for already.
-
-    >>> with_baselines(["robust:epsilon=0.2"])
-    ('standard', 'robust:epsilon=0.2')
-    """
-    wanted: list[str] = []
-    names = {parse_spec(victim).name for victim in victims}
-    for victim in victims:
-        spec = parse_spec(victim)
-        baseline = VICTIMS[spec.name].baseline
-        if baseline is not None and baseline not in names:
-            names.add(baseline)
-            wanted.append(_at_the_radius_of(spec, baseline))
-        wanted.append(victim)
-    return tuple(wanted)
-
-
-def _at_the_radius_of(spec: Spec, name: str) -> str:
-    """Another victim, trained with the radius of this one if both have one."""
-    radius = spec.as_dict.get("epsilon") if "epsilon" in VICTIMS[name].parameters else None
-    return str(Spec(name, () if radius is None else (("epsilon", radius),)))
-
-
 def baseline_of(victim: str, victims: Sequence[str]) -> str | None:
     """The one among `victims` that `victim` is compared with, or None."""
     entry = known_victim(victim)
     if entry is None or entry.baseline is None:
         return None
     return next((other for other in victims if other.partition(":")[0] == entry.baseline), None)
-
-
-def plugin_origins(victim: str, model: str) -> dict[str, dict[str, str]]:
-    """What the plug-ins behind a victim add to its identity in the store: where each comes from, with its version.
-
-    :param victim: the canonical specification.
-    :param model: the architecture.
-    :return: `{"plugins": {"victim NAME": "DISTRIBUTION VERSION", …}}`, of the victim, its parent, its auxiliary images
-        and the architecture; empty where none of them is plugged in.
-
-    >>> plugin_origins("divqat:auxiliary=mixture", "small-cnn")
-    {}
-    """
-    from art_divqat.data.pools import pool_origin
-
-    found: dict[str, str | None] = {f"model {model}": MODELS.origin(model)}
-    ancestor: str | None = victim
-    while ancestor is not None:
-        spec = parse_spec(ancestor)
-        found[f"victim {spec.name}"] = VICTIMS.origin(spec.name)
-        auxiliary = spec.as_dict.get("auxiliary")
-        if isinstance(auxiliary, str):
-            found[f"pool {auxiliary}"] = pool_origin(auxiliary)
-        ancestor = parent_of(spec)
-    origins = {name: origin for name, origin in sorted(found.items()) if origin is not None}
-    return {"plugins": origins} if origins else {}

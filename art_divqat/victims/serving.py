@@ -1,4 +1,4 @@
-"""A victim as it is served: probabilities, through the defences it was given."""
+"""Serving: answer with the probabilities of a victim, through its defences."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 from art_divqat._rng import derive_seed
 from art_divqat._types import Rows
 from art_divqat.defences.postprocessor import Softmax
-from art_divqat.defences.registry import (
-    DEFENCES,
-    DefenceContext,
-    DefenceSpec,
-    apply_defence,
-    build_postprocessors,
-    parse_defence,
-)
+from art_divqat.defences.registry import DefenceContext, DefenceSpec, apply_defence, build_postprocessors
 from art_divqat.victims.victim import Victim
 
 
@@ -34,28 +27,26 @@ def answering(victim: Victim) -> Any:
     )
 
 
-def serve(victim: Victim, defence: str, *, seed: int, context: DefenceContext) -> Any:
-    """An ART classifier that answers with probabilities through the named defences.
+def serve(victim: Victim, defence: DefenceSpec, *, seed: int, context: DefenceContext) -> Any:
+    """An ART classifier that answers with probabilities through a chain of defences, which may be empty.
 
     White-box attacks on the victim itself go on seeing its logits.
 
-    :param defence: `none`, or a chain such as `heuristic:beta=0.5+rounding:decimals=2`.
     :param seed: decides every draw and every network of the defences.
     :param context: what defences that need more than the answer may use.
     """
-    return apply_defence(answering(victim), parse_defence(defence), seed=derive_seed("defence", seed), context=context)
+    return apply_defence(answering(victim), defence, seed=derive_seed("defence", seed), context=context)
 
 
-def known_to_the_attacker(defence: str, served: Any, seed: int) -> Callable[[Rows], Rows] | None:
+def known_to_the_attacker(defence: DefenceSpec, served: Any, seed: int) -> Callable[[Rows], Rows] | None:
     """The defence as somebody who knows its name and parameters can rebuild it, with random draws of their own.
 
     None if there is none, or if it needs more than the answer.
     """
-    spec: DefenceSpec = parse_defence(defence)
-    if not spec.links or any(DEFENCES[link.name].needs != "nothing" for link in spec.links):
+    if not defence.links or not defence.rebuildable:
         return None
-    if spec.is_postprocessor:
-        steps = build_postprocessors(spec, derive_seed("the attacker's copy", seed))
+    if defence.is_postprocessor:
+        steps = build_postprocessors(defence, derive_seed("the attacker's copy", seed))
     else:
         # fitted to a budget: what it was fitted to is public as well
         steps = copy.deepcopy([step for step in served.postprocessing_defences if not isinstance(step, Softmax)])

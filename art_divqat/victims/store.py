@@ -1,4 +1,4 @@
-"""A content-addressed store: a folder a trained victim, named by the hash of all that decides its weights."""
+"""Victim store: one folder a trained victim, named by the hash of all that decides its weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each kind of victim is trained: what the entries of `art_divqat.victims.registry` name as `train`."""
+"""Training of victims: one function a kind, named as `train` by the entries of `art_divqat.victims.registry`."""
 
 from __future__ import annotations
 

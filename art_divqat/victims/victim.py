@@ -1,4 +1,4 @@
-"""A victim: its classifier, and what can be done with it besides asking."""
+"""Victim: a classifier and its capabilities besides answering queries."""
 
 from __future__ import annotations
 

@@ -21,9 +21,13 @@ OPTIONS: dict[str, Any] = {"limit": 150, "budgets": [30], "seeds": 1, "query_poo
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"defences": ["rounding:decimals=-1"]}, "decimals"),
+        ({"defences": ["mad:model=vgg16"]}, "at least 32×32 pixels, these are 8×8"),
         ({"budgets": [30, 5000]}, "Budget 5000 is beyond the query pool"),
         ({"attacks": ["dfme"]}, "One step of attack 'dfme' asks 896 queries"),
+        (
+            {"attacks": ["knockoff", "knockoff:recovery=average,repeats=2"], "repeat_queries": "free"},
+            "repeats=2' asks every image 2 times, and learns nothing by it.* --repeat-queries paid",
+        ),
         ({"attacks": ["knockoff-adaptive"], "query_pool": "noise"}, "needs a query pool with labels"),
         ({"dataset": "npz:three.npz", "evasion": {"images": 9, "autoattack": True}}, "leave evasion.autoattack out"),
     ],

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.builders import read_cell
 
 from art_divqat.api import evaluate, prepare
 from art_divqat.audit import robustness
 from art_divqat.audit.bench import Bench
 from art_divqat.errors import UserError
-from art_divqat.plan.cells import Cell
 from art_divqat.plan.config import make_config
 from art_divqat.plan.presets import resolve
 from art_divqat.results.build import read_results
@@ -21,6 +21,7 @@ from art_divqat.results.comparisons import compare_cells
 from art_divqat.results.journal import Journal, cell_record
 from art_divqat.results.samples import curve_sample, pack, unpack
 from art_divqat.results.schema import Results
+from art_divqat.victims.specs import VictimSpec
 
 RADII = (0.0, 0.05, 0.2, 0.3)
 OPTIONS: dict[str, Any] = {
@@ -117,7 +118,7 @@ def test_robust_differences_are_bootstrapped_in_pairs_where_the_journal_has_the_
     lines = []
     for victim, hits in (("robust:epsilon=0.2", ours), ("standard", theirs)):
         for seed, row in enumerate(hits):
-            cell = Cell("d", victim, "none", "knockoff", "soft", 9, seed)
+            cell = read_cell("d", victim, "none", "knockoff", "soft", 9, seed)
             packed = {name: pack(row) for name in ("thief_correct", "agrees", "agrees_clean")}
             rates = dict.fromkeys(("thief_accuracy", "agreement", "agreement_clean"), 0.5)
             metrics = rates | {"thief_robust_accuracy": float(row.mean())}
@@ -186,11 +187,11 @@ def test_an_int8_victim_is_attacked_through_its_twin_and_its_parent(
         return craft(target, *given, **settings)
 
     monkeypatch.setattr(robustness, "craft", watched)
-    found = robustness.Robustness(bench).of_victim("ptq", 0)
+    found = robustness.Robustness(bench).of_victim(VictimSpec("ptq"), 0)
     assert found is not None
     assert attacked[:2] == ["QuantizedPyTorchClassifier", "RecipeClassifier"]
     assert list(found.right) == [0.0, 0.05, 0.1, 0.2, 0.4]
-    assert not np.diff(found.withstood.astype(int), axis=0).max() > 0
+    assert not np.diff(found.robust_mask.astype(int), axis=0).max() > 0
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ def test_extraction_ratios_are_compared_with_the_accuracy_of_both_victims(victim
     victims = {name: rng.random((3, 500)) < victim_rate for name in right}
     lines = [
         cell_record(
-            Cell("d", name, "none", "knockoff", "soft", 9, seed),
+            read_cell("d", name, "none", "knockoff", "soft", 9, seed),
             queries=9,
             metrics={
                 "thief_accuracy": float(row.mean()), "agreement": 0.5, "agreement_clean": 0.5,

@@ -31,29 +31,29 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cli")
 
 
 @pytest.fixture(scope="module")
-def config(place: Path) -> Path:
-    path = place / "tiny.yaml"
+def config(root: Path) -> Path:
+    path = root / "tiny.yaml"
     path.write_text("victim_recipe: {epochs: 2}\nthief_recipe: {epochs: 2}\nevasion: {images: 20, steps: 2}\n")
     return path
 
 
-def test_evaluate_robust_with_knockoff(place: Path, config: Path) -> None:
-    done = run("evaluate", "--victim", "robust", "--attack", "knockoff", *TINY, "--config", str(config), cwd=place)
+def test_evaluate_robust_with_knockoff(root: Path, config: Path) -> None:
+    done = run("evaluate", "--victim", "robust", "--attack", "knockoff", *TINY, "--config", str(config), cwd=root)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "standard" in done.stdout
     assert "robust" in done.stdout
     assert "ε = 0.2" in done.stdout
     assert "Report: " in done.stdout
-    report = place / done.stdout.rsplit("Report: ", 1)[1].strip()
+    report = root / done.stdout.rsplit("Report: ", 1)[1].strip()
     assert report.is_file()
 
-    again = run("evaluate", "--config", str(report.parent / "config.yaml"), "--output", "again", "--json", cwd=place)
+    again = run("evaluate", "--config", str(report.parent / "config.yaml"), "--output", "again", "--json", cwd=root)
     assert again.returncode == 0, again.stderr
     first, second = json.loads((report.parent / "results.json").read_text()), json.loads(again.stdout)
     assert first["config"] == second["config"]
@@ -61,14 +61,14 @@ def test_evaluate_robust_with_knockoff(place: Path, config: Path) -> None:
         assert one["metrics"]["agreement"] == other["metrics"]["agreement"]
 
     for output_format in ("md", "json", "html"):
-        shown = run("report", str(report.parent), "--format", output_format, cwd=place)
+        shown = run("report", str(report.parent), "--format", output_format, cwd=root)
         assert shown.returncode == 0, shown.stderr
         assert "robust" in shown.stdout
 
     for name, start in (("a.html", "<!doctype html"), ("a.JSON", "{"), ("a.md", "# "), ("a", "# ")):
-        written = run("report", str(report.parent), "--output", name, cwd=place)
+        written = run("report", str(report.parent), "--output", name, cwd=root)
         assert written.returncode == 0, written.stderr
-        assert (place / name).read_text(encoding="utf-8").lower().startswith(start)
+        assert (root / name).read_text(encoding="utf-8").lower().startswith(start)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_evaluate_robust_with_knockoff(place: Path, config: Path) -> None:
         (["--seeds", "x"], "'--seeds'"),
         (["surplus"], "unexpected extra argument"),
         (["--defence", "heurstic"], "Unknown defence 'heurstic': did you mean heuristic?"),
-        (["--defence", "heuristic:l1=3"], "'l1' parameter of HeuristicPerturbation must be a float in (0, 2]"),
-        (["--defence", "mad:epsilon=-1"], "'epsilon' parameter of MAD must be"),
+        (["--defence", "heuristic:l1=3"], "'l1' parameter of defence 'heuristic' must be a float in (0, 2]"),
+        (["--defence", "mad:epsilon=-1"], "'epsilon' parameter of defence 'mad' must be"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -116,7 +116,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[s
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == []
 
 
-def test_help_is_lazy(place: Path) -> None:
+def test_help_is_lazy(root: Path) -> None:
     code = (
         "import sys\nfrom art_divqat.cli import main\nsys.argv=['art-divqat','evaluate','--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
@@ -131,8 +131,8 @@ def test_help_is_lazy(place: Path) -> None:
 @pytest.mark.parametrize(
     "kind", ["datasets", "pools", "models", "victims", "attacks", "recoveries", "defences", "presets"]
 )
-def test_list(place: Path, kind: str) -> None:
-    done = run("list", kind, cwd=place)
+def test_list(root: Path, kind: str) -> None:
+    done = run("list", kind, cwd=root)
     assert done.returncode == 0, done.stderr
     assert all(len(line.split(None, 1)) == 2 for line in done.stdout.splitlines())
 

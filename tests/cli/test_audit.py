@@ -69,7 +69,7 @@ def network() -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, network: torch.nn.Module) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory, network: torch.nn.Module) -> Path:
     folder = tmp_path_factory.mktemp("audit")
     torch.save(network.state_dict(), folder / "model.pt")
     torch.jit.trace(network, torch.rand(2, 1, 8, 8)).save(str(folder / "script.pt"))
@@ -83,9 +83,9 @@ TINY = [
 ]
 
 
-def test_a_file_from_the_command_line(place: Path) -> None:
+def test_a_file_from_the_command_line(workspace: Path) -> None:
     gate = ("--fail-on", "agreement>=0")
-    done = run("audit", "model.pt", "--model", "lenet5", *TINY, *gate, "--output", "run", "--json", cwd=place)
+    done = run("audit", "model.pt", "--model", "lenet5", *TINY, *gate, "--output", "run", "--json", cwd=workspace)
     assert done.returncode == 1, done.stderr
     assert done.stderr == ""
     results = Results.model_validate_json(done.stdout)
@@ -94,45 +94,45 @@ def test_a_file_from_the_command_line(place: Path) -> None:
     assert results.cells[0].victim.startswith("external:name=model.pt,sha256=x")
     assert "victim_robust_accuracy" in results.cells[0].metrics
     assert results.cells[0].metrics["victim_accuracy"] > 0.7  # type: ignore[operator]
-    assert str(place) not in (place / "run" / "results.json").read_text()
+    assert str(workspace) not in (workspace / "run" / "results.json").read_text()
 
-    again = run("evaluate", "--config", "run/config.yaml", "--output", "again", "--json", cwd=place)
+    again = run("evaluate", "--config", "run/config.yaml", "--output", "again", "--json", cwd=workspace)
     assert again.returncode == 1, again.stderr
     assert clean(json.loads(again.stdout)) == clean(json.loads(done.stdout))
 
-    same = run("compare", "run", "again", "--json", "--fail-on-worse", cwd=place)
+    same = run("compare", "run", "again", "--json", "--fail-on-worse", cwd=workspace)
     assert same.returncode == 0, same.stderr
     assert {change["verdict"] for change in json.loads(same.stdout)["changes"]} == {"cannot tell"}
     for output_format in ("html", "md", "sarif", "junit", "csv"):
-        assert run("report", "run", "--format", output_format, cwd=place).returncode == 0
+        assert run("report", "run", "--format", output_format, cwd=workspace).returncode == 0
 
 
-def test_trust_is_asked_for_and_told(place: Path) -> None:
-    refused = run("audit", "script.pt", *TINY, "--output", "script", cwd=place)
+def test_trust_is_asked_for_and_told(workspace: Path) -> None:
+    refused = run("audit", "script.pt", *TINY, "--output", "script", cwd=workspace)
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "Add --trust-code" in refused.stderr
-    assert not (place / "script").exists()
-    done = run("audit", "script.pt", *TINY, "--output", "script", "--trust-code", cwd=place)
+    assert not (workspace / "script").exists()
+    done = run("audit", "script.pt", *TINY, "--output", "script", "--trust-code", cwd=workspace)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "Running code of the model, as --trust-code allows: script.pt\n"
-    assert "trust_code" not in (place / "script" / "config.yaml").read_text()
-    (place / "sly.yaml").write_text("trust_code: true\n")
-    sly = run("audit", "script.pt", "--data", "digits", "--config", "sly.yaml", cwd=place)
+    assert "trust_code" not in (workspace / "script" / "config.yaml").read_text()
+    (workspace / "sly.yaml").write_text("trust_code: true\n")
+    sly = run("audit", "script.pt", "--data", "digits", "--config", "sly.yaml", cwd=workspace)
     assert sly.returncode == 2
     assert "grants no trust" in sly.stderr
 
 
-def test_the_plan_alone(place: Path) -> None:
-    done = run("audit", "model.pt", "--model", "lenet5", *TINY, "--dry-run", "--json", "--output", "dry", cwd=place)
+def test_the_plan_alone(workspace: Path) -> None:
+    done = run("audit", "model.pt", "--model", "lenet5", *TINY, "--dry-run", "--json", "--output", "dry", cwd=workspace)
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)["plan"]
     assert (plan["cells"], plan["attack_queries"], plan["endpoint_queries"]) == (2, 60, None)
     assert plan["seconds"] > 0
-    shown = run("evaluate", "--seeds", "2", "--budget", "50", "--dry-run", cwd=place)
+    shown = run("evaluate", "--seeds", "2", "--budget", "50", "--dry-run", cwd=workspace)
     assert "cells     4" in shown.stdout
-    assert not (place / "dry").exists()
-    assert not (place / "art-divqat-runs").exists()
+    assert not (workspace / "dry").exists()
+    assert not (workspace / "art-divqat-runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ def test_the_plan_alone(place: Path) -> None:
         (["http://127.0.0.1:9/v2/models/m", "--data", "digits", "--auth-env", "NO_SUCH_VARIABLE"], "NO_SUCH_VARIABLE"),
     ],
 )
-def test_bad_input_is_one_line(place: Path, arguments: list[str], message: str) -> None:
-    done = run("audit", *arguments, cwd=place)
+def test_bad_input_is_one_line(workspace: Path, arguments: list[str], message: str) -> None:
+    done = run("audit", *arguments, cwd=workspace)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
@@ -221,8 +221,8 @@ def test_live_objects_from_python(network: torch.nn.Module, tmp_path: Path, monk
         art_divqat.audit_model(object(), "digits", **OPTIONS)
 
 
-def test_the_doctor(place: Path) -> None:
-    done = run("doctor", cwd=place)
+def test_the_doctor(workspace: Path) -> None:
+    done = run("doctor", cwd=workspace)
     assert done.returncode == 0, done.stdout
     for name in ("torch", "quantization engines", "devices", "cache"):
         assert name in done.stdout

@@ -39,13 +39,14 @@ def test_few_given_images_join_the_whole_mixture(shape: tuple[int, int, int]) ->
     np.testing.assert_array_equal(images[10:], default_auxiliary(shape, MIXTURE, seed=3))
 
 
-def test_of_many_given_images_as_many_as_the_mixture_has_are_drawn() -> None:
+@pytest.mark.parametrize(("left_out", "share"), [((), 11), (("photographs", "silhouettes"), 17), (None, MIXTURE)])
+def test_of_many_given_images_as_many_as_a_family_has_are_drawn(left_out: tuple[str, ...] | None, share: int) -> None:
     given = numbered(1000)
-    first, again, other = (compose_auxiliary(SHAPE, given, seed=seed) for seed in (3, 3, 4))
-    assert len(first) == 2 * MIXTURE
+    first, again, other = (compose_auxiliary(SHAPE, given, seed=seed, left_out=left_out) for seed in (3, 3, 4))
+    assert len(first) == share + (0 if left_out is None else MIXTURE)
     np.testing.assert_array_equal(first, again)
-    greys = [set(images[:MIXTURE, 0, 0, 0].tolist()) for images in (first, other)]
-    assert [len(each) for each in greys] == [MIXTURE, MIXTURE]
+    greys = [set(images[:share, 0, 0, 0].tolist()) for images in (first, other)]
+    assert [len(each) for each in greys] == [share, share]
     assert greys[0] != greys[1]
     assert min(greys[0]) < 0.3 < 0.7 < max(greys[0]), "not the first of them alone"
 

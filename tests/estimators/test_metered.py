@@ -42,7 +42,7 @@ def test_refuses_a_call_as_a_whole_before_the_victim_sees_anything() -> None:
     with pytest.raises(QueryBudgetExceededError, match="A call of 2 queries was refused: 2 of the budget of 3"):
         meter.predict(images(0.3, 0.4))
     assert len(spy.seen) == 2
-    assert (meter.ledger.charged, meter.ledger.remaining, meter.ledger.refused, meter.ledger.asked) == (2, 1, 1, 2)
+    assert (meter.ledger.charged, meter.ledger.remaining, meter.ledger.refused, meter.ledger.requested) == (2, 1, 1, 2)
     meter.predict(images(0.3))
     assert meter.ledger.remaining == 0
 
@@ -53,7 +53,7 @@ def test_the_ledger_agrees_with_a_model_of_itself(calls: list[list[int]], repeat
     ledger = QueryLedger(budget=10, repeats=repeats)
     meter = MeteredClassifier(spy.classifier, ledger)
     seen: set[int] = set()
-    charged = asked = 0
+    charged = requested = 0
     for call in calls:
         price = len(call) if repeats == "paid" else len(set(call) - seen)
         batch = images(*(v / 8 for v in call)) if call else np.zeros((0, 1, 2, 2), np.float32)
@@ -63,11 +63,11 @@ def test_the_ledger_agrees_with_a_model_of_itself(calls: list[list[int]], repeat
             continue
         answers = meter.predict(batch)
         np.testing.assert_allclose(answers[:, 0], [v / 16 for v in call], atol=1e-6)
-        charged, asked = charged + price, asked + len(call)
+        charged, requested = charged + price, requested + len(call)
         seen.update(call)
-    assert (ledger.charged, ledger.asked) == (charged, asked)
-    assert (ledger.unique, ledger.repeated) == (len(seen), asked - len(seen))
-    assert len(spy.seen) == (charged if repeats == "free" else asked)
+    assert (ledger.charged, ledger.requested) == (charged, requested)
+    assert (ledger.unique, ledger.repeated) == (len(seen), requested - len(seen))
+    assert len(spy.seen) == (charged if repeats == "free" else requested)
 
 
 def test_the_log_gets_every_answered_batch_and_evaluation_is_not_charged() -> None:
@@ -140,7 +140,7 @@ def test_answers_before_a_non_finite_one_are_kept_and_paid_for(repeats: str) -> 
         meter.predict(images(0.1, 0.2, 0.9))
     assert caught.value.answers.shape == (2, 3)
     assert np.isfinite(caught.value.answers).all()
-    assert meter.ledger.charged == meter.ledger.asked == 3
+    assert meter.ledger.charged == meter.ledger.requested == 3
 
 
 @pytest.mark.parametrize(

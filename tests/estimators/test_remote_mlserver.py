@@ -91,8 +91,8 @@ def address(tmp_path_factory: pytest.TempPathFactory, estimator: Any) -> Iterato
     for each in sockets:
         each.close()
     keys = ("http_port", "grpc_port", "metrics_port")
-    said = {"host": "127.0.0.1", "parallel_workers": 0, **dict(zip(keys, ports, strict=True))}
-    (folder / "settings.json").write_text(json.dumps(said))
+    settings = {"host": "127.0.0.1", "parallel_workers": 0, **dict(zip(keys, ports, strict=True))}
+    (folder / "settings.json").write_text(json.dumps(settings))
     # MLServer's environment is its own
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     with (folder / "log").open("wb") as log:

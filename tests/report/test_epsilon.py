@@ -36,21 +36,21 @@ def test_html_markdown_and_json_hold_the_curves(results: Results) -> None:
     page, text = render_html(results), render_markdown(results)
     assert page.count("Robust accuracy over ε: images on which no attack") == 2
     assert "| thief of robust | knockoff, soft answers | 89.0 % (84.0–94.0 %) | 40.0 % (35.0–45.0 %) |" in text
-    told = json.loads(render_json(results))
-    curve = next(row["curves"] for row in told["summary"] if row["curves"])["thief_robust_accuracy"]
+    record = json.loads(render_json(results))
+    curve = next(row["curves"] for row in record["summary"] if row["curves"])["thief_robust_accuracy"]
     assert [point["mean"] for point in curve] == list(CURVE_RATES["thief_robust_accuracy"]["standard"])
-    assert Results.model_validate(told) == results
+    assert Results.model_validate(record) == results
 
 
 def test_a_run_without_curves_draws_none_and_reads_back() -> None:
     results = make_results()
     assert epsilon_figures(ResultsView(results), "robust:epsilon=0.2", "standard") == []
-    told = json.loads(render_json(results))
-    for row in (*told["cells"], *told["summary"]):
+    record = json.loads(render_json(results))
+    for row in (*record["cells"], *record["summary"]):
         del row["curves"]
-    for row in told["comparisons"]:
+    for row in record["comparisons"]:
         del row["epsilon"]
-    assert Results.model_validate(told) == results
+    assert Results.model_validate(record) == results
 
 
 def test_a_victim_without_a_baseline_has_its_own_curve() -> None:
@@ -70,7 +70,7 @@ def test_transfer_is_judged_by_the_curve_and_says_where_it_includes_zero(results
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict", "said"),
+    ("low", "high", "verdict", "expected"),
     [
         (-0.02, 0.2, "cannot tell", "includes zero"),
         (-0.2, -0.1, "does not hold", "−20.0 to −10.0 points"),
@@ -78,7 +78,7 @@ def test_transfer_is_judged_by_the_curve_and_says_where_it_includes_zero(results
     ],
 )
 def test_a_difference_over_the_curve_that_includes_zero_is_said_to(
-    low: float, high: float, verdict: str, said: str
+    low: float, high: float, verdict: str, expected: str
 ) -> None:
     results = make_results()
     where = results.summary[-1].model_dump(exclude={"metrics", "n_seeds", "curves"})
@@ -88,4 +88,4 @@ def test_a_difference_over_the_curve_that_includes_zero_is_said_to(
     view = ResultsView(results.model_copy(update={"comparisons": [found]}))
     (judged,) = judge_claims(view)
     assert judged.verdict == verdict
-    assert said in judged.interval
+    assert expected in judged.interval

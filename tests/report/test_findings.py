@@ -51,9 +51,9 @@ def test_lower_is_told_as_it_is() -> None:
 
 
 def test_an_interval_with_one_in_it_is_said_to_include_it() -> None:
-    told = finding(compared(agreement_ratio(0.97, 1.04, 1.11)))
-    assert "an interval of 0.97–1.11 that includes 1: they cannot be told apart" in told
-    assert "higher" not in told
+    text = finding(compared(agreement_ratio(0.97, 1.04, 1.11)))
+    assert "an interval of 0.97–1.11 that includes 1: they cannot be told apart" in text
+    assert "higher" not in text
 
 
 def test_without_an_interval_nothing_is_claimed() -> None:
@@ -61,7 +61,7 @@ def test_without_an_interval_nothing_is_claimed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "bound", "verdict", "told"),
+    ("value", "bound", "verdict", "expected"),
     [
         (None, "not reached", "higher", "it does not reach the standard thief's level within the budget."),
         (None, "not reached", "cannot tell", "within the budget, though the interval does not rule it out."),
@@ -71,8 +71,8 @@ def test_without_an_interval_nothing_is_claimed() -> None:
         (None, None, "cannot tell", "the standard victim's."),
     ],
 )  # fmt: skip
-def test_the_fraction_of_the_queries(value: Estimate | None, bound: str | None, verdict: str, told: str) -> None:
-    assert finding(compared(agreement_ratio(1.1, 1.2, 1.3), fraction(value, bound, verdict))).endswith(told)
+def test_the_fraction_of_the_queries(value: Estimate | None, bound: str | None, verdict: str, expected: str) -> None:
+    assert finding(compared(agreement_ratio(1.1, 1.2, 1.3), fraction(value, bound, verdict))).endswith(expected)
 
 
 def test_one_seed_says_so() -> None:
@@ -113,9 +113,9 @@ def test_a_baseline_that_has_a_baseline_itself_does_not_lead() -> None:
 
 
 def test_without_a_baseline_there_is_no_comparison() -> None:
-    told = finding(make_results(victims=("standard",), baseline=None))
-    assert "there is no baseline to compare it with." in told
-    assert "times" not in told
+    text = finding(make_results(victims=("standard",), baseline=None))
+    assert "there is no baseline to compare it with." in text
+    assert "times" not in text
 
 
 def defended(before: Mapping[str, float], after: Mapping[str, float], **fields: Any) -> Results:
@@ -134,45 +134,45 @@ def test_defences_that_a_thief_with_labels_walks_round_are_named() -> None:
         value = rates[defence][answers == "hard"]
         return {"agreement": value, "thief_accuracy": value}
 
-    told = finding(
+    text = finding(
         make_results(recipe, victims=("standard",), baseline=None, defences=tuple(rates), noise=0.001)
     )  # fmt: skip
-    assert told.startswith("Of 3 defences mad leaves the least")
-    assert told.endswith("; a thief that trains on labels alone loses nothing that can be told from zero to heuristic.")
+    assert text.startswith("Of 3 defences mad leaves the least")
+    assert text.endswith("; a thief that trains on labels alone loses nothing that can be told from zero to heuristic.")
 
 
 def test_a_defence_is_scored_by_its_best_attacker() -> None:
-    told = finding(defended({"soft": 0.9, "hard": 0.89}, {"soft": 0.4, "hard": 0.89}))
-    assert told.startswith(
+    text = finding(defended({"soft": 0.9, "hard": 0.89}, {"soft": 0.4, "hard": 0.89}))
+    assert text.startswith(
         "The defence heuristic leaves the best thief of the standard victim at 1,000 queries (knockoff, hard answers) "
         "an accuracy of 89."
     )
-    assert "not to be told from the 89." in told, "that attacker's own, not that of the best without the defence"
-    assert "of that attacker without it; the best without it (knockoff, soft answers) has 9" in told
-    assert "the thief with soft answers is hurt" in told
-    assert "but the one with hard answers is not" in told
+    assert "not to be told from the 89." in text, "that attacker's own, not that of the best without the defence"
+    assert "of that attacker without it; the best without it (knockoff, soft answers) has 9" in text
+    assert "the thief with soft answers is hurt" in text
+    assert "but the one with hard answers is not" in text
 
 
 def test_a_defence_that_works_on_both_is_not_qualified() -> None:
-    told = finding(defended({"soft": 0.9, "hard": 0.89}, {"soft": 0.4, "hard": 0.3}))
-    assert "lowers" in told
-    assert "is not" not in told
+    text = finding(defended({"soft": 0.9, "hard": 0.89}, {"soft": 0.4, "hard": 0.3}))
+    assert "lowers" in text
+    assert "is not" not in text
 
 
 def test_a_defence_that_does_nothing_is_said_to_do_nothing() -> None:
-    told = finding(defended({"soft": 0.9, "hard": 0.8}, {"soft": 0.9, "hard": 0.8}, noise=0.01))
-    assert "a difference that cannot be told from zero" in told
-    assert "lowers" not in told
+    text = finding(defended({"soft": 0.9, "hard": 0.8}, {"soft": 0.9, "hard": 0.8}, noise=0.01))
+    assert "a difference that cannot be told from zero" in text
+    assert "lowers" not in text
 
 
 def test_a_defence_that_helps_the_thief_is_said_to() -> None:
     assert "does not protect: it raises" in finding(defended({"soft": 0.5, "hard": 0.4}, {"soft": 0.8, "hard": 0.5}))
 
 
-@pytest.mark.parametrize(("before", "told"), [(0.7, "higher than the 70."), (0.9, "lower than the 90.")])
-def test_the_best_attacker_under_a_defence_is_compared_with_itself(before: float, told: str) -> None:
+@pytest.mark.parametrize(("before", "text"), [(0.7, "higher than the 70."), (0.9, "lower than the 90.")])
+def test_the_best_attacker_under_a_defence_is_compared_with_itself(before: float, text: str) -> None:
     results = defended({"soft": 0.95, "hard": before}, {"soft": 0.4, "hard": 0.8}, noise=0.0)
-    assert f"{told}0 % of that attacker without it; the best without it (knockoff, soft answers)" in finding(results)
+    assert f"{text}0 % of that attacker without it; the best without it (knockoff, soft answers)" in finding(results)
     row = next(line for line in render_markdown(results).splitlines() if "heuristic" in line and "points" in line)
     assert "of knockoff, hard answers, the best thief under it; without it knockoff, soft answers is the best" in row
 
@@ -187,15 +187,15 @@ def test_an_attacker_that_was_not_run_without_the_defence_has_no_effect() -> Non
 
 
 def test_one_seed_of_a_defence_has_no_interval_and_no_claim() -> None:
-    told = finding(defended({"soft": 0.9, "hard": 0.89}, {"soft": 0.4, "hard": 0.3}, seeds=1))
-    assert "cannot be told from zero" in told
+    text = finding(defended({"soft": 0.9, "hard": 0.89}, {"soft": 0.4, "hard": 0.3}, seeds=1))
+    assert "cannot be told from zero" in text
 
 
 def test_both_victims_and_defences_are_one_sentence() -> None:
-    told = finding(make_results(defences=("none", "heuristic:beta=0.9")))
-    assert "the standard victim's" in told
-    assert "; the defence heuristic" in told
-    assert told.count(". ") == 0
+    text = finding(make_results(defences=("none", "heuristic:beta=0.9")))
+    assert "the standard victim's" in text
+    assert "; the defence heuristic" in text
+    assert text.count(". ") == 0
 
 
 def verdicts(*comparisons: Comparison) -> list[str]:

@@ -42,20 +42,20 @@ def effects(report: str) -> dict[tuple[str, str], dict[str, str]]:
     return {(row[0], row[1]): dict(zip(head[2:], row[2:], strict=True)) for row in rows}
 
 
-def best_by_json(told: dict[str, Any], victim: str, defence: str, answers: str | None) -> dict[str, Any]:
+def best_by_json(record: dict[str, Any], victim: str, defence: str, answers: str | None) -> dict[str, Any]:
     """The effect on the best attacker, by a reader of results.json alone."""
-    rows = [row for row in told["summary"] if row["victim"] == victim]
+    rows = [row for row in record["summary"] if row["victim"] == victim]
     budgets = [{row["budget"] for row in rows if row["defence"] == name} for name in ("none", defence)]
-    where = {"victim": victim, "defence": defence, "budget": max(budgets[0] & budgets[1])}
+    shared = {"victim": victim, "defence": defence, "budget": max(budgets[0] & budgets[1])}
 
     def of(kind: str, **more: str) -> list[dict[str, Any]]:
-        asked = {**where, **more, "kind": kind, "metric": "thief_accuracy"}
-        return [c for c in told["comparisons"] if all(c[name] == value for name, value in asked.items())]
+        requested = {**shared, **more, "kind": kind, "metric": "thief_accuracy"}
+        return [c for c in record["comparisons"] if all(c[name] == value for name, value in requested.items())]
 
     if answers is None:
         (best,) = of("best_attacker")
     else:
-        rows = [r for r in rows if all(r[name] == value for name, value in {**where, "answers": answers}.items())]
+        rows = [r for r in rows if all(r[name] == value for name, value in {**shared, "answers": answers}.items())]
         best = max(rows, key=lambda row: round(row["metrics"]["thief_accuracy"]["mean"], 12))
     (effect,) = of("defence_effect", attack=best["attack"], answers=best["answers"])
     return effect
@@ -79,12 +79,12 @@ def test_the_committed_report_and_results_json_agree_on_every_defence(journal: P
         assert not printed
         return
     results = read_results(journal.parent)
-    told = json.loads(results.model_dump_json())
+    record = json.loads(results.model_dump_json())
     assert {defence for _, defence in printed} == set(defences) - {"none"}
     for (victim, defence), cells in printed.items():
         for heading, cell in cells.items():
             answers = None if heading == "Best thief" else heading.removeprefix("Best with ").removesuffix(" answers")
-            effect = best_by_json(told, victim, defence, answers)
+            effect = best_by_json(record, victim, defence, answers)
             assert verdict_of(cell) == effect["verdict"], (victim, defence, heading)
             value = Estimate(**effect["value"])
             assert cell.startswith(f"{points(value.mean)} ({points_range(value)}"), (victim, defence, heading)
@@ -92,14 +92,14 @@ def test_the_committed_report_and_results_json_agree_on_every_defence(journal: P
     name = re.search(r"(?:Of \d+ defences|The defence) (\S+)", finding)[1]  # type: ignore[index]
     victim = re.search(r"best thief of the (\S+) victim", finding)[1]  # type: ignore[index]
     (effect,) = (
-        best_by_json(told, *pair, None)
+        best_by_json(record, *pair, None)
         for pair in printed
         if pair[0].partition(":")[0] == victim and pair[1].partition(":")[0] == name.partition(":")[0]
     )
-    said = [verdict for verdict, ways in LEADS.items() if any(way in finding for way in ways)]
-    assert said == [effect["verdict"]]
+    verdicts = [verdict for verdict, ways in LEADS.items() if any(way in finding for way in ways)]
+    assert verdicts == [effect["verdict"]]
     best = next(
-        row for row in told["summary"] if all(row[k] == effect[k] for k in ("victim", "defence", "attack", "answers"))
+        row for row in record["summary"] if all(row[k] == effect[k] for k in ("victim", "defence", "attack", "answers"))
     )
     assert percent(best["metrics"]["thief_accuracy"]["mean"]) in finding
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from support.builders import read_cell
 
 from art_divqat.metrics.intervals import mean_interval, paired_bootstrap
-from art_divqat.plan.cells import Cell
 from art_divqat.results.comparisons import compare_cells, paired_difference
 from art_divqat.results.journal import CellRecord, cell_record
 from art_divqat.results.samples import pack, unpack
@@ -33,7 +33,7 @@ def thieves(
         packed = {name: pack(hits) for name in ("thief_correct", "agrees", "agrees_clean")}
         records.append(
             cell_record(
-                Cell("digits", "standard", defence, attack, answers, 100, seed),
+                read_cell("digits", "standard", defence, attack, answers, 100, seed),
                 queries=100,
                 metrics=dict.fromkeys(("thief_accuracy", "agreement", "agreement_clean"), float(hits.mean())),
                 samples=packed if samples else {},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.builders import make_results, robust_rates
 
-from art_divqat.results.flags import DETAILS, RULES, Tolerances, compute_flags
+from art_divqat.results.flags import DIAGNOSTICS, RULES, Tolerances, compute_flags
 from art_divqat.results.schema import Results
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "flags.md"
@@ -233,5 +233,5 @@ def test_every_flag_and_every_detail_is_documented() -> None:
     text = DOCUMENT.read_text("utf-8")
     headings = {line[3:].strip("` ") for line in text.splitlines() if line.startswith("## ")}
     assert {rule.name for rule in RULES} <= headings
-    for key in DETAILS:
+    for key in DIAGNOSTICS:
         assert f"`{key}`" in text

@@ -16,7 +16,7 @@ from art_divqat.data import load_dataset
 from art_divqat.defences.postprocessor import HeuristicPerturbation, Softmax
 from art_divqat.models import build_model
 from art_divqat.plan.config import make_config
-from art_divqat.results.flags import DETAILS
+from art_divqat.results.flags import DIAGNOSTICS
 from art_divqat.results.schema import Results
 
 pytestmark = pytest.mark.slow
@@ -64,7 +64,7 @@ def test_a_defended_run_records_every_detail_and_knows_who_undid_the_defence(sto
     naive = run(tmp_path / "naive", store, **defended, attacks=["knockoff", "knockoff:recovery=labels"])
     assert "no-adaptive-attacker" in raised(naive)
     for cell in naive.cells:
-        assert set(DETAILS) - ELSEWHERE <= set(cell.details)
+        assert set(DIAGNOSTICS) - ELSEWHERE <= set(cell.details)
         assert cell.details["adaptive_attacker"] == 0.0
     adaptive = run(tmp_path / "adaptive", store, **defended, attacks=["knockoff", "knockoff:recovery=invert"])
     assert "no-adaptive-attacker" not in raised(adaptive)

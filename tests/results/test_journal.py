@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.builders import read_cell
 
 from art_divqat._canonical import canonical_json
 from art_divqat.errors import UserError
-from art_divqat.plan.cells import Cell
 from art_divqat.results.journal import Journal, cell_record, group_of
 
 JSON = st.recursive(
@@ -53,7 +53,7 @@ def test_a_cell_without_curves_has_a_line_without_them(tmp_path: Path) -> None:
     points = {"thief_robust_accuracy": [{"epsilon": 0.1, "value": 0.5}]}
     written = [
         cell_record(
-            Cell("digits", "standard", "none", "knockoff", "soft", 100 * (seed + 1), seed),
+            read_cell("digits", "standard", "none", "knockoff", "soft", 100 * (seed + 1), seed),
             queries=100,
             metrics={"agreement": 0.5, "extraction_ratio": None},
             samples={"agrees": "1:gA=="},

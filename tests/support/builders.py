@@ -7,10 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from art_divqat.attacks.extraction.registry import read_attack
+from art_divqat.defences.registry import read_defence
 from art_divqat.metrics.intervals import mean_interval
+from art_divqat.plan.cells import Cell
 from art_divqat.results.schema import CellResult, Comparison, CurveEstimate, Estimate, Results, SummaryRow
+from art_divqat.victims.specs import read_victim
 
 Rates = Mapping[str, float]
+
+
+def read_cell(*coordinates: Any) -> Cell:
+    """The cell of coordinates as journals have them."""
+    dataset, victim, defence, attack, *rest = coordinates
+    return Cell(dataset, read_victim(victim), read_defence(defence), read_attack(attack), *rest)
+
+
 Recipe = Callable[[str, str, str, int], Rates]
 
 

@@ -16,6 +16,7 @@ from art_divqat.victims import provider as rooms
 from art_divqat.victims.external import ExternalModel
 from art_divqat.victims.provider import VictimProvider, VictimSettings
 from art_divqat.victims.serving import answering
+from art_divqat.victims.specs import VictimSpec, read_victim
 from art_divqat.victims.store import VictimStore
 from art_divqat.victims.victim import Capabilities, Victim
 
@@ -39,9 +40,9 @@ def test_the_identity_of_a_victim_is_what_kept_victims_are_found_by(
 ) -> None:
     monkeypatch.setattr(torch, "__version__", "2.0")
     own = provider(data, tmp_path, device="cuda:1", threads=2)
-    assert content_hash(own.identity("robust:epsilon=0.2", 3)) == OWN
+    assert content_hash(own.identity(read_victim("robust:epsilon=0.2"), 3)) == OWN
     external = provider(data, tmp_path, external=ExternalModel(source="m.pt", architecture="lenet5", mean=(0.5,)))
-    assert content_hash(external.identity("external:name=m.pt,sha256=x0", 0)) == EXTERNAL
+    assert content_hash(external.identity(read_victim("external:name=m.pt,sha256=x0"), 0)) == EXTERNAL
 
 
 def test_a_quantized_victim_and_its_parent_are_trained_once_and_loaded_ever_after(
@@ -51,21 +52,21 @@ def test_a_quantized_victim_and_its_parent_are_trained_once_and_loaded_ever_afte
     train = rooms.train_victim
     monkeypatch.setattr(rooms, "train_victim", lambda spec, context: trained.append(str(spec)) or train(spec, context))
     first = provider(data, tmp_path)
-    int8 = first.get("ptq", 0)
-    assert first.get("ptq", 0) is int8
-    assert first.parent("ptq", 0) is first.get("standard", 0)
-    assert first.parent("standard", 0) is None
-    again = provider(data, tmp_path).get("ptq", 0)
+    int8 = first.get(VictimSpec("ptq"), 0)
+    assert first.get(VictimSpec("ptq"), 0) is int8
+    assert first.parent(VictimSpec("ptq"), 0) is first.get(VictimSpec("standard"), 0)
+    assert first.parent(VictimSpec("standard"), 0) is None
+    again = provider(data, tmp_path).get(VictimSpec("ptq"), 0)
     assert trained == ["standard", "ptq"]
     np.testing.assert_array_equal(int8.classifier.predict(data.x_test), again.classifier.predict(data.x_test))
-    assert first.get("standard", 0, retrain=True) is first.get("standard", 0)
+    assert first.get(VictimSpec("standard"), 0, retrain=True) is first.get(VictimSpec("standard"), 0)
     assert trained == ["standard", "ptq", "standard"]
     # nothing is attacked here: that is for whoever measures
     assert not list(tmp_path.glob("*/evasion-*"))
 
 
 def test_what_a_victim_can_do(data: Dataset, tmp_path: Path) -> None:
-    victim = provider(data, tmp_path).get("standard", 0)
+    victim = provider(data, tmp_path).get(VictimSpec("standard"), 0)
     able = victim.capabilities
     assert able.white_box is victim.classifier
     assert (able.outputs, able.remote, able.own_defences) == ("logits", False, None)
@@ -75,7 +76,7 @@ def test_what_a_victim_can_do(data: Dataset, tmp_path: Path) -> None:
 
 
 def test_answers_are_probabilities_whatever_the_victim_gives(data: Dataset, tmp_path: Path) -> None:
-    logits = provider(data, tmp_path).get("standard", 0)
+    logits = provider(data, tmp_path).get(VictimSpec("standard"), 0)
     rows = answering(logits).predict(data.x_test)
     np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
     soft = Victim(answering(logits), Capabilities(outputs="probabilities"))
@@ -83,7 +84,7 @@ def test_answers_are_probabilities_whatever_the_victim_gives(data: Dataset, tmp_
 
 
 def test_a_live_victim_stands_for_the_external_one(data: Dataset, tmp_path: Path) -> None:
-    name = "external:name=a,sha256=x0"
+    name = read_victim("external:name=a,sha256=x0")
     live = Victim(object(), Capabilities())  # type: ignore[arg-type]
     assert provider(data, tmp_path, live, external=ExternalModel()).get(name, 1) is live
     with pytest.raises(UserError, match="a live Python object of another process"):

@@ -25,12 +25,15 @@ from art_divqat.results.schema import Results
 from art_divqat.specs import parse_spec
 from art_divqat.victims.registry import (
     VICTIMS,
-    auxiliary_sources,
     baseline_of,
-    canonical_victim,
     known_victim,
-    parent_of,
+)
+from art_divqat.victims.specs import (
+    VictimSpec,
+    auxiliary_sources,
+    parse_victim,
     plugin_origins,
+    read_victim,
     with_baselines,
 )
 
@@ -54,22 +57,22 @@ def tiny(**changes: Any) -> EvaluateConfig:
 
 
 def test_baselines() -> None:
-    assert resolve(tiny(victims=["divqat"])).victims == ("quantized", "divqat:auxiliary=mixture")
-    assert with_baselines(["robust-divqat:epsilon=0.1"]) == (
+    assert list(map(str, resolve(tiny(victims=["divqat"])).victims)) == ["quantized", "divqat:auxiliary=mixture"]
+    assert list(map(str, with_baselines([read_victim("robust-divqat:epsilon=0.1")]))) == [
         "robust-quantized:epsilon=0.1",
         "robust-divqat:epsilon=0.1",
-    )
+    ]
     assert baseline_of("robust:epsilon=0.2", ["standard", "robust:epsilon=0.2"]) == "standard"
     assert baseline_of("standard", ["standard"]) is None
-    assert parent_of(parse_spec("quantized")) == "standard"
-    assert parent_of(parse_spec("robust")) is None
+    assert VictimSpec("quantized").parent == VictimSpec("standard")
+    assert VictimSpec("robust").parent is None
     for name in VICTIMS:
         baseline = VICTIMS[name].baseline
         assert baseline is None or baseline in VICTIMS, name
 
 
 def test_auxiliary_images_are_never_the_attackers() -> None:
-    assert "mixture-without-photos" in resolve(tiny(victims=["divqat"], query_pool="photos")).victims[-1]
+    assert "mixture-without-photos" in str(resolve(tiny(victims=["divqat"], query_pool="photos")).victims[-1])
     with pytest.raises(UserError, match="are the attacker's own pool"):
         resolve(tiny(victims=["divqat:auxiliary=fashion_mnist"], dataset="mnist", query_pool="fashion_mnist"))
     for pool, mixture in (("photos", "without-noise"), ("noise", "without-strokes")):
@@ -101,8 +104,8 @@ def test_auxiliary_images_are_never_the_attackers() -> None:
     ],
 )  # fmt: skip
 def test_named_images_join_the_mixture(said: str, pool: str, canonical: str, sources: Any) -> None:
-    assert canonical_victim(said, epsilon=0.2, query_pool=pool) == canonical
-    assert canonical_victim(canonical, epsilon=0.2, query_pool=pool) == canonical
+    assert str(parse_victim(said, epsilon=0.2, query_pool=pool)) == canonical
+    assert str(parse_victim(canonical, epsilon=0.2, query_pool=pool)) == canonical
     assert auxiliary_sources(parse_spec(canonical)) == sources
 
 
@@ -137,7 +140,7 @@ def test_named_images_are_trained_with(tmp_path: Path, monkeypatch: pytest.Monke
     for index, text in enumerate(("mixture", "noise", "noise,mixture=none", "mixture-without-photos")):
         config = tiny(victims=[f"divqat:auxiliary={text}"], evasion={"images": 0})
         train(config, tmp_path / str(index), store=tmp_path / "store")
-    assert seen == [(70, False), (140, False), (70, False), (70, False)]
+    assert seen == [(70, False), (80, False), (70, False), (70, False)]
     weights = {next(tmp_path.glob(f"{index}/**/*.safetensors")).read_bytes() for index in range(4)}
     assert len(weights) == 4
 
@@ -206,12 +209,12 @@ def test_a_backend_without_its_library_is_refused_at_the_door(monkeypatch: pytes
     monkeypatch.setattr("art_divqat.quantization._names.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'art-divqat\[pt2e\]'"):
         resolve(tiny(victims=["quantized:backend=pt2e"]))
-    assert resolve(tiny(victims=["quantized:backend=fx"])).victims[-1] == "quantized:backend=fx"
+    assert str(resolve(tiny(victims=["quantized:backend=fx"])).victims[-1]) == "quantized:backend=fx"
 
 
 def test_the_text_that_names_a_victim_in_the_store_is_as_ever() -> None:
     def canonical(text: str) -> str:
-        return canonical_victim(text, epsilon=0.2, query_pool="photos")
+        return str(parse_victim(text, epsilon=0.2, query_pool="photos"))
 
     assert canonical("divqat:alpha=1,temperature=4.0") == (
         "divqat:alpha=1,auxiliary=mixture-without-photos,temperature=4.0"
@@ -251,15 +254,15 @@ def test_plug_ins_are_part_of_a_victims_identity(tmp_path: Path) -> None:
     points = {"victims": {"my-root": "ROOT", "my-leaf": "LEAF"}, "models": {"mine": "MODEL"}, "pools": {"own": "POOL"}}
     write_distribution(tmp_path, "other-plugin", code, points)
     with installed(tmp_path, VICTIMS, MODELS, POOLS):
-        victim = canonical_victim("my-leaf:auxiliary=own", epsilon=0.2, query_pool="photos")
+        victim = parse_victim("my-leaf:auxiliary=own", epsilon=0.2, query_pool="photos")
         assert plugin_origins(victim, "mine") == {
             "plugins": dict.fromkeys(["model mine", "pool own", "victim my-leaf", "victim my-root"], "other-plugin 1.2")
         }
-        assert plugin_origins("standard", "mine") == {"plugins": {"model mine": "other-plugin 1.2"}}
+        assert plugin_origins(VictimSpec("standard"), "mine") == {"plugins": {"model mine": "other-plugin 1.2"}}
     for name in TRAINED:
-        spec = canonical_victim(name, epsilon=0.2, query_pool="photos")
+        spec = parse_victim(name, epsilon=0.2, query_pool="photos")
         assert plugin_origins(spec, "small-cnn") == {}, name
-    assert plugin_origins("external:name=a,sha256=xab", "small-cnn") == {}
+    assert plugin_origins(read_victim("external:name=a,sha256=xab"), "small-cnn") == {}
 
 
 @pytest.fixture(scope="module")

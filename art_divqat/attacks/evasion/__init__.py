@@ -1,4 +1,4 @@
-"""Adversarial examples with torchattacks and a native PGD, always with true labels and inside the ball."""
+"""Evasion attacks: craft adversarial examples with torchattacks and a native PGD, true labels, inside the ball."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several attacks taken together: the worst per example, and accuracy over ε."""
+"""Evasion attacks combined: the worst case over several for each image, and robust accuracy over ε."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from art_divqat.attacks.evasion.crafting import craft, true_labels
 from art_divqat.data.checks import float_images
 from art_divqat.errors import UserError
 
-Predict = Callable[[NDArray[np.float32]], NDArray[Any]]
+ScoreFunction = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 
 def _margins(scores: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -30,7 +30,7 @@ def _margins(scores: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.floa
 
 
 def worst_case(
-    predict: Predict, candidates: Sequence[NDArray[np.float32]], y: NDArray[Any]
+    predict: ScoreFunction, candidates: Sequence[NDArray[np.float32]], y: NDArray[Any]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """For each image the candidate with the smallest margin of the true class, under the scores of `predict`.
 
@@ -119,7 +119,7 @@ def _part_of(progress: Progress, number: int, parts: int) -> Progress:
     return lambda done, total: progress(number * total + done, parts * total)
 
 
-def _scores_of(victim: Any) -> Predict:
+def _scores_of(victim: Any) -> ScoreFunction:
     """Scores of a module or function, as `predict` gives them."""
     import torch
 
@@ -140,7 +140,7 @@ def robust_mask(
     y: NDArray[Any],
     *,
     epsilons: Sequence[float],
-    predict: Predict,
+    predict: ScoreFunction,
     known: Mapping[float, NDArray[np.float32]] | None = None,
     progress: Progress | None = None,
     **settings: Any,
@@ -190,7 +190,7 @@ def robustness_curve(
     y: NDArray[Any],
     *,
     epsilons: Sequence[float],
-    predict: Predict,
+    predict: ScoreFunction,
     progress: Progress | None = None,
     **settings: Any,
 ) -> dict[float, float]:

@@ -1,4 +1,7 @@
-"""x' = argmax of the loss on the true label over |x' − x| ≤ ε, 0 ≤ x' ≤ 1, by FGSM, PGD, AutoAttack or Square."""
+"""Craft adversarial examples by FGSM, PGD, AutoAttack or Square.
+
+x' = argmax of the loss on the true label over |x' − x| ≤ ε, 0 ≤ x' ≤ 1.
+"""
 
 from __future__ import annotations
 

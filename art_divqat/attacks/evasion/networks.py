@@ -1,4 +1,4 @@
-"""What an attack sees of its target: logits of a module, an ART classifier, or a `predict` function."""
+"""Targets of evasion attacks: logits of a module, an ART classifier, or a `predict` function."""
 
 from __future__ import annotations
 

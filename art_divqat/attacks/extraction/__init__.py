@@ -1,4 +1,4 @@
-"""ART extraction attacks, by name, each behind one call."""
+"""Extraction attacks: ART's and this package's own, by name, each behind one call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every extraction attack needs: to ask, to keep what was paid for, to train a thief without copying images."""
+"""Base of the extraction attacks: query the victim, keep every paid answer, train a thief without copying images."""
 
 from __future__ import annotations
 

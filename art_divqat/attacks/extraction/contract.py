@@ -1,4 +1,4 @@
-"""What an extraction attack is given, what it leaves, and how it is registered: the types a plug-in's author imports.
+"""Types of an extraction attack: its context, its outcome, its registry entry; a plug-in's author imports them.
 
 Importing this module imports neither torch nor ART.
 """

@@ -1,4 +1,7 @@
-"""CopycatCNN on this package's base: one seed, no copies, refused budgets, answers kept."""
+"""CopycatCNN: label random images of the pool by the victim and train a thief on them.
+
+ART's attack on this package's base: one seed, no copies, refused budgets, answers kept.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DFME and MAZE: model extraction without a single image, from the answers to what a generator draws."""
+"""DFME and MAZE: data-free model extraction, where a generator draws the queries."""
 
 from __future__ import annotations
 
@@ -285,11 +285,11 @@ class MAZE(DataFreeExtraction):
         self._learn(images, answers)
         # reservoir sampling: every image seen so far is kept with the same probability
         numbers = torch.arange(self._seen, self._seen + count)
-        places = torch.where(
+        slots = torch.where(
             numbers < self.replay_size, numbers, (torch.rand(count, dtype=torch.float64) * (numbers + 1)).long()
         )
-        kept = places < self.replay_size
-        self._images[places[kept]], self._answers[places[kept]] = images[kept], answers[kept]
+        kept = slots < self.replay_size
+        self._images[slots[kept]], self._answers[slots[kept]] = images[kept], answers[kept]
         self._seen += count
 
     def _after_iteration(self) -> None:

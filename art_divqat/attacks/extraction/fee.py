@@ -1,4 +1,4 @@
-"""FunctionallyEquivalentExtraction on a leash: in its own process, within a time and a query limit."""
+"""FunctionallyEquivalentExtraction: run ART's attack in its own process, within a time and a query limit."""
 
 from __future__ import annotations
 
@@ -59,13 +59,10 @@ def hidden_units(classifier: Any) -> int | None:
 class FunctionallyEquivalentExtraction(SafeExtraction):
     """f(x) = W₁ relu(W₀ x + b₀) + b₁ recovered from the kinks of f along random lines, by ART's attack, made to end.
 
-    ART's loops have no limit of their own. Here ART runs in a process of its own, which sees numbers only: this process
-    answers it through the meter with log-probabilities (the logits but for a constant that no softmax shows), counts,
-    and ends it at `nb_stolen` queries or `time_limit` seconds. A run that fails, or takes more than a quarter of the
-    queries, is followed by another from the next seed; a network that comes out is tried on 100 random images, and kept
-    at once if it agrees on 95 of them. At the end the best network is the thief; if none came out, the thief given is
-    trained on the answers that were paid for, and `details["completed"]` is 0. The images asked lie far outside [0, 1]:
-    a service that clips or checks its input stops this attack.
+    ART runs in a process of its own, until `nb_stolen` queries or `time_limit` seconds are spent; several runs share
+    both, and the best network that they recover is the thief. If none came out, the thief given is trained on the
+    answers that were paid for, and `details["completed"]` is 0. The images asked lie far outside [0, 1]: a service that
+    clips or checks its input stops this attack. `docs/attacks.md` has the details.
 
     | Paper link: https://arxiv.org/abs/1909.01838 (Jagielski et al., USENIX Security 2020)
 
@@ -172,9 +169,9 @@ class FunctionallyEquivalentExtraction(SafeExtraction):
                     matrices.append(values)
                 if kind == fee_worker.FAILED or len(matrices) == 4:
                     self._runs += 1
-                    found, matrices, started = matrices, [], self._kept
-                    if len(found) == 4 and all(np.isfinite(matrix).all() for matrix in found):
-                        yield found
+                    solution, matrices, started = matrices, [], self._kept
+                    if len(solution) == 4 and all(np.isfinite(matrix).all() for matrix in solution):
+                        yield solution
                 message = self._next(messages)
 
     def _fidelity(self, candidate: RecipeClassifier, random: np.random.Generator) -> float:
@@ -184,18 +181,18 @@ class FunctionallyEquivalentExtraction(SafeExtraction):
         answers = self._answer(images)
         if answers is None or count == 0:
             return 0.0
-        asked = self._images[self._kept - count : self._kept]
-        return float((candidate.predict(asked).argmax(axis=1) == answers.argmax(axis=1)).mean())
+        queried = self._images[self._kept - count : self._kept]
+        return float((candidate.predict(queried).argmax(axis=1) == answers.argmax(axis=1)).mean())
 
     def _next(self, messages: queue.Queue[Any]) -> Any:
         """The next message, or None when the process has gone or the time is up."""
-        asked = time.monotonic()
+        started = time.monotonic()
         try:
             return messages.get(timeout=max(0.0, self._time_left))
         except queue.Empty:
             return None
         finally:
-            self._time_left -= time.monotonic() - asked
+            self._time_left -= time.monotonic() - started
 
     def _answer(self, flat: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """Centred log-probabilities; None for points that are no numbers, with no queries left, or no usable answer."""

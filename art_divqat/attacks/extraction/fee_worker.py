@@ -1,4 +1,4 @@
-"""The process in which ART's FunctionallyEquivalentExtraction runs: numbers in, numbers out, nothing pickled.
+"""Worker process of FunctionallyEquivalentExtraction: run ART's attack, exchange numbers, unpickle nothing.
 
 Messages are a little-endian header (kind, rows, columns) and rows × columns float64 values. The worker asks with kind
 `ASK` and reads an `ANSWER`, or `ABANDON` for a run that shall end. A run ends with a `RESULT` for each of w₀, b₀, w₁

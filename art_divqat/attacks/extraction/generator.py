@@ -1,4 +1,4 @@
-"""The generator of the data-free attacks, and the zeroth-order gradient of what only the victim can compute."""
+"""Generator of the data-free attacks, and zeroth-order estimates of the gradient of what only the victim computes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-InputShape = tuple[int, int, int]
+from art_divqat._types import Shape
 
 
 class Generator(nn.Module):
@@ -21,7 +21,7 @@ class Generator(nn.Module):
     torch.Size([2, 1, 8, 8])
     """
 
-    def __init__(self, input_shape: InputShape, latent: int, width: int) -> None:
+    def __init__(self, input_shape: Shape, latent: int, width: int) -> None:
         super().__init__()
         channels, height, breadth = input_shape
         self.start = (width, max(1, height // 4), max(1, breadth // 4))

@@ -1,4 +1,4 @@
-"""Jacobian-based data-set augmentation: a small seed set grows towards the thief's decision boundaries."""
+"""Jacobian-based data-set augmentation: grow a small seed set towards the thief's decision boundaries."""
 
 from __future__ import annotations
 

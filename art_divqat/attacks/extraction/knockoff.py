@@ -1,4 +1,7 @@
-"""KnockoffNets, ART's made trustworthy: right rewards, no NaN, one seed, no copies, many times faster."""
+"""KnockoffNets: query pool images at random or by an adaptive policy, and train a thief on the answers.
+
+ART's attack made trustworthy: right rewards, no NaN, one seed, no copies, many times faster.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,10 @@ from art_divqat.parameters import Parameters
 class KnockoffNets(SafeExtraction, ArtKnockoffNets):  # type: ignore[misc]
     """Query a pool, train a thief on the answers: the transfer set is drawn at random, or class by class by a bandit.
 
-    An ART `KnockoffNets` with the same parameters and these differences: the victim must answer with probabilities;
-    every draw comes from `seed`; `use_probability` holds in adaptive mode too; the labels of the pool need not be
-    contiguous; images are not copied; in adaptive mode a proxy network learns along, and the thief is trained once,
-    from its own initial weights, so that it is comparable with any other attack's. With `step=1, replacement=True` the
-    adaptive attack asks for the same images as ART's from the same stream of random numbers, wherever ART's rewards
-    are finite and right. After `extract`, `chosen` holds the rows of the pool that were asked and kept.
+    An ART `KnockoffNets` with the same parameters; the victim must answer with probabilities, and every draw comes from
+    `seed`. In adaptive mode a proxy network learns along, and the thief is trained once, from its own initial weights.
+    After `extract`, `chosen` holds the rows of the pool that were asked and kept. `docs/attacks.md` lists what differs
+    from ART's.
 
     | Paper link: https://arxiv.org/abs/1812.02766
 

@@ -1,4 +1,4 @@
-"""The parameters of the attacks, declared once for the registry and for the classes, and what follows from them.
+"""Parameters of the extraction attacks: declared once for registry and classes, and the queries that follow from them.
 
 Importing this module imports neither torch nor ART.
 """
@@ -88,16 +88,16 @@ def unless_replaced(images: int, own: Mapping[str, Any]) -> int:
     return 1 if own["replacement"] else whole_budget(images, own)
 
 
-def check_pool(held: int, needed: int) -> None:
+def check_pool(available: int, needed: int) -> None:
     """Refuse a query pool that is too small for an attack.
 
     :param held: images in the pool.
     :param needed: images that the attack needs, by one of the functions above.
     :raises UserError: saying both numbers.
     """
-    if held < needed:
+    if available < needed:
         raise UserError(
-            f"The query pool holds {held} images, fewer than the {needed} needed: spend fewer queries, or give a "
+            f"The query pool holds {available} images, fewer than the {needed} needed: spend fewer queries, or give a "
             "larger pool."
         )
 

@@ -1,4 +1,4 @@
-"""The adaptive policy of KnockoffNets: rewards, and the gradient bandit that chooses a class of the pool by them."""
+"""Adaptive policy of KnockoffNets: rewards, and the gradient bandit that chooses a class of the pool by them."""
 
 from __future__ import annotations
 
@@ -126,9 +126,9 @@ class PoolByClass:
     def draw(self, action: int, random: np.random.RandomState) -> int:
         """A row of the class, uniformly; without replacement it is not drawn again."""
         rows, left = self.rows[action], self.left[action]
-        place = int(random.choice(left))
-        row = int(rows[place])
+        position = int(random.choice(left))
+        row = int(rows[position])
         if not self.replacement:
-            rows[place], rows[left - 1] = rows[left - 1], row
+            rows[position], rows[left - 1] = rows[left - 1], row
             self.left[action] -= 1
         return row

@@ -1,4 +1,4 @@
-"""Extraction attacks by name: `run_attack("knockoff", context)` spends a budget and returns a thief.
+"""Registry of extraction attacks: `run_attack("knockoff", context)` spends a budget and returns a thief.
 
 Importing this module imports neither torch nor ART; running an attack does.
 """
@@ -6,17 +6,20 @@ Importing this module imports neither torch nor ART; running an attack does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import derive_seed, isolated_random_state
 from art_divqat.attacks.extraction import parameters as declared
 from art_divqat.attacks.extraction.contract import AttackContext, AttackEntry, AttackOutcome
-from art_divqat.attacks.recovery.registry import RECOVERIES, attackers_view
+from art_divqat.attacks.recovery.registry import RECOVERIES, attackers_view, undoes_a_defence
 from art_divqat.errors import UserError
 from art_divqat.parameters import Parameter, refuse_unknown, resolve
 from art_divqat.registry import Registry
-from art_divqat.specs import Spec
+from art_divqat.specs import Spec, parse_spec, read_spec
+
+if TYPE_CHECKING:
+    from art_divqat.attacks.recovery.contract import RecoveryEntry
 
 _RUNNERS = "art_divqat.attacks.extraction.runners"
 
@@ -84,122 +87,173 @@ def list_attacks() -> dict[str, str]:
     return dict(sorted(ATTACKS.summaries().items()))
 
 
-class AttackParameters(NamedTuple):
-    """What an attack's name was given, every parameter with a value.
+@dataclass(frozen=True)
+class AttackSpec(Spec):
+    """An attack by its name in the table and its parameters as they were written, with what they come to.
 
-    :param own: the attack's.
-    :param recovery: its canonical name, or None.
-    :param theirs: the recovery's.
+    Two are the same if their names and parameters are; all else follows from these. One that only results of others
+    hold and that is not known here has neither own parameters nor a recovery.
+
+    :param own: the attack's own parameters, every one with a value.
+    :param recovery: the name of the recovery in its table, or None.
+    :param theirs: the recovery's parameters, every one with a value.
+
+    >>> attack = parse_attack("Knockoff_Adaptive: reward=cert, recovery=Top_K")
+    >>> str(attack), attack.own["reward"], attack.recovery, attack.theirs
+    ('knockoff-adaptive:recovery=top-k,reward=cert', 'cert', 'top-k', {'k': 3})
     """
 
-    own: dict[str, Any]
-    recovery: str | None
-    theirs: dict[str, Any]
+    own: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    recovery: str | None = field(default=None, compare=False)
+    theirs: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def entry(self) -> AttackEntry:
+        """Its entry in the table.
+
+        :raises UserError: if it is not known here.
+        """
+        return ATTACKS[self.name]
+
+    @property
+    def recovery_entry(self) -> RecoveryEntry | None:
+        """The entry of its recovery, or None."""
+        return None if self.recovery is None else RECOVERIES[self.recovery]
+
+    @property
+    def undoes_a_defence(self) -> bool:
+        """Whether its recovery does something about a defence."""
+        return undoes_a_defence(self.as_dict.get("recovery"))
+
+    @property
+    def without_recovery(self) -> AttackSpec:
+        """The attack as it is where it has no defence to undo: its name and its own parameters.
+
+        >>> str(read_attack("knockoff:recovery=dae,pairs=500").without_recovery)
+        'knockoff'
+        """
+        recovery = self.as_dict.get("recovery")
+        entry = None if recovery is None else RECOVERIES.find(str(recovery))
+        if entry is None:
+            return self
+        undone = {"recovery", *entry.parameters}
+        return AttackSpec(self.name, tuple(each for each in self.parameters if each[0] not in undone), own=self.own)
 
     @property
     def queries_per_image(self) -> int:
         """What one image costs the attacker."""
-        return 1 if self.recovery is None else RECOVERIES[self.recovery].repeats(self.theirs)
+        entry = self.recovery_entry
+        return 1 if entry is None else entry.repeats(self.theirs)
+
+    @property
+    def least_budget(self) -> int:
+        """The queries of one step, below which it cannot run: one image, or one iteration of a data-free attack.
+
+        >>> parse_attack("dfme").least_budget, parse_attack("knockoff:recovery=average,repeats=8").least_budget
+        (896, 8)
+        """
+        return self.entry.step(self.own) * self.queries_per_image
+
+    def pool_needed(self, budget: int) -> int:
+        """How many images the query pool must hold for the attack to spend a budget; 0 if it looks at no pool.
+
+        >>> [parse_attack(name).pool_needed(1000) for name in ("knockoff", "knockoff:recovery=average", "jbda", "dfme")]
+        [1000, 250, 100, 0]
+        """
+        entry = self.entry
+        return entry.pool_needed(budget // self.queries_per_image, self.own) if entry.needs_pool else 0
 
 
-def check_parameters(name: str, given: Mapping[str, Any]) -> AttackParameters:
-    """The attack's own parameters, the name of the recovery or None, and the recovery's parameters.
+def attack_spec(name: str, given: Mapping[str, Any]) -> AttackSpec:
+    """An attack by name and parameters, with its name, and its recovery's, as the tables have them.
 
     Every attack takes `recovery=` and, with it, that recovery's parameters; one that both have is the attack's.
 
     :raises UserError: for an unknown name or a bad value.
 
-    >>> own, recovery, theirs = check_parameters("knockoff", {"recovery": "average", "repeats": 8})
-    >>> own, recovery, theirs
-    ({}, 'average', {'repeats': 8})
+    >>> attack_spec("knockoff", {"recovery": "average", "repeats": 8}).queries_per_image
+    8
     """
     name = ATTACKS.canonical(name)
     own = ATTACKS[name].parameters
-    recovery, theirs = None, dict[str, Parameter]()
+    written, recovery, theirs = dict(given), None, dict[str, Parameter]()
     if given.get("recovery") is not None:
-        recovery = RECOVERIES.canonical(str(given["recovery"]))
+        written["recovery"] = recovery = RECOVERIES.canonical(str(given["recovery"]))
         theirs = dict(RECOVERIES[recovery].parameters)
     refuse_unknown(name, given, [*own, *theirs, "recovery"])
-    return AttackParameters(
-        resolve(name, {key: given[key] for key in given if key in own}, own),
-        recovery,
-        resolve(name, {key: given[key] for key in given if key in theirs and key not in own}, theirs),
+    return AttackSpec(
+        name,
+        tuple(sorted(written.items())),
+        own=resolve(name, {key: given[key] for key in given if key in own}, own),
+        recovery=recovery,
+        theirs=resolve(name, {key: given[key] for key in given if key in theirs and key not in own}, theirs),
     )
 
 
-def canonical_spec(spec: Spec) -> Spec:
-    """The same attack with its name, and its recovery's, as the tables have them.
+def parse_attack(text: str) -> AttackSpec:
+    """Read `NAME[:parameter=value,…]`; names, parameters and their ranges are checked.
 
     :raises UserError: for an unknown name or a bad value.
 
-    >>> from art_divqat.specs import parse_spec
-    >>> str(canonical_spec(parse_spec("Knockoff_Adaptive:reward=cert,recovery=Top_K")))
-    'knockoff-adaptive:recovery=top-k,reward=cert'
+    >>> parse_attack("knockof")
+    Traceback (most recent call last):
+    ...
+    art_divqat.errors.UserError: Unknown attack 'knockof': did you mean knockoff?
     """
-    _, recovery, _ = check_parameters(spec.name, spec.as_dict)
-    named = Spec(ATTACKS.canonical(spec.name), spec.parameters)
-    return named if recovery is None else named.with_parameters({"recovery": recovery})
+    spec = parse_spec(text)
+    return attack_spec(spec.name, spec.as_dict)
 
 
-def least_budget(name: str, given: Mapping[str, Any]) -> int:
-    """The queries of one step of the attack, below which it cannot run: one image, or one iteration of a data-free one.
+def read_attack(text: str) -> AttackSpec:
+    """An attack as results name it, whose text it keeps; one that is not known here is no fault.
 
-    :raises UserError: for an unknown name or a bad value.
-
-    >>> least_budget("dfme", {}), least_budget("knockoff", {"recovery": "average", "repeats": 8})
-    (896, 8)
+    >>> attack = read_attack("gone:depth=3")
+    >>> str(attack), attack.own, ATTACKS.find(attack.name)
+    ('gone:depth=3', {}, None)
     """
-    parameters = check_parameters(name, given)
-    return ATTACKS[name].step(parameters.own) * parameters.queries_per_image
+    spec = read_spec(text)
+    try:
+        attack = attack_spec(spec.name, spec.as_dict)
+    except UserError:
+        return AttackSpec(spec.name, spec.parameters, spec.text)
+    return replace(attack, name=spec.name, parameters=spec.parameters, text=spec.text)
 
 
-def pool_needed(name: str, given: Mapping[str, Any], budget: int) -> int:
-    """How many images the query pool must hold for an attack to spend a budget; 0 if it looks at no pool.
-
-    :raises UserError: for an unknown name or a bad value.
-
-    >>> pool_needed("knockoff", {}, 1000), pool_needed("knockoff", {"recovery": "average", "repeats": 8}, 1000)
-    (1000, 125)
-    >>> pool_needed("jbda", {}, 1000), pool_needed("dfme", {}, 1000)
-    (100, 0)
-    """
-    entry, parameters = ATTACKS[name], check_parameters(name, given)
-    return entry.pool_needed(budget // parameters.queries_per_image, parameters.own) if entry.needs_pool else 0
-
-
-def _check_context(name: str, context: AttackContext, cost: int) -> None:
+def _check_context(attack: AttackSpec, context: AttackContext, cost: int) -> None:
+    name, entry = attack.name, attack.entry
     if context.budget < cost:
         raise UserError(f"A budget of {context.budget} holds not one image at {cost} queries an image.")
     remaining = context.victim.ledger.remaining
     if remaining is not None and remaining < context.budget:
         raise UserError(f"Attack {name!r} is to spend {context.budget} queries; the ledger has {remaining} left.")
-    if not ATTACKS[name].needs_pool:
+    if not entry.needs_pool:
         return
-    declared.check_pool(len(context.pool), pool_needed(name, context.parameters, context.budget))
-    if ATTACKS[name].needs_labels and context.pool_labels is None:
+    declared.check_pool(len(context.pool), attack.pool_needed(context.budget))
+    if entry.needs_labels and context.pool_labels is None:
         raise UserError(f"Attack {name!r} needs a query pool with labels; this one has none. Use knockoff instead.")
 
 
-def run_attack(name: str, context: AttackContext) -> AttackOutcome:
+def run_attack(attack: str | AttackSpec, context: AttackContext) -> AttackOutcome:
     """Run one attack inside its own random state.
 
+    :param attack: its name, with `context.parameters`; or a value that says both, and then it alone counts.
     :raises UserError: for an unknown name, parameter or kind of answers, a pool smaller than the attack needs, a ledger
         with less left than the budget, or a budget smaller than one step of the attack; nothing is asked then.
     :raises QueryBudgetExceededError: if the attack asks for more than its budget; nothing beyond it is answered.
     """
-    name = ATTACKS.canonical(name)
-    own, recovery, theirs = check_parameters(name, context.parameters)
-    run = ATTACKS[name].load()
-    with isolated_random_state("attack", name, context.seed):
+    if isinstance(attack, str):
+        attack = attack_spec(attack, context.parameters)
+    run = attack.entry.load()
+    with isolated_random_state("attack", attack.name, context.seed):
         view = attackers_view(
             context.victim,
             context.answers,
-            recovery,
-            theirs,
+            attack.recovery,
+            attack.theirs,
             context.known_defence,
             derive_seed("recovery", context.seed),
         )
         cost = getattr(view, "queries_per_image", 1)
-        _check_context(name, context, cost)
-        outcome = run(replace(context, victim=view, budget=context.budget // cost, parameters=own))
+        _check_context(attack, context, cost)
+        outcome = run(replace(context, victim=view, budget=context.budget // cost, parameters=attack.own))
     return replace(outcome, details={**outcome.details, "queries_per_image": float(cost)})

@@ -1,4 +1,4 @@
-"""How the attacks of this package are run on a context; the registry names these functions."""
+"""Runners of this package's extraction attacks, one function each; the registry names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a thief who knows about the defence does with the answers."""
+"""Recoveries: defence-aware attackers undo a defence on the answers before they train a thief."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an attacker makes of the answers, as an ART classifier that stands between the attack and the meter."""
+"""Recoveries of rows: labels, top k, averages, recentred answers; and the classifier that applies one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the recoveries of this package are built from a request; the registry names these functions."""
+"""Builders of this package's recoveries, one function each; the registry names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recovery is built from, and how it is registered: the types a plug-in's author imports.
+"""Types of a recovery: what it is built from, and its registry entry; a plug-in's author imports them.
 
 Importing this module imports neither torch nor ART.
 """

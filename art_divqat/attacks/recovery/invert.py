@@ -1,4 +1,7 @@
-"""The heuristic perturbation undone by a thief who knows β and γ: they are public, and nothing else in it is secret."""
+"""Inverse of the heuristic perturbation: recover the probabilities of a defence whose β and γ are known.
+
+β and γ are public, and nothing else in the defence is secret.
+"""
 
 from __future__ import annotations
 
@@ -183,10 +186,10 @@ class InvertHeuristic(Recovery):
         return self._invert(served, choices, normaliser)[0].sum(axis=1) - 1
 
     def _invert(self, served: Float, choices: NDArray[np.int64], normaliser: Float) -> tuple[Float, Float]:
-        wanted = normaliser[:, None] * served
-        y, log_slope = np.empty_like(wanted), np.empty_like(wanted)
+        targets = normaliser[:, None] * served
+        y, log_slope = np.empty_like(targets), np.empty_like(targets)
         for number, branch in enumerate(self._branches):
             mine = choices == number
-            y[mine] = np.interp(wanted[mine], branch.values, branch.at)
-            log_slope[mine] = np.interp(wanted[mine], branch.values, branch.log_slope)
+            y[mine] = np.interp(targets[mine], branch.values, branch.at)
+            log_slope[mine] = np.interp(targets[mine], branch.values, branch.log_slope)
         return y, log_slope

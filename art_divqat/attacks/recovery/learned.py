@@ -1,4 +1,4 @@
-"""Recoveries from examples: pairs (y, defence(y)) that the thief makes at home, with a defence it knows."""
+"""Learned recoveries: estimate the inverse of a known defence on pairs (y, defence(y)) that the thief makes itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parameters of the recoveries, declared once for the registry and for the classes.
+"""Parameters of the recoveries: declared once for the registry and for the classes.
 
 Importing this module imports neither torch nor ART.
 """

@@ -1,4 +1,4 @@
-"""Recoveries by name, for `recovery=` among an attack's parameters, and the reading of `answers`.
+"""Registry of recoveries: resolve `recovery=` among an attack's parameters, and read `answers`.
 
 Importing this module imports neither torch nor ART; building a recovery does.
 """

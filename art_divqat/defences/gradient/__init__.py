@@ -1,4 +1,4 @@
-"""Defences that need the query and a network of their own, and wrap a classifier."""
+"""Gradient defences: wrap a classifier, and perturb answers by the query and a network of their own."""
 
 from typing import TYPE_CHECKING
 

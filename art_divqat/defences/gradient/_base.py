@@ -1,4 +1,4 @@
-"""Defences that look at the query as well as at the answer, and the classifier that serves through them."""
+"""Base of the gradient defences: perturb answers by their queries, and serve a classifier through that."""
 
 from __future__ import annotations
 

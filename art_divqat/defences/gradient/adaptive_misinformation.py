@@ -1,4 +1,4 @@
-"""Adaptive misinformation: unsure answers are mixed with those of a network that is trained to be wrong."""
+"""Adaptive misinformation: mix unsure answers with those of a network that is trained to be wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GRAD²: the answer that redirects the thief's gradient."""
+"""GRAD²: perturb the answer to redirect the thief's gradient, within an L1 budget."""
 
 from __future__ import annotations
 
@@ -17,18 +17,9 @@ from art_divqat.parameters import Parameters
 class GRAD2(InputDefence):
     """ỹ = argmax ⟨Gᵀỹ, z⟩ over ỹ ∈ Δ with ‖ỹ − y‖₁ ≤ ε, for G = ∇_θ log softmax f_A(x) of a trained surrogate f_A.
 
-    With the scores s = Gz the program is linear and solved exactly: ε/2 of mass goes to the class of the highest
-    score, taken from the classes of the lowest.
-
-    - `ones`: z is all ones over *all* parameters. s is then one forward-mode derivative of log softmax along z, for a
-      whole batch in one pass. (Over the last layer alone it would vanish: the columns of G sum to zero there.)
-    - `clean`: z = −Gᵀy, against the clean gradient, over the last linear layer, where s_j = −⟨e_j − p, y − p⟩ times
-      the squared norm of that layer's input, which orders classes as p_j − y_j does. (For each query by itself: our
-      reading.)
-
-    ε is a bound and no quota: all mass goes to one class j, so ‖ỹ − y‖₁ = min(ε, 2(1 − y_j)), as in the authors'
-    released code. With `ones` and a trained surrogate j is often the class already on top, and a confident answer then
-    has no room.
+    The program is linear in the scores Gz and solved exactly: up to ε/2 of mass goes to the class of the highest score,
+    taken from the classes of the lowest. `ones`: z is all ones over all parameters. `clean`: z = −Gᵀy, against the
+    clean gradient, over the last linear layer. ε is a bound, not a quota; `docs/defend-a-classifier.md` derives this.
 
     Mazeika, Li and Forsyth, "How to Steer Your Adversary", ICML 2022.
 

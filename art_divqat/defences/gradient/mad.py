@@ -1,4 +1,4 @@
-"""MAD: the answer whose gradient points away from the clean one."""
+"""MAD: perturb the answer so that the thief's gradient points away from the clean one, within an L1 budget."""
 
 from __future__ import annotations
 
@@ -17,14 +17,9 @@ from art_divqat.parameters import Parameters
 class MAD(InputDefence):
     """ỹ = (1 − a) y + a v, with v the corner of the simplex that maximises 1 − cos(Gᵀv, Gᵀy), a = min(1, ε/‖y − v‖₁).
 
-    G = ∇_θ log softmax f_A(x) of a surrogate f_A over the weights and biases of its last, linear layer. With h the
-    input of that layer and p = softmax f_A(x), row j of G is (e_j − p) ⊗ (h, 1), so that the norm of h cancels in the
-    cosine and a forward pass is all it takes:
-
-        cos(Gᵀv, Gᵀy) = ⟨v − p, y − p⟩ / (‖v − p‖ ‖y − p‖).
-
-    The corners are the e_j. `preserve_label=True` keeps the top class c: the corners are then e_c and (e_c + e_j)/2,
-    which are those of {v : v_c ≥ v_k} with at most two classes (*our reading*; it has 2^(C−1) corners in all).
+    G = ∇_θ log softmax f_A(x) of a surrogate f_A over its last, linear layer; a forward pass is all it takes
+    (`docs/defend-a-classifier.md` derives it). `preserve_label=True` keeps the top class c: the corners are then e_c
+    and (e_c + e_j)/2 instead of the e_j (*our reading*).
 
     Orekondy, Schiele and Fritz, ICLR 2020, https://arxiv.org/abs/1906.10908
 

@@ -1,4 +1,4 @@
-"""The networks that these defences need: untrained, trained on the victim's answers, or trained to be wrong."""
+"""Surrogates of the gradient defences: networks untrained, trained on the victim's answers, or trained to be wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract that every postprocessor of this package keeps."""
+"""Base of the postprocessors: check rows of probabilities, perturb them, keep the contract of every defence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heuristic perturbation for speed: the formula of :meth:`HeuristicPerturbation.formula` in few numpy calls.
+"""Fast kernel of the heuristic perturbation: :meth:`HeuristicPerturbation.formula` in few numpy calls.
 
 A served answer takes a microsecond in a batch and some ten alone, so what counts is how often numpy is called and
 whether a buffer leaves the cache. Everything here is the formula again, rearranged for that: in place, in the answers'

@@ -1,4 +1,4 @@
-"""The heuristic perturbation as a module, for deployment with the model it protects."""
+"""Torch module of the heuristic perturbation, to deploy with the model it protects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arithmetic on rows that every postprocessor shares: checks, sums, softmax, in cache-sized blocks."""
+"""Row arithmetic of the postprocessors: checks, sums, softmax, in cache-sized blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gaussian noise."""
+"""Gaussian noise: add it to the probabilities, by a seed."""
 
 from __future__ import annotations
 

@@ -43,21 +43,10 @@ class BudgetFit:
 class HeuristicPerturbation(ProbabilityPostprocessor):
     """ỹ_k = (y_k − α r_k) / Σ_j (y_j − α r_j), α = σ(ν(β − m)), r_k = β(σ(γ·logit y_k) − ½), m = max_k y_k.
 
-    The gate α is 1 when the answer is unsure (m below β) and 0 when it is confident; an answer behind a closed gate
-    (ν(m − β) > 88, α < 1e-38) is returned bit for bit. No training, no auxiliary model, one pass over the answers.
-
-    *As published*: the formula, ν = 1000, γ = 0.2 (0.1 for 100 classes) and the two variants. `exact` uses the limits
-    logit(0) = −∞ and logit(1) = ∞; `released` clips the odds y/(1 − y) to [1e-12, 1 − 1e-12] before the logarithm, so
-    that a class above ½ gets no noise. *Ours*: where β > 1 or γ > 1 takes an entry below zero it is cut off there.
-
-    `preserve_label=True` keeps the top class (the first one of a tie) by one change: with t = y − αr and c the top
-    class of y, t_c becomes max(t_c, max_{k≠c} t_k) before the division, raised by four float spacings (4.8e-7 of it
-    in float32) so that the order survives rounding. No smaller change does it: if t' keeps c on top and j is the
-    largest rival, then |t'_c − t_c| + |t_j − t'_j| ≥ t_j − t_c, which is what the raise costs; and answers whose top
-    class is safe are not touched. The top class that a thief trained on labels alone sees is then the clean one:
-    such a thief is not slowed down at all.
-
-    With many classes the renormalisation dominates and β cannot be dialled by hand: use :meth:`fit_to_budget`.
+    The gate α is 1 when the answer is unsure (m below β) and 0 when it is confident; an answer behind a closed gate is
+    returned bit for bit. β cannot be set by hand where there are many classes: use :meth:`fit_to_budget`.
+    `preserve_label=True` keeps the top class, and then does not slow down a thief that trains on labels alone.
+    `docs/defend-a-classifier.md` says what is as published, how the variants differ and how the label is kept.
 
     Khaled, Dhaouadi, Gohring de Magalhães and Nicolescu, ICMLA 2023, https://arxiv.org/abs/2309.01838
 

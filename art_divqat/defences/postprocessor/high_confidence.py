@@ -1,4 +1,4 @@
-"""Only the confident probabilities."""
+"""High-confidence answers: serve only the probabilities above a cutoff."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels only."""
+"""Labels only: serve the top class as a one-hot answer."""
 
 from __future__ import annotations
 

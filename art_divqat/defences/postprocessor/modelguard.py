@@ -1,4 +1,4 @@
-"""ModelGuard-W: the least likely answer within an L1 budget."""
+"""ModelGuard-W: serve the least likely answer within an L1 budget."""
 
 from __future__ import annotations
 

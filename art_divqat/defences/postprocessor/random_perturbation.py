@@ -1,4 +1,4 @@
-"""Mass moved to a random class."""
+"""Random perturbation: move probability to a random class."""
 
 from __future__ import annotations
 

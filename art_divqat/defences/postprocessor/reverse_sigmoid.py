@@ -1,4 +1,4 @@
-"""The reverse sigmoid, without a gate."""
+"""Reverse sigmoid: perturb probabilities by it, without a gate."""
 
 from __future__ import annotations
 

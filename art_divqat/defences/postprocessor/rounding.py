@@ -1,4 +1,4 @@
-"""Answers rounded to a grid."""
+"""Rounding: round answers to multiples of 10^−decimals that still sum to one."""
 
 from __future__ import annotations
 

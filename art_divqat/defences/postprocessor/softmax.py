@@ -1,4 +1,4 @@
-"""Softmax as a postprocessor."""
+"""Softmax: turn logits into probabilities, as a postprocessor."""
 
 from __future__ import annotations
 

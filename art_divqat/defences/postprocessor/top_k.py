@@ -1,4 +1,4 @@
-"""The k largest probabilities."""
+"""Top k: serve the k largest probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ART trainers: quantization-aware ones that make copies come out worse, and robust ones."""
+"""ART trainers: quantization-aware ones that make extraction harder, and adversarial ones."""
 
 from __future__ import annotations
 

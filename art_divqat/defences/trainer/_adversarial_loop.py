@@ -1,4 +1,6 @@
-"""min over θ of the mean over images of max over |x' − x| ≤ ε of the loss: one loop for every robust trainer.
+"""Adversarial training loop, shared by every robust trainer.
+
+min over θ of the mean over images of max over |x' − x| ≤ ε of the loss.
 
 A method says how it perturbs a batch and which loss it takes on the result; everything else is here, once: batches that
 never leave the device, the classifier's own optimiser and schedule, model selection, history, progress, one seed.

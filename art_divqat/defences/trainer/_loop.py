@@ -220,10 +220,10 @@ class QATLoop:
             term = divergence(answers, logits[rows:], goal.kind, goal.temperature, goal.cap)
             loss, terms[1] = loss - goal.alpha_auxiliary * squared * term, float(term.detach())
             penalties = ((2, goal.spread_penalty, spread), (3, goal.confidence_penalty, confidence))
-            for place, weight, penalty in penalties:
+            for index, weight, penalty in penalties:
                 if weight > 0:
                     term = penalty(logits[rows:])
-                    loss, terms[place] = loss + goal.alpha_auxiliary * weight * term, float(term.detach())
+                    loss, terms[index] = loss + goal.alpha_auxiliary * weight * term, float(term.detach())
         value = float(loss.detach())
         if not math.isfinite(value):
             return False

@@ -1,4 +1,4 @@
-"""What a trainer takes from the classifier that came in: preprocessing, labels, optimizer, bounds."""
+"""Prepare a trainer: read preprocessing, labels, optimizer and bounds from the classifier that came in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Projected gradient descent inside the training loop, on the fake-quantized network."""
+"""PGD adversary of quantization-aware training: perturb batches on the fake-quantized network."""
 
 from __future__ import annotations
 

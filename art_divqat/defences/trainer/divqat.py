@@ -1,4 +1,4 @@
-"""DivQAT: quantization-aware training that moves the network's answers away from its full-precision teacher's."""
+"""DivQAT: quantization-aware training that moves the answers away from the full-precision teacher's."""
 
 from __future__ import annotations
 
@@ -25,17 +25,10 @@ _ALONE = "give images with auxiliary= and auxiliary_mixture=False"
 class DivQATTrainer(QATTrainer):
     """Minimise CE(f_Q(x), y) − α T² D(f(x), f_Q(x)) − α_aux [T² D(f(a), f_Q(a)) − γ S − δ P]; f is frozen.
 
-    f is the full-precision network, the teacher.
-
-    D compares softmax(f / T) with softmax(f_Q / T); a are auxiliary images that are not the training distribution.
-    The cheapest answer that is far from the teacher's is one class for all of them. An attacker who subtracts the mean
-    of the answers undoes that, and images of the victim's own kind are drawn into that class. S is the spread of the
-    answers f_Q(a) about their mean over the auxiliary images of a step: what that attacker learns from. P is how far
-    they lie from the uniform answer, which no image of the victim's own kind is mistaken for
-    (:mod:`~art_divqat.defences.trainer.objective` has both).
-
-    The first two terms are the published method (Khaled, Gohring de Magalhães, Nicolescu: DivQAT, 2025; arXiv
-    2512.23948), the rest is this project's; `docs/divqat.md` tells what each does. With α = α_aux = 0 this is
+    f is the full-precision network, the teacher. D compares softmax(f / T) with softmax(f_Q / T); a are auxiliary
+    images, which are not the training distribution. S is the spread of the answers f_Q(a), P how far they lie from the
+    uniform one. The first two terms are the published method (Khaled, Gohring de Magalhães, Nicolescu: DivQAT, 2025;
+    arXiv 2512.23948), the rest is this project's; `docs/divqat.md` tells what each does. With α = α_aux = 0 this is
     :class:`QATTrainer`, bit for bit.
 
     :param classifier: an ART `PyTorchClassifier` with an optimizer; the teacher, left as it was.
@@ -44,8 +37,8 @@ class DivQATTrainer(QATTrainer):
     :param divergence: `js` (bounded by log 2), `kl` (teacher‖student: the literal reading) or `kl-reverse`.
     :param max_divergence: cap on D for one image, in nats; None for none. A KL without one can grow for ever.
     :param auxiliary: images of the kind that an attacker may ask, of the classifier's shape and range, (N, C, H, W).
-        They join a mixture that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`), as many as it
-        has at most (:func:`~art_divqat.data.auxiliary.compose_auxiliary`). None for the mixture by itself.
+        They join a mixture that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`), as one more
+        of its families (:func:`~art_divqat.data.auxiliary.compose_auxiliary`). None for the mixture by itself.
     :param alpha_auxiliary: α_aux, weight on auxiliary images; in [0, inf).
     :param spread_penalty: γ, in [0, inf), relative to α_aux.
     :param confidence_penalty: δ, in [0, inf), relative to α_aux.

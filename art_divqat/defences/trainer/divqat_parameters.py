@@ -1,4 +1,4 @@
-"""What DivQAT's numbers are unless said and may be, for the trainer and for a victim's specification.
+"""Parameters of DivQAT: defaults and ranges, for the trainer and for a victim's specification.
 
 Importing this module imports neither torch nor ART.
 """

@@ -1,4 +1,4 @@
-"""Fast adversarial training: one step of 1.25 ε from a uniform start in the ball, back into the ball."""
+"""Fast adversarial training: train on one step of 1.25 ε from a uniform start, projected into the ball."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""D(teacher, student): how far the quantized network's answers are from its full-precision teacher's."""
+"""Objective of DivQAT: divergences D(teacher, student) of the quantized answers from the full-precision teacher's."""
 
 from __future__ import annotations
 

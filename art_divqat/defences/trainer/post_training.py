@@ -1,4 +1,4 @@
-"""Post-training quantization: ranges from calibration images, weights as they are."""
+"""Post-training quantization: take ranges from calibration images, leave the weights as they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantization-aware training of an ART classifier: a full-precision one in, an int8 one out."""
+"""Quantization-aware training: turn a full-precision ART classifier into an int8 one."""
 
 from __future__ import annotations
 

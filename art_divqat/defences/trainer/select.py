@@ -1,4 +1,4 @@
-"""Choosing the weights of DivQAT on validation data, under a stated loss of accuracy."""
+"""Select the weights of DivQAT on validation data, under a stated loss of accuracy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Static adversarial training: examples crafted once on the natural network, then training on clean + adversarial."""
+"""Static adversarial training: craft examples once on the natural network, then train on clean + adversarial."""
 
 from __future__ import annotations
 

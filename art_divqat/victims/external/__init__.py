@@ -1,4 +1,4 @@
-"""Somebody else's model as a victim: files, folders, endpoints and live Python objects."""
+"""External victims: load somebody else's model from files, folders, endpoints and live Python objects."""
 
 from __future__ import annotations
 

@@ -10,12 +10,13 @@ from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 from numpy.typing import NDArray
 from scipy import stats
 
+from art_divqat._files import first_line
 from art_divqat._types import Images, Labels, Shape
 from art_divqat.errors import UserError
 from art_divqat.victims.external.settings import ExternalModel
 from art_divqat.victims.victim import Capabilities, Outputs, Victim, never
 
-Predict = Callable[[NDArray[np.float32]], Any]
+AnswerFunction = Callable[[NDArray[np.float32]], Any]
 _SIMPLEX = 1e-3
 _NEGATIVE = 1e-6
 _BATCH = 512
@@ -39,13 +40,13 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
 
     def __init__(
         self,
-        answer: Predict,
+        answer: AnswerFunction,
         input_shape: tuple[int, int, int],
         nb_classes: int,
         *,
         white_box: Callable[[Outputs], Any] | None = None,
         train_mode: Callable[[], bool] | None = None,
-        repeat: Predict | None = None,
+        repeat: AnswerFunction | None = None,
         own_defences: int = 0,
         description: str = "the model",
     ) -> None:
@@ -77,14 +78,14 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
 
     def _one(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
-            given: Any = self._behind(x)
-            answers = np.asarray(given, dtype=np.float32)
+            raw: Any = self._behind(x)
+            answers = np.asarray(raw, dtype=np.float32)
         except UserError:
             raise
         except Exception as error:
             # the model is somebody else's: it may fail in any way it likes
             raise UserError(
-                f"{self.description} fails on {len(x)} images of shape {x.shape[1:]}: {first_line(error)}"
+                f"{self.description} fails on {len(x)} images of shape {x.shape[1:]}: {first_line(error, 200)}"
             ) from None
         if answers.shape != (len(x), self.nb_classes):
             raise UserError(
@@ -100,7 +101,7 @@ def in_train_mode(network: Any) -> bool:
     return callable(modules) and any(getattr(part, "training", False) is True for part in modules())
 
 
-def normalised(function: Predict, model: ExternalModel, shape: Shape) -> Predict:
+def normalised(function: AnswerFunction, model: ExternalModel, shape: Shape) -> AnswerFunction:
     """The function behind (x − mean) / std, each one value or one a channel."""
     if model.mean is None and model.std is None:
         return function
@@ -121,7 +122,7 @@ def channels(model: ExternalModel, shape: Shape) -> tuple[NDArray[np.float32], N
     return np.array(mean, np.float32).reshape(as_row), np.array(std, np.float32).reshape(as_row)
 
 
-def probe(classifier: ExternalClassifier, x: Images, y: Labels, asked: str) -> Victim:
+def probe(classifier: ExternalClassifier, x: Images, y: Labels, requested: str) -> Victim:
     """Probe a model on labelled images: say what it can do, and refuse one that does not fit the data.
 
     :param x: test images; the first 128 are asked, and the first 16 a second time where that may give other answers.
@@ -131,7 +132,7 @@ def probe(classifier: ExternalClassifier, x: Images, y: Labels, asked: str) -> V
     """
     x, y = x[:PROBE_IMAGES], y[:PROBE_IMAGES]
     answers = classifier.predict(x)
-    outputs = decide_outputs(answers, asked, classifier.description)
+    outputs = decide_outputs(answers, requested, classifier.description)
     right = int((answers.argmax(axis=1) == y).sum())
     chance = max(np.bincount(y).max() / len(y), 1 / classifier.nb_classes)
     if stats.binomtest(right, len(y), float(min(chance, 1.0)), alternative="greater").pvalue > _LUCK:
@@ -156,7 +157,7 @@ def probe(classifier: ExternalClassifier, x: Images, y: Labels, asked: str) -> V
     )
 
 
-def decide_outputs(answers: NDArray[np.float32], asked: str, description: str = "The model") -> Outputs:
+def decide_outputs(answers: NDArray[np.float32], requested: str, description: str = "The model") -> Outputs:
     """Whether rows of answers are logits or probabilities; what was asked for is checked, never believed.
 
     :raises UserError: if they are neither beyond doubt.
@@ -174,27 +175,20 @@ scores of a sigmoid, per cent or logits. Say --outputs logits if a softmax belon
     low, high = float(answers.min()), float(answers.max())
     sums = answers.sum(axis=1, dtype=np.float64)
     simplex = low >= -_NEGATIVE and bool(np.abs(sums - 1).max() <= _SIMPLEX)
-    if asked == "probabilities" and not simplex:
+    if requested == "probabilities" and not simplex:
         raise UserError(
             f"{description} was said to answer probabilities; its answers run from {low:g} to {high:g} and sum to "
             f"between {sums.min():g} and {sums.max():g}. Leave --outputs out, or say logits."
         )
-    if asked == "logits" and simplex:
+    if requested == "logits" and simplex:
         raise UserError(
             f"{description} was said to answer logits; its answers are probabilities, and a second softmax would "
             "flatten them. Leave --outputs out, or say probabilities."
         )
     shares = high <= 1 or float(np.ptp(sums)) <= _SIMPLEX * abs(float(sums.mean()))
-    if asked == "auto" and not simplex and low >= 0 and shares:
+    if requested == "auto" and not simplex and low >= 0 and shares:
         raise UserError(
             f"{description} answers with values from {low:g} to {high:g} that do not sum to 1: these may be scores of "
             "a sigmoid, per cent or logits. Say --outputs logits if a softmax belongs behind them."
         )
     return "probabilities" if simplex else "logits"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, cut to a readable length."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return f"{text[:200]}{'…' if len(text) > 200 else ''}"

@@ -1,4 +1,4 @@
-"""What a file is, told from its content and never by running it."""
+"""Identify model files: tell their kind from the content, never by running them."""
 
 from __future__ import annotations
 

@@ -121,8 +121,8 @@ def _from_sklearn(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifi
         raise UserError(f"The estimator takes {features} features; images of shape {shape} have {int(np.prod(shape))}.")
     classes = getattr(model, "classes_", None)
     if classes is not None and not np.array_equal(classes, np.arange(nb_classes)):
-        told = ", ".join(map(str, list(classes)[:12]))
-        raise UserError(f"The estimator has the classes {told}; the data has 0 to {nb_classes - 1}.")
+        first_few = ", ".join(map(str, list(classes)[:12]))
+        raise UserError(f"The estimator has the classes {first_few}; the data has 0 to {nb_classes - 1}.")
 
     def answer(x: NDArray[np.float32]) -> Any:
         rows = x.reshape(len(x), -1)

@@ -1,13 +1,14 @@
-"""External models loaded as classifiers from files, folders or endpoints; code runs only where that was allowed."""
+"""Load external models as classifiers from files, folders or endpoints; code runs only where that was allowed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from art_divqat._files import first_line
 from art_divqat._types import Shape
 from art_divqat.errors import UserError
-from art_divqat.victims.external.adapter import ExternalClassifier, first_line, normalised
+from art_divqat.victims.external.adapter import ExternalClassifier, normalised
 from art_divqat.victims.external.identify import CODE, check_trust, identify
 from art_divqat.victims.external.settings import ExternalModel, local_path
 
@@ -73,7 +74,7 @@ def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: i
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{folder} holds no classifier that can be read: {first_line(error)}") from None
+        raise UserError(f"{folder} holds no classifier that can be read: {first_line(error, 200)}") from None
     if tuple(classifier.input_shape) != input_shape:
         raise UserError(f"{folder} takes images of shape {tuple(classifier.input_shape)}; the data has {input_shape}.")
     plain = model.mean is None and model.std is None

@@ -1,4 +1,4 @@
-"""ONNX files through onnxruntime: a black box, on the CPU."""
+"""ONNX files: run them through onnxruntime, as a black box on the CPU."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from art_divqat._files import first_line
 from art_divqat._types import Shape
 from art_divqat.errors import MissingExtraError, UserError
-from art_divqat.victims.external.adapter import first_line
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
@@ -35,11 +35,11 @@ def onnx_function(path: Path, shape: Shape) -> Callable[[NDArray[np.float32]], N
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise UserError(f"{path} cannot be read as an ONNX model: {first_line(error)}") from None
+        raise UserError(f"{path} cannot be read as an ONNX model: {first_line(error, 200)}") from None
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or inputs[0].type not in _FLOATS:
-        told = ", ".join(f"{each.name}: {each.type}" for each in inputs)
-        raise UserError(f"{path} takes {told or 'nothing'}; expected one float tensor of images.")
+        signature = ", ".join(f"{each.name}: {each.type}" for each in inputs)
+        raise UserError(f"{path} takes {signature or 'nothing'}; expected one float tensor of images.")
     # a converter may put the label beside the scores
     rows = [each for each in outputs if each.type in _FLOATS and len(each.shape or []) == 2] or outputs
     declared = list(inputs[0].shape or [])
@@ -54,8 +54,8 @@ def onnx_function(path: Path, shape: Shape) -> Callable[[NDArray[np.float32]], N
         for start in range(0, len(images), size):
             part = images[start : start + size]
             whole = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-            (given,) = session.run([rows[0].name], {inputs[0].name: whole})
-            parts.append(np.asarray(given)[: len(part)])
+            (output,) = session.run([rows[0].name], {inputs[0].name: whole})
+            parts.append(np.asarray(output)[: len(part)])
         return np.concatenate(parts)
 
     return answer
@@ -66,8 +66,8 @@ def _layout(declared: list[Any], shape: Shape, path: Path) -> bool:
 
     def fits(expected: tuple[int, ...]) -> bool:
         return len(declared) == 4 and all(
-            not isinstance(size, int) or size <= 0 or size == wanted
-            for size, wanted in zip(declared[1:], expected, strict=True)
+            not isinstance(size, int) or size <= 0 or size == required
+            for size, required in zip(declared[1:], expected, strict=True)
         )
 
     if fits(shape):

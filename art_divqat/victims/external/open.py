@@ -1,4 +1,4 @@
-"""The external victim of a run: read, probed, and ready to be stolen from."""
+"""Open the external victim of a run: load its model, probe it on the data, and return it ready for attacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model that is not this package's is found, read and asked; and the one name that it has in a run.
+"""Settings of an external model: where it is, how to read and query it, and its one name in a run.
 
 Importing this module imports neither torch nor ART.
 """
@@ -129,15 +129,15 @@ def external_spec(label: str, sha256: str) -> str:
     return str(Spec(EXTERNAL, (("name", name), ("sha256", f"x{sha256[:16]}"))))
 
 
-def same_external(victim: str) -> str:
-    """The canonical form of a victim that is already `external:name=…,sha256=…`.
+def same_external(victim: str) -> Spec:
+    """Read a victim that is already `external:name=…,sha256=…`.
 
     :raises UserError: if it is not.
     """
     spec = parse_spec(victim)
     if set(spec.as_dict) != {"name", "sha256"}:
         raise UserError(f"{victim!r} is no model: give file:PATH or an http(s) address.")
-    return str(spec)
+    return spec
 
 
 def local_path(source: str) -> Path:
@@ -195,17 +195,17 @@ def resolve_external(
     :param architecture: the registered model that was asked for, which a state dict may belong to.
     :raises UserError: for two external victims, none where one is described, or a model that changed since.
     """
-    found = [victim for victim in victims if is_external(victim)]
-    if not found:
+    externals = [victim for victim in victims if is_external(victim)]
+    if not externals:
         if external is not None:
             raise UserError("A model is described under 'external' and none of the victims is it.")
         return victims, None
-    if len(found) > 1:
-        raise UserError(f"One model of your own can be audited at a time. Got {' and '.join(found)}.")
-    (given,) = found
+    if len(externals) > 1:
+        raise UserError(f"One model of your own can be audited at a time. Got {' and '.join(externals)}.")
+    (given,) = externals
     external = external or ExternalModel()
     if given.startswith(f"{EXTERNAL}:"):
-        name = same_external(given)
+        name = str(same_external(given))
         if external.source is not None and external_name(external.source, external) != name:
             raise UserError(f"The model at {external.source} is not the one that {name} was: it has changed since.")
     else:

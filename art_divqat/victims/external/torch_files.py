@@ -1,4 +1,4 @@
-"""State dicts, TorchScript and torch.export files: torch's own formats, read without unpickling anything."""
+"""Torch files: read state dicts, TorchScript and torch.export programs without unpickling anything."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from art_divqat._files import first_line
 from art_divqat._types import Shape
 from art_divqat.errors import UserError
 from art_divqat.models.registry import build_model, list_models
-from art_divqat.victims.external.adapter import ExternalClassifier, channels, first_line, in_train_mode
+from art_divqat.victims.external.adapter import ExternalClassifier, channels, in_train_mode
 from art_divqat.victims.external.settings import ExternalModel
 from art_divqat.victims.victim import Outputs
 
@@ -47,7 +48,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             raise UserError(
                 f"{path} holds pickled objects, which are code, and was not loaded: save model.state_dict() instead."
             ) from None
-        raise UserError(f"{path} cannot be read as a state dict: {first_line(error)}") from None
+        raise UserError(f"{path} cannot be read as a state dict: {first_line(error, 200)}") from None
     for key in _WRAPPED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -86,7 +87,7 @@ def build(architecture: str | None, factory: str | None, shape: Shape, nb_classe
     try:
         network = getattr(importlib.import_module(module_name), function)()
     except Exception as error:
-        raise UserError(f"--factory {factory} failed: {type(error).__name__}: {first_line(error)}") from None
+        raise UserError(f"--factory {factory} failed: {type(error).__name__}: {first_line(error, 200)}") from None
     finally:
         if added:
             sys.path.remove(here)
@@ -130,7 +131,7 @@ def read_program(path: Path, kind: str) -> nn.Module:
             program = torch.export.load(str(path))
             return _Exported(program.module(), _fixed_batch(program))
     except Exception as error:
-        raise UserError(f"{path} cannot be read as a program of torch's: {first_line(error)}") from None
+        raise UserError(f"{path} cannot be read as a program of torch's: {first_line(error, 200)}") from None
 
 
 def _fixed_batch(program: Any) -> int | None:
@@ -210,7 +211,7 @@ def classifier_of(
     try:
         whole.to(device)
     except Exception as error:
-        raise UserError(f"{source} cannot be moved to {device}: {first_line(error)}") from None
+        raise UserError(f"{source} cannot be moved to {device}: {first_line(error, 200)}") from None
 
     def answer(x: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.no_grad(), warnings.catch_warnings():

@@ -27,11 +27,12 @@ from art_divqat.plan.cells import plan_cells
 from art_divqat.plan.config import make_config
 from art_divqat.plan.presets import resolve
 from art_divqat.victims.serving import answering
+from art_divqat.victims.specs import VictimSpec
 
 
 def by_hand(bench: Bench, budget: int, seed: int) -> float:
     """Seconds of the bare calls."""
-    victim = bench.victim("standard", seed)
+    victim = bench.victim(VictimSpec("standard"), seed)
     start = time.perf_counter()
     thief = bench.fresh_thief(seed)
     recipe = thief.recipe

@@ -87,12 +87,12 @@ def _record(cell: Cell, largest: int, rng: np.random.Generator) -> CellRecord:
     from art_divqat.results.journal import cell_record
     from art_divqat.results.samples import curve_sample, pack
 
-    defended = cell.defence != "none"
-    rate = 0.9 - 20 / cell.budget - 0.1 * defended + 0.03 * cell.victim.startswith("robust")
+    defended, victim = bool(cell.defence.links), str(cell.victim)
+    rate = 0.9 - 20 / cell.budget - 0.1 * defended + 0.03 * victim.startswith("robust")
     rates = {"thief_correct": rate, "agrees": rate, "agrees_clean": rate}
     hits = {name: rng.random(TEST_IMAGES) < share for name, share in rates.items()}
     # the victim's own are the same whatever the attack
-    of_victim = np.random.default_rng([cell.seed, len(cell.victim), ord(cell.victim[-1])])
+    of_victim = np.random.default_rng([cell.seed, len(victim), ord(victim[-1])])
     hits["victim_correct"] = of_victim.random(TEST_IMAGES) < 0.97
     if not defended:
         hits["agrees_clean"] = hits["agrees"]

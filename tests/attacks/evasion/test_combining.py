@@ -22,10 +22,10 @@ class Counting(torch.nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.linear = torch.nn.Linear(16, 3)
-        self.asked = 0
+        self.requested = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.asked += len(x)
+        self.requested += len(x)
         return self.linear(x.flatten(1))
 
 
@@ -49,38 +49,38 @@ def test_the_same_images_as_attacking_all_at_every_radius_where_the_attack_is_ex
 ) -> None:
     network, x, y = victim
     nested = robust_mask(network, x, y, epsilons=RADII, predict=scores(network), steps=10, early_stop=True)
-    cheap, network.asked = network.asked, 0
+    cheap, network.requested = network.requested, 0
     each = np.stack([
         scores(network)(craft(network, x, y, epsilon=radius, steps=10)).argmax(axis=1) == y for radius in RADII
     ])  # fmt: skip
     np.testing.assert_array_equal(nested, each)
     assert 0 < nested.mean() < 1
-    assert cheap < network.asked
+    assert cheap < network.requested
 
 
 def test_an_image_once_fooled_is_never_attacked_again() -> None:
     network = build_model("lenet5", (1, 8, 8), 10, seed=0).eval()
     x = np.random.default_rng(1).random((8, 1, 8, 8), np.float32)
     y = np.arange(8) % 3
-    asked: list[int] = []
+    requested: list[int] = []
 
     def predict(z: np.ndarray) -> np.ndarray:
-        asked.append(len(z))
+        requested.append(len(z))
         # the attack at 0.1 fools the first half, the one at 0.2 would fool none of them
-        wrong = (len(asked) == 2) & (np.arange(len(z)) < 4)
+        wrong = (len(requested) == 2) & (np.arange(len(z)) < 4)
         return np.eye(10)[np.where(wrong, 9, y[-len(z) :])]
 
     found = robust_mask(network, x, y, epsilons=(0, 0.1, 0.2), predict=predict, steps=1)
-    assert asked == [8, 8, 4]
+    assert requested == [8, 8, 4]
     assert found.sum(axis=1).tolist() == [8, 4, 4]
 
 
 def test_known_examples_stand_in_for_an_attack(victim: tuple[Counting, np.ndarray, np.ndarray]) -> None:
     network, x, y = victim
     known = craft(network, x, y, epsilon=0.1, steps=10)
-    network.asked = 0
+    network.requested = 0
     found = robust_mask(network, x, y, epsilons=(0.1,), predict=scores(network), known={0.1: known})
-    assert network.asked == len(x)
+    assert network.requested == len(x)
     np.testing.assert_array_equal(found[0], scores(network)(known).argmax(axis=1) == y)
 
 

@@ -154,14 +154,14 @@ def test_early_stop_fools_the_same_examples(classifier: RecipeClassifier, held_o
 
 
 def test_early_stop_asks_the_network_less(classifier: RecipeClassifier, held_out: Data) -> None:
-    asked: list[int] = []
-    hook = classifier.model.register_forward_pre_hook(lambda _module, inputs: asked.append(len(inputs[0])))
+    requested: list[int] = []
+    hook = classifier.model.register_forward_pre_hook(lambda _module, inputs: requested.append(len(inputs[0])))
     craft(classifier, *held_out, epsilon=0.3, early_stop=False)
-    full = sum(asked)
-    asked.clear()
+    full = sum(requested)
+    requested.clear()
     craft(classifier, *held_out, epsilon=0.3, early_stop=True)
     hook.remove()
-    assert sum(asked) < full / 2
+    assert sum(requested) < full / 2
 
 
 def test_batch_size_does_not_enter_pgd(classifier: RecipeClassifier, held_out: Data) -> None:
@@ -223,19 +223,19 @@ def test_a_twin_is_used_for_gradients_and_the_int8_network_for_scores(
         """As QuantizedPyTorchClassifier: `model` is the twin, and only `predict` asks the int8 network."""
 
         model = twin = classifier.model
-        asked = 0
+        requested = 0
 
         def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-            self.asked += 1
+            self.requested += 1
             return _logits(_NoGradient(classifier.model), x)
 
     x, y = held_out
     quantized = Quantized()
     crafted = craft(quantized, x, y, epsilon=0.1, seed=1)
-    assert quantized.asked == 0
+    assert quantized.requested == 0
     assert np.array_equal(crafted, craft(classifier, x, y, epsilon=0.1, seed=1))
     craft(quantized, x[:4], y[:4], attack="square", epsilon=0.01, steps=5)
-    assert quantized.asked > 3
+    assert quantized.requested > 3
     assert set(craft_worst_case(quantized, x[:4], y[:4], epsilon=0.1, square_queries=5)[1]) == {"twin", "square"}
 
 
@@ -261,20 +261,20 @@ def test_worst_case_loses_no_success() -> None:
 
 def test_curve_starts_at_clean_accuracy_and_falls(classifier: RecipeClassifier, held_out: Data) -> None:
     x, y = held_out
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     curve = robustness_curve(
         classifier,
         x,
         y,
         epsilons=[0, 0.05, 0.3],
         predict=classifier.predict,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: calls.append((done, total)),
         early_stop=True,
     )
     assert curve[0.0] == _accuracy(classifier.model, x, y)
     assert curve[0.0] > curve[0.05] > curve[0.3]
     assert curve[0.3] < 0.1
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_zero_gradients_are_seen(held_out: Data) -> None:

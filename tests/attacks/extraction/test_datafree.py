@@ -17,7 +17,7 @@ from support.digits_victim import SHAPE, agreement, metered, thief, victim
 from art_divqat.attacks.extraction import DFME, MAZE
 from art_divqat.attacks.extraction.datafree import recovered_logits
 from art_divqat.attacks.extraction.generator import Generator, forward_differences
-from art_divqat.attacks.extraction.registry import least_budget
+from art_divqat.attacks.extraction.registry import attack_spec
 from art_divqat.errors import QueryBudgetExceededError, UserError
 from art_divqat.estimators import MeteredClassifier, QueryLedger
 
@@ -38,11 +38,11 @@ def test_steals_without_data(attack_class: Any, budget: int) -> None:
 def test_spends_exactly_its_budget_or_refuses_it(budget: int, attack_class: Any) -> None:
     meter = metered(budget)
     attack = attack_class(meter, budget, **SMALL)
-    assert attack.queries_per_iteration == least_budget(attack_class.__name__.lower(), SMALL)
+    assert attack.queries_per_iteration == attack_spec(attack_class.__name__.lower(), SMALL).least_budget
     if budget < attack.queries_per_iteration:
         with pytest.raises(UserError, match=r"One iteration of .* asks .* queries, more than the"):
             attack.extract(thieved_classifier=thief())
-        assert meter.ledger.asked == 0
+        assert meter.ledger.requested == 0
         return
     attack.extract(thieved_classifier=thief())
     assert meter.ledger.charged == budget == attack.details["images_kept"]
@@ -50,12 +50,12 @@ def test_spends_exactly_its_budget_or_refuses_it(budget: int, attack_class: Any)
 
 @pytest.mark.parametrize("attack_class", [DFME, MAZE])
 def test_memory_is_flat_in_the_queries(attack_class: Any) -> None:
-    held: list[int] = []
+    allocated: list[int] = []
     traced: list[int] = []
 
     def monitor(queries: int, learner: Any) -> None:
         gc.collect()
-        held.append(sum(t.numel() for t in gc.get_objects() if isinstance(t, torch.Tensor)))
+        allocated.append(sum(t.numel() for t in gc.get_objects() if isinstance(t, torch.Tensor)))
         traced.append(tracemalloc.get_traced_memory()[0])
 
     meter = MeteredClassifier(victim(), QueryLedger(remember=100))
@@ -65,8 +65,8 @@ def test_memory_is_flat_in_the_queries(attack_class: Any) -> None:
         attack.extract(thieved_classifier=thief())
     finally:
         tracemalloc.stop()
-    assert len(held) >= 5
-    assert held[-1] <= held[1]
+    assert len(allocated) >= 5
+    assert allocated[-1] <= allocated[1]
     # what Python and numpy hold: the images of these 4,000 queries alone would be a mebibyte
     assert traced[-1] - traced[1] < 100_000
     assert len(meter.ledger._answers) == 100

@@ -82,7 +82,7 @@ def test_refuses_other_networks_with_a_sentence() -> None:
     case = context("small-cnn")
     with pytest.raises(UserError, match="works only on two-layer ReLU networks"):
         run_attack("fee", case)
-    assert case.victim.ledger.asked == 0
+    assert case.victim.ledger.requested == 0
 
 
 def test_the_architecture_is_told_and_not_looked_up_behind_the_meter() -> None:
@@ -120,12 +120,12 @@ def test_art_has_no_limit_of_its_own() -> None:
 
     from art_divqat._rng import isolated_random_state
 
-    target, asked = victim("mlp2", 2), 0
+    target, requested = victim("mlp2", 2), 0
 
     def answer(x: np.ndarray) -> np.ndarray:
-        nonlocal asked
-        asked += len(x)
-        if asked > 3000:
+        nonlocal requested
+        requested += len(x)
+        if requested > 3000:
             raise _EnoughError
         return target.logits(x.reshape(-1, *SHAPE).astype(np.float32))
 

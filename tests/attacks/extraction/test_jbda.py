@@ -20,27 +20,27 @@ POOL = digits()[0][900:1300]
 
 
 def logged(budget: int) -> tuple[MeteredClassifier, list[np.ndarray]]:
-    asked: list[np.ndarray] = []
+    queried: list[np.ndarray] = []
     meter = metered(budget)
-    meter._log = lambda x, y: asked.append(x.copy())
-    return meter, asked
+    meter._log = lambda x, y: queried.append(x.copy())
+    return meter, queried
 
 
 @pytest.mark.parametrize("variant", ["papernot", "targeted-random"])
 def test_steals_from_a_few_seeds_and_spends_exactly_the_budget(variant: str) -> None:
-    meter, asked = logged(350)
+    meter, queried = logged(350)
     attack = JacobianAugmentation(meter, nb_stolen=350, nb_epochs=15, nb_seeds=80, variant=variant)
     learner = attack.extract(POOL, thieved_classifier=thief(15, name="small-cnn"))
     assert agreement(learner) > 0.75
-    assert [len(batch) for batch in asked] == [80, 80, 160, 30]
+    assert [len(batch) for batch in queried] == [80, 80, 160, 30]
     assert attack.details == {"images_kept": 350, "stopped_early": 0, "seeds": 80, "rounds": 3}
     # each new image is one step away from an earlier one, and still an image
-    flat = [batch.reshape(len(batch), -1) for batch in asked]
+    flat = [batch.reshape(len(batch), -1) for batch in queried]
     distance = np.abs(flat[1] - flat[0]).max(axis=1)
     assert distance.max() <= 0.1 + 1e-6
     assert distance.min() > 0
-    assert min(batch.min() for batch in asked) >= 0
-    assert max(batch.max() for batch in asked) <= 1
+    assert min(batch.min() for batch in queried) >= 0
+    assert max(batch.max() for batch in queried) <= 1
 
 
 @pytest.mark.parametrize("variant", ["papernot", "targeted-random"])
@@ -83,9 +83,9 @@ def test_stops_where_answers_become_unusable() -> None:
 
 @pytest.mark.parametrize("budget", [1, 2, 3, 5])
 def test_tiny_budgets(budget: int) -> None:
-    meter, asked = logged(budget)
+    meter, queried = logged(budget)
     JacobianAugmentation(meter, nb_stolen=budget, nb_seeds=2, nb_epochs=1).extract(POOL, thieved_classifier=thief(1))
-    assert sum(map(len, asked)) == budget
+    assert sum(map(len, queried)) == budget
 
 
 def test_bad_calls() -> None:

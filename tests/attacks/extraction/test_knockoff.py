@@ -25,13 +25,13 @@ POOL, LABELS = digits()[0][900:1300], digits()[1][900:1300]
 
 def recorded(answers: str = "probabilities") -> tuple[MeteredClassifier | BlackBoxClassifier, list[np.ndarray]]:
     """The victim, and a list of the images it was asked for."""
-    asked: list[np.ndarray] = []
+    queried: list[np.ndarray] = []
 
     def answer(x: np.ndarray) -> np.ndarray:
-        asked.extend(x.copy())
+        queried.extend(x.copy())
         return victim().predict(x) if answers == "probabilities" else victim().logits(x)
 
-    return BlackBoxClassifier(answer, SHAPE, 10, clip_values=(0, 1)), asked
+    return BlackBoxClassifier(answer, SHAPE, 10, clip_values=(0, 1)), queried
 
 
 def run_art(attack: Any, seed: int, learner: Any, labels: np.ndarray | None) -> None:

@@ -14,7 +14,7 @@ from support.digits_victim import agreement, digits, metered, thief
 from art_divqat.attacks import extraction
 from art_divqat.attacks.extraction import ATTACKS, AttackContext, AttackEntry, list_attacks, run_attack
 from art_divqat.attacks.extraction import registry as attack_registry
-from art_divqat.attacks.extraction.registry import check_parameters, least_budget, pool_needed
+from art_divqat.attacks.extraction.registry import attack_spec
 from art_divqat.defences.postprocessor import ReverseSigmoid
 from art_divqat.errors import UserError
 from art_divqat.registry import Registry
@@ -79,14 +79,14 @@ def test_invert_reads_the_parameters_of_the_known_defence() -> None:
 
 
 def test_random_is_knockoff_with_another_draw() -> None:
-    asked: dict[str, set[bytes]] = {}
+    requested: dict[str, set[bytes]] = {}
     for name in ("knockoff", "random"):
         case = context(100)
         seen: set[bytes] = set()
         case.victim._log = lambda x, y, seen=seen: seen.update(image.tobytes() for image in x)
         run_attack(name, case)
-        asked[name] = seen
-    assert asked["knockoff"] != asked["random"]
+        requested[name] = seen
+    assert requested["knockoff"] != requested["random"]
 
 
 REFUSED: list[tuple[str, Callable[[], AttackContext], str]] = [
@@ -110,16 +110,16 @@ def test_refusals_ask_nothing(name: str, case: Callable[[], AttackContext], mess
     built = case()
     with pytest.raises(UserError, match=message):
         run_attack(name, built)
-    assert built.victim.ledger.asked == 0
+    assert built.victim.ledger.requested == 0
 
 
 def test_every_attack_takes_its_default_parameters() -> None:
     for name, summary in list_attacks().items():
         assert summary
-        own, recovery, theirs = check_parameters(name, {})
-        assert recovery is None
-        assert theirs == {}
-        assert check_parameters(name, {k: v for k, v in own.items() if v is not None}).own == own
+        attack = attack_spec(name, {})
+        assert attack.recovery is None
+        assert attack.theirs == {}
+        assert attack_spec(name, {k: v for k, v in attack.own.items() if v is not None}).own == attack.own
         assert callable(ATTACKS[name].load())
 
 
@@ -136,8 +136,8 @@ def test_a_class_has_the_defaults_and_the_ranges_of_its_name(attack_class: str, 
 
 
 def test_a_parameter_that_an_attack_and_its_recovery_both_have_is_the_attacks() -> None:
-    own, _, theirs = check_parameters("jbda", {"recovery": "invert", "variant": "targeted-random"})
-    assert (own["variant"], theirs["variant"]) == ("targeted-random", None)
+    attack = attack_spec("jbda", {"recovery": "invert", "variant": "targeted-random"})
+    assert (attack.own["variant"], attack.theirs["variant"]) == ("targeted-random", None)
     case = context(60, parameters={"recovery": "invert", "beta": 0.5, "nb_seeds": 30, "round_epochs": 1})
     assert run_attack("jbda", case).details["images_kept"] == 60
 
@@ -163,14 +163,14 @@ def test_case_and_underscores_do_not_matter() -> None:
     ],
 )
 def test_how_large_a_pool_must_be(name: str, parameters: dict[str, Any], needed: int) -> None:
-    assert pool_needed(name, parameters, 1000) == needed
+    assert attack_spec(name, parameters).pool_needed(1000) == needed
 
 
 @pytest.mark.parametrize("name", ["knockoff", "jbda", "knockoff-adaptive"])
 def test_a_pool_of_just_the_size_needed_is_enough(name: str) -> None:
     small = {"jbda": {"nb_seeds": 30, "round_epochs": 1}, "knockoff-adaptive": {"replacement": True, "reward": "cert"}}
     parameters = {**small.get(name, {}), "recovery": "average", "repeats": 2}
-    needed = pool_needed(name, parameters, 120)
+    needed = attack_spec(name, parameters).pool_needed(120)
     case = context(120, parameters=parameters, pool=POOL[:needed], pool_labels=LABELS[:needed])
     assert run_attack(name, case).details["images_kept"] == 60
     with pytest.raises(UserError, match=f"holds {needed - 1} images, fewer than the {needed} needed"):
@@ -201,5 +201,8 @@ def test_an_attack_may_come_from_another_package(tmp_path: Path, monkeypatch: py
     assert plugged.find("broken") is None
     assert run_attack("A_Few", context(10, parameters={"images": 5})).details["images_kept"] == 5
     assert run_attack("named", context(10)).details["images_kept"] == 4
-    assert (pool_needed("a-few", {}, 1000), least_budget("a-few", {"recovery": "average"})) == (3, 4)
-    assert check_parameters("a-few", {"recovery": "labels", "images": 2}) == ({"images": 2}, "labels", {})
+    assert attack_spec("a-few", {}).pool_needed(1000) == 3
+    assert attack_spec("a-few", {"recovery": "average"}).least_budget == 4
+    attack = attack_spec("A_Few", {"recovery": "Labels", "images": 2})
+    assert (attack.own, attack.recovery, attack.theirs) == ({"images": 2}, "labels", {})
+    assert run_attack(attack, context(10)).details["images_kept"] == 2

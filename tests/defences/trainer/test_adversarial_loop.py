@@ -50,15 +50,15 @@ def standard(digits: Data) -> tuple[float, float]:
 def test_training_makes_robust(digits: Data, standard: tuple[float, float], name: str) -> None:
     x, y = digits
     classifier = _fresh("small-cnn", epochs=8)
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     trainer = robust_trainer(name).build(
-        classifier, epsilon=0.15, epochs=8, progress=lambda done, total: told.append((done, total))
+        classifier, epsilon=0.15, epochs=8, progress=lambda done, total: calls.append((done, total))
     )
     trainer.fit(x[:600], y[:600])
     clean, robust = _rates(classifier, x[1200:1400], y[1200:1400], 0.15)
     assert clean > 0.9
     assert robust > standard[1] + 0.15
-    assert told == [(step + 1, 80) for step in range(80)]
+    assert calls == [(step + 1, 80) for step in range(80)]
     assert len(trainer.history) == 8
     assert trainer.history[-1]["loss"] < trainer.history[0]["loss"]
     assert not classifier.model.training
@@ -68,9 +68,9 @@ def test_static_resists_its_own_examples_only(digits: Data) -> None:
     x, y = digits
     natural, static = _fresh(), _fresh()
     natural.fit(x[:800], y[:800])
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     trainer = robust_trainer("robust-static").build(
-        static, epsilon=0.15, epochs=10, progress=lambda done, total: told.append((done, total))
+        static, epsilon=0.15, epochs=10, progress=lambda done, total: calls.append((done, total))
     )
     trainer.fit(x[:800], y[:800])
     x_test, y_test = x[1200:1400], y[1200:1400]
@@ -78,8 +78,8 @@ def test_static_resists_its_own_examples_only(digits: Data) -> None:
     accuracy = (static.predict(replayed).argmax(1) == y_test).mean()
     assert accuracy > (natural.predict(replayed).argmax(1) == y_test).mean() + 0.3
     assert _rates(static, x_test, y_test, 0.15)[1] < accuracy - 0.2
-    assert told[-1] == (10 * 13 + 10 * 25, 10 * 13 + 10 * 25)
-    assert [done for done, _ in told] == list(range(1, len(told) + 1))
+    assert calls[-1] == (10 * 13 + 10 * 25, 10 * 13 + 10 * 25)
+    assert [done for done, _ in calls] == list(range(1, len(calls) + 1))
 
 
 def test_static_keeps_its_progress_as_it_is_while_it_trains(digits: Data) -> None:
@@ -141,10 +141,10 @@ def test_validation_keeps_the_most_robust_epoch(digits: Data) -> None:
     x, y = digits
     classifier = _fresh(epochs=6)
     trainer = robust_trainer("robust").build(classifier, epsilon=0.15, epochs=6)
-    held = x[1000:1100], y[1000:1100]
-    trainer.fit(x[:300], y[:300], validation_data=held)
+    held_out = x[1000:1100], y[1000:1100]
+    trainer.fit(x[:300], y[:300], validation_data=held_out)
     rates = [epoch["validation_robust_accuracy"] for epoch in trainer.history]
-    assert trainer._validate(*trainer._validation(held))[1] == pytest.approx(max(rates), abs=1e-6)
+    assert trainer._validate(*trainer._validation(held_out))[1] == pytest.approx(max(rates), abs=1e-6)
 
 
 def test_generator_trains_as_arrays_do(digits: Data) -> None:

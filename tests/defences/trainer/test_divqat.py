@@ -243,7 +243,7 @@ def test_default_auxiliary_is_used_where_none_is_given(digits, lenet_teacher, sm
 def test_given_images_join_the_default_mixture(digits, lenet_teacher, small_mixture: int) -> None:
     x, _ = digits
     mixture = auxiliary_of(DivQATTrainer(lenet_teacher), x[:200])
-    for count, joined in ((10, 10), (1000, small_mixture)):
+    for count, joined in ((10, 10), (1000, small_mixture // len(FAMILIES))):
         images = auxiliary_of(DivQATTrainer(lenet_teacher, auxiliary=1 - x[:count]), x[:200])
         assert len(images) == joined + small_mixture
         np.testing.assert_array_equal(images[joined:], mixture)

@@ -71,6 +71,12 @@ def test_committed_records_make_the_tables(capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr().out
     for heading in ("### mnist, matrix (compact)", "### fashion_mnist, amplified (compact)"):
         assert heading in printed
+    for row in (
+        "| default | fashion_mnist | .976",
+        "| mixture+cifar10 | fashion_mnist | .977",
+        "| cifar10 | fashion_mnist | .976",
+    ):
+        assert row in printed, "docs/divqat.md has this table"
 
 
 def test_benchmark_compares_what_it_says() -> None:
