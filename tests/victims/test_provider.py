@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from art_divqat._canonical import content_hash
 from art_divqat.data import Dataset, load_dataset
 from art_divqat.errors import UserError
 from art_divqat.estimators import TrainingRecipe
+from art_divqat.registry import Registry
 from art_divqat.victims import provider as rooms
 from art_divqat.victims.external import ExternalModel
 from art_divqat.victims.provider import VictimProvider, VictimSettings
+from art_divqat.victims.registry import VICTIMS, VictimEntry
 from art_divqat.victims.serving import answering
 from art_divqat.victims.specs import VictimSpec, read_victim
 from art_divqat.victims.store import VictimStore
@@ -91,3 +94,27 @@ def test_a_live_victim_stands_for_the_external_one(data: Dataset, tmp_path: Path
         provider(data, tmp_path, external=ExternalModel()).get(name, 1)
     with pytest.raises(UserError, match="a model of another place"):
         provider(data, tmp_path).get(name, 1)
+
+
+def test_a_full_precision_victim_with_a_parent_is_loaded_ever_after(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = VictimEntry("standard as it is", lambda context, spec: copy.deepcopy(context.parent), parent="standard")
+    table = Registry("victim", "victims", VictimEntry, {"standard": VICTIMS["standard"], "tuned": tuned})
+    for module in ("registry", "specs", "training"):
+        monkeypatch.setattr(f"art_divqat.victims.{module}.VICTIMS", table)
+    first = provider(data, tmp_path).get(VictimSpec("tuned"), 0).classifier
+    monkeypatch.setattr(rooms, "train_victim", lambda spec, context: pytest.fail(f"{spec} was trained again"))
+    again = provider(data, tmp_path).get(VictimSpec("tuned"), 0).classifier
+    np.testing.assert_array_equal(again.predict(data.x_test), first.predict(data.x_test))
+
+
+def test_a_victim_that_the_store_cannot_keep_is_refused(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = VictimEntry("a network alone", lambda context, spec: context.fresh_classifier().model)
+    table = Registry("victim", "victims", VictimEntry, {"network": network})
+    for module in ("registry", "specs", "training"):
+        monkeypatch.setattr(f"art_divqat.victims.{module}.VICTIMS", table)
+    with pytest.raises(UserError, match="'network' was trained to a LeNet5: expected a RecipeClassifier"):
+        provider(data, tmp_path).get(VictimSpec("network"), 0)
