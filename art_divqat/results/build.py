@@ -15,7 +15,7 @@ from art_divqat.metrics.table import METRICS
 from art_divqat.plan.cells import Cell, plan_cells
 from art_divqat.plan.config import ResolvedConfig
 from art_divqat.results.comparisons import compare_cells
-from art_divqat.results.draws import as_estimate
+from art_divqat.results.effects import as_estimate
 from art_divqat.results.flags import compute_flags
 from art_divqat.results.gate import evaluate_gate
 from art_divqat.results.journal import CellRecord, Group, Header, Journal, group_of
