@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from art_divqat.report.results_view import DefenceEffect, ResultsView
-from art_divqat.report.text import attacker, counted, percent, percent_range, ratio, ratio_range, short_name
+from art_divqat.report.text import attacker, counted, percent, percent_range, ratio, ratio_range, short_name, undecided
 from art_divqat.results.schema import Comparison, Results, SummaryRow
 
 _MOST_NAMED = 4
@@ -90,7 +90,7 @@ def _against_baseline(view: ResultsView) -> str | None:
     told = (
         f"Stealing the {victim} victim{under} with {comparison.budget:,} queries "
         f"({attacker(comparison.attack, comparison.answers)}) gives a thief that agrees with it on "
-        f"{percent(row.metrics['agreement'].mean)} of test images, {ratio(value.mean)} times"
+        f"{percent(view.score(row, 'agreement').mean)} of test images, {ratio(value.mean)} times"
     )
     if comparison.verdict in ("higher", "lower"):
         told += f" (95 % interval {ratio_range(value)}) the {baseline} victim's"
@@ -98,7 +98,8 @@ def _against_baseline(view: ResultsView) -> str | None:
         told += f" the {baseline} victim's, with no interval to tell whether they differ"
     else:
         told += (
-            f" the {baseline} victim's, an interval of {ratio_range(value)} that includes 1: they cannot be told apart"
+            f" the {baseline} victim's, an interval of {ratio_range(value)} that {undecided(comparison)}: "
+            "they cannot be told apart"
         )
     return told + _fraction_clause(fraction_of(view, comparison), baseline)
 
@@ -112,7 +113,8 @@ def _fraction_clause(fraction: Comparison | None, baseline: str) -> str:
         return f"; it does not reach {level} within the budget{unsure}"
     if fraction.bound == "at most":
         return f"; it reaches {level} with at most {ratio(fraction.value.mean)} of the queries"
-    includes = ", which includes 1" if fraction.verdict == "cannot tell" and fraction.value.low is not None else ""
+    undecidable = fraction.verdict == "cannot tell" and fraction.value.low is not None
+    includes = f", which {undecided(fraction)}" if undecidable else ""
     return (
         f"; it reaches {level} with {ratio(fraction.value.mean)} of the queries "
         f"(95 % interval {ratio_range(fraction.value)}{includes})"
@@ -213,7 +215,7 @@ def _alone(view: ResultsView) -> str | None:
     victim = short_name(row.victim, view.victims)
     which = f"the {victim} victim" + ("" if len(view.victims) == 1 else f", the most stealable of {len(view.victims)},")
     under = "" if row.defence == "none" else f" under {short_name(row.defence, view.defences)}"
-    agreement = row.metrics["agreement"]
+    agreement = view.score(row, "agreement")
     return (
         f"Stealing {which}{under} with {row.budget:,} queries gives the best attacker "
         f"({attacker(row.attack, row.answers)}) a thief that agrees with it on {percent(agreement.mean)} of test "

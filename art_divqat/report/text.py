@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-from art_divqat.results.schema import Estimate
+from art_divqat.results.schema import Comparison, Estimate
 
 NONE = "–"
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -124,6 +124,15 @@ def ratio_range(estimate: Estimate) -> str:
     if estimate.high is None:
         return f"from {ratio(estimate.low)}, no upper end"
     return f"{ratio(estimate.low)}–{ratio(estimate.high)}"
+
+
+def undecided(c: Comparison) -> str:
+    """Why the verdict on a comparison with an interval is `cannot tell`, as the end of a sentence on the interval."""
+    neutral, name = (1.0, "1") if c.kind in ("ratio", "query_fraction") else (0.0, "zero")
+    inside = c.value is not None and (c.value.low is None or c.value.low <= neutral)
+    if inside and (c.value is None or c.value.high is None or c.value.high >= neutral):
+        return f"includes {name}"
+    return f"leaves out {name}, but not after Holm's correction"
 
 
 def points_range(estimate: Estimate) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat.metrics.estimator import Effect, differences, judge, query_fraction, ratios
+from art_divqat.metrics.estimator import Verdict as Verdict
 from art_divqat.metrics.intervals import Interval
 from art_divqat.results.samples import unpack_all
 
@@ -85,7 +86,7 @@ def as_estimate(interval: Interval | Effect) -> dict[str, float | None]:
     return {"mean": interval[0], "low": interval[1], "high": interval[2]}
 
 
-def _fields(contrast: Contrast, effect: Effect, verdict: str) -> Fields:
+def _fields(contrast: Contrast, effect: Effect, verdict: Verdict) -> Fields:
     value = None if effect.mean is None else as_estimate(effect)
     fields = {"kind": contrast.kind, "metric": contrast.metric, "value": value, "verdict": verdict, **contrast.common}
     if contrast.form == "query fraction" and effect.p_value is not None:
