@@ -17,6 +17,7 @@ from art_divqat.report.text import (
     NONE,
     attacker,
     clean,
+    corrected,
     counted,
     percent,
     percent_range,
@@ -242,7 +243,7 @@ def _effect_cell(effect: DefenceEffect) -> Cell:
         return Cell(NONE, f"{who}, the best thief under it, was not compared with itself without it", "unknown")
     detail = points_range(comparison.value)
     if effect.verdict == "cannot tell":
-        detail += ", cannot be told from zero"
+        detail += f", cannot be told from zero{corrected(comparison)}"
     if not effect.one_attacker:
         other = effect.best_without
         detail += (

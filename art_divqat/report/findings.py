@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from art_divqat.report.results_view import DefenceEffect, ResultsView
-from art_divqat.report.text import attacker, counted, percent, percent_range, ratio, ratio_range, short_name, undecided
+from art_divqat.report.text import (
+    attacker,
+    corrected,
+    counted,
+    percent,
+    percent_range,
+    ratio,
+    ratio_range,
+    short_name,
+    undecided,
+)
 from art_divqat.results.schema import Comparison, Results, SummaryRow
 
 _MOST_NAMED = 4
@@ -165,7 +175,8 @@ def _effect(effect: DefenceEffect, victim: str) -> str:
         return f"lowers {where} {change}"
     if effect.verdict == "higher":
         return f"does not protect: it raises {where} {change}"
-    return f"takes {where} {change}, a difference that cannot be told from zero"
+    correction = "" if effect.comparison is None else corrected(effect.comparison)
+    return f"takes {where} {change}, a difference that cannot be told from zero{correction}"
 
 
 def _effect_on_another(effect: DefenceEffect, victim: str) -> str:

@@ -109,9 +109,14 @@ class ResultsView:
         return self._scores.get(key, row.metrics[metric])
 
     def tested(self, kind: str, metric: str) -> int:
-        """How many comparisons of one kind and metric have a test: their verdicts are corrected for so many."""
-        return sum(
-            c.bound is not None if c.value is None else c.value.low is not None for c in self.comparisons(kind, metric)
+        """How many comparisons of one kind and metric have a test: their verdicts are corrected for so many.
+
+        The same one in several rows is one test.
+        """
+        found = self.comparisons(kind, metric)
+        unreached = sum(c.value is None and c.bound is not None for c in found)
+        return unreached + len(
+            {(v.mean, v.low, v.high) for c in found if (v := c.value) is not None and v.low is not None}
         )
 
     def comparisons(self, kind: str, metric: str | None = None) -> list[Comparison]:

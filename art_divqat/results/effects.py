@@ -65,19 +65,19 @@ class _Sets:
 def compare_contrasts(contrasts: Sequence[Contrast]) -> list[Fields]:
     """Every comparison with its estimate and its verdict, in the same order.
 
-    Those of one kind and metric are tested together, see :func:`art_divqat.metrics.estimator.judge`.
+    Those of one kind and metric are tested together, see :func:`art_divqat.metrics.estimator.judge`. What is the same
+    comparison in several rows, as that of two victims in the rows of every attacker, is one test.
     """
     effects = _estimate(contrasts)
-    together: dict[tuple[str, str], list[int]] = {}
+    together: dict[tuple[str, str], dict[object, list[int]]] = {}
     for number, each in enumerate(contrasts):
-        together.setdefault((each.kind, each.metric), []).append(number)
-    verdicts = {
-        number: verdict
-        for numbers in together.values()
-        for number, verdict in zip(
-            numbers, judge([effects[n] for n in numbers], contrasts[numbers[0]].neutral), strict=True
-        )
-    }
+        same = number if each.effect is not None else (tuple(each.sets), tuple(each.budgets))
+        together.setdefault((each.kind, each.metric), {}).setdefault(same, []).append(number)
+    verdicts: dict[int, Verdict] = {}
+    for alike in together.values():
+        first = [numbers[0] for numbers in alike.values()]
+        judged = judge([effects[n] for n in first], contrasts[first[0]].neutral)
+        verdicts |= {n: verdict for numbers, verdict in zip(alike.values(), judged, strict=True) for n in numbers}
     return [_fields(each, effects[n], verdicts[n]) for n, each in enumerate(contrasts)]
 
 

@@ -130,6 +130,23 @@ def test_comparisons_of_one_kind_and_metric_are_judged_together() -> None:
         assert effect.verdict == verdict
 
 
+def test_the_same_comparison_in_many_rows_is_one_test() -> None:
+    """Two victims are compared in the rows of every attacker: more attackers make their verdict no weaker."""
+    rng = np.random.default_rng(0)
+    own = {"standard": rng.random((3, 300)) < 0.9, "robust:epsilon=0.2": rng.random((3, 300)) < 0.75}
+    records = []
+    for victim, sets in own.items():
+        for number in range(40):
+            for seed, row in enumerate(sets):
+                record = _record(f"jbda:nb_seeds={number + 10}", "none", seed, rng.random(300) < 0.5, victim)
+                record["metrics"]["victim_accuracy"] = float(row.mean())
+                record["samples"]["victim_correct"] = pack(row)
+                records.append(record)
+    found = [c for c in compare_cells(records, list(own)) if c.metric == "victim_accuracy"]
+    assert len(found) == 40
+    assert {c.verdict for c in found} == {"lower"}
+
+
 def test_the_best_attacker_is_measured_where_it_was_not_chosen() -> None:
     """Of thieves that are equally good the largest mean is above the truth; what is reported is not."""
     rng = np.random.default_rng(0)
@@ -150,8 +167,8 @@ def test_the_best_attacker_is_measured_where_it_was_not_chosen() -> None:
     assert np.mean(reported) == pytest.approx(0.5, abs=0.015)
 
 
-def _record(attack: str, defence: str, seed: int, hits: np.ndarray) -> CellRecord:
+def _record(attack: str, defence: str, seed: int, hits: np.ndarray, victim: str = "standard") -> CellRecord:
     rates = dict.fromkeys(("thief_accuracy", "agreement", "agreement_clean"), float(hits.mean()))
     packed = {name: pack(hits) for name in ("thief_correct", "agrees", "agrees_clean")}
-    cell = Cell("digits", "standard", defence, attack, "soft", 100, seed)
+    cell = Cell("digits", victim, defence, attack, "soft", 100, seed)
     return cell_record(cell, queries=100, metrics=rates, samples=packed, seconds=1.0)

@@ -11,7 +11,7 @@ import itertools
 import json
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +128,30 @@ def experiments_of(case: Case) -> int:
     return {200: 2_000, 1_000: 1_000}.get(case.images, 300)
 
 
+def table(written: dict[str, list[dict[str, Any]]]) -> str:
+    """The results as Markdown: for each estimate the mean cover and the least and most of any case; then the bias."""
+    lines = ["| estimate | seeds | cases | mean cover | least | in the case | most |", "|---|---|---|---|---|---|---|"]
+    for kind, seeds in itertools.product(written["cover"][0]["cover"], SEEDS):
+        rows = [row for row in written["cover"] if row["seeds"] == seeds]
+        covers = [row["cover"][kind] for row in rows]
+        worst = rows[int(np.argmin(covers))]
+        case = f"rate {worst['rate']:g}, spread {worst['spread']:g}, {worst['images']:,} images"
+        lines.append(
+            f"| {kind} | {seeds} | {len(rows)} | {np.mean(covers):.3f} | {min(covers):.3f} | {case} | {max(covers):.3f} |"  # noqa: E501
+        )
+    lines += [
+        "",
+        "| attackers | seeds | spread | largest mean | corrected | ± | cover |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in written["best_attacker"]:
+        lines.append(
+            f"| {row['attackers']} | {row['seeds']} | {row['spread']:g} | {100 * row['largest']:+.2f} points | "
+            f"{100 * row['corrected']:+.2f} points | {100 * row['error']:.2f} | {row['cover']:.3f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Simulate every case and write the tables."""
     began = time.perf_counter()
@@ -143,6 +167,7 @@ def main() -> None:
         print(f"{time.perf_counter() - began:.0f} s", best[-1], flush=True)
     written = {"cover": found, "best_attacker": best}
     (HERE / "results.json").write_text(json.dumps(written, indent=1, default=lambda x: round(float(x), 5)) + "\n")
+    (HERE / "table.md").write_text(table(written))
 
 
 if __name__ == "__main__":
