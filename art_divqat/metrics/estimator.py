@@ -145,13 +145,13 @@ def p_values(distances: Floats, error: Error) -> Floats:
     return np.where(away < 1e-12, 1.0, found)
 
 
-def rates(hits: Hits, *, means: Sequence[float] | None = None) -> list[Interval]:
+def rates(hits: Hits, *, widened: float = 1.0) -> list[Interval]:
     """The interval of each rate, on the logit scale, so that it stays in [0, 1].
 
     Of all hits, or none, there is no spread to estimate: Wilson's interval over the images; and of one seed too.
 
     :param hits: (rates, seeds, images).
-    :param means: the rates, if they are known.
+    :param widened: what the standard errors are multiplied by.
 
     >>> rates(np.ones((1, 3, 100), bool))
     [Interval(mean=1.0, low=0.963006..., high=1.0)]
@@ -162,13 +162,13 @@ def rates(hits: Hits, *, means: Sequence[float] | None = None) -> list[Interval]
     spread = (share > 0) & (share < 1)
     if seeds > 1 and spread.any():
         inner = share[spread]
-        half = np.concatenate([margin(crossed_error(block)) for block in _blocks(hits[spread])])
+        half = widened * np.concatenate([margin(crossed_error(block)) for block in _blocks(hits[spread])])
         with np.errstate(over="ignore"):
             odds, factor = inner / (1 - inner), np.exp(half / (inner * (1 - inner)))
         low, high = odds / factor / (1 + odds / factor), 1 / (1 + 1 / (odds * factor))
         for place, *bounds in zip(np.flatnonzero(spread).tolist(), low.tolist(), high.tolist(), strict=True):
             found[place] = Interval(found[place].mean, *bounds)
-    return found if means is None else [each._replace(mean=mean) for each, mean in zip(found, means, strict=True)]
+    return found
 
 
 def differences(sets: Hits) -> list[Effect]:
@@ -336,24 +336,28 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return found
 
 
-def best_of(attackers: Hits) -> Hits:
-    """The hits of the best attacker, each seen where it was not chosen: its mean does not gain from being the largest.
+def best_of(attackers: Hits) -> Interval:
+    """The rate of the best attacker, each seen where it was not chosen: it does not gain from being the largest.
 
-    The cell of a seed and an image is that of the attacker who did best on all other seeds and the other half of the
-    images (the other half alone, if there is one seed). Where this is always the same one, these are simply its hits.
+    Each seed and half of the images is measured by the attacker who did best on all other seeds and the other half (on
+    the other half alone, if there is one seed). Where that is always the same one, this is simply its rate. Where it is
+    not, the parts depend on each other, as those who are measured in one choose in the next: the variance is made
+    larger as Nadeau and Bengio (Inference for the Generalization Error, 2003) do for cross-validation.
 
     :param attackers: (attackers, seeds, images).
 
-    >>> one, other = np.zeros((1, 4), bool), np.ones((1, 4), bool)
-    >>> best_of(np.stack([one, other])).tolist()
-    [[True, True, True, True]]
+    >>> one, other = np.zeros((1, 100), bool), np.ones((1, 100), bool)
+    >>> best_of(np.stack([one, other]))
+    Interval(mean=1.0, low=0.963006..., high=1.0)
     """
     _, seeds, images = attackers.shape
     half = np.arange(images) % 2
     counts = np.stack([attackers[:, :, half != side].sum(axis=2) for side in (0, 1)], axis=2)
     others = counts.sum(axis=1, keepdims=True) - counts if seeds > 1 else counts
-    chosen = others.argmax(axis=0)[:, half]
-    return attackers[chosen, np.arange(seeds)[:, None], np.arange(images)]
+    chosen = others.argmax(axis=0)
+    hits = attackers[chosen[:, half], np.arange(seeds)[:, None], np.arange(images)]
+    steady = seeds == 1 or (chosen == chosen[0, 0]).all()
+    return rates(hits[None], widened=1.0 if steady else math.sqrt(1 + seeds / (seeds - 1)))[0]
 
 
 def best_of_rates(attackers: Sequence[Sequence[float]]) -> list[float]:

@@ -11,7 +11,7 @@ from statistics import fmean
 import numpy as np
 from pydantic import TypeAdapter
 
-from art_divqat.metrics.estimator import Effect, best_of, best_of_rates, differences, over_seeds, rates
+from art_divqat.metrics.estimator import Effect, best_of, best_of_rates, differences, over_seeds
 from art_divqat.metrics.intervals import Interval, mean_interval
 from art_divqat.metrics.table import METRICS, compared_by
 from art_divqat.metrics.table import SAMPLES as _SAMPLES
@@ -274,5 +274,5 @@ def _of_best(metric: str, rivals: Sequence[_Seeds]) -> Interval:
     if all(group.has(sample) for group in rivals):
         rows = unpack_all([text for group in rivals for text in group.packed(sample)])
         if len({len(row) for row in rows}) == 1:
-            return rates(best_of(np.stack(rows).reshape(len(rivals), len(rivals[0]), -1))[None])[0]
+            return best_of(np.stack(rows).reshape(len(rivals), len(rivals[0]), -1))
     return mean_interval(best_of_rates([group.numbers(metric) for group in rivals]))

@@ -116,7 +116,7 @@ def bias(case: Case, attackers: int, experiments: int) -> dict[str, float]:
     for _ in range(experiments):
         (sets,) = hits(rng, case, (case.rate,) * attackers, 1)
         largest.append(sets.mean(axis=(1, 2)).max() - case.rate)
-        (interval,) = rates(best_of(sets)[None])
+        interval = best_of(sets)
         corrected.append(interval.mean - case.rate)
         held.append(holds(case.rate, interval))
     error = np.std(corrected) / np.sqrt(experiments)
@@ -152,6 +152,15 @@ def table(written: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def rounded(found: Any) -> Any:
+    """The same with five digits."""
+    if isinstance(found, dict):
+        return {name: rounded(each) for name, each in found.items()}
+    if isinstance(found, list):
+        return [rounded(each) for each in found]
+    return round(float(found), 5) if isinstance(found, float | np.floating) else found
+
+
 def main() -> None:
     """Simulate every case and write the tables."""
     began = time.perf_counter()
@@ -165,8 +174,8 @@ def main() -> None:
         case = Case(seeds, 500, 0.9, spread, 0.0)
         best.append({**case._asdict(), "attackers": attackers, **bias(case, attackers, 1_500)})
         print(f"{time.perf_counter() - began:.0f} s", best[-1], flush=True)
-    written = {"cover": found, "best_attacker": best}
-    (HERE / "results.json").write_text(json.dumps(written, indent=1, default=lambda x: round(float(x), 5)) + "\n")
+    written = rounded({"cover": found, "best_attacker": best})
+    (HERE / "results.json").write_text(json.dumps(written, indent=1) + "\n")
     (HERE / "table.md").write_text(table(written))
 
 
