@@ -91,7 +91,7 @@ def read_results(folder: Path, fail_on: Sequence[str] = ()) -> Results:
         raise
     except Exception as error:
         # the chain has no key: whoever writes a journal by hand can make it whole, with anything in it
-        raise _strange(folder, error) from None
+        raise _malformed_journal(folder, error) from None
 
 
 def config_of(header: Header, folder: Path) -> ResolvedConfig:
@@ -102,7 +102,7 @@ def config_of(header: Header, folder: Path) -> ResolvedConfig:
     try:
         return ResolvedConfig.model_validate(header["config"])
     except (KeyError, ValueError) as error:
-        raise _strange(folder, error) from None
+        raise _malformed_journal(folder, error) from None
 
 
 def data_of(header: Header, folder: Path) -> dict[str, Any]:
@@ -116,13 +116,13 @@ def data_of(header: Header, folder: Path) -> dict[str, Any]:
         if not all(type(number) is int and number >= 0 for number in numbers) or data["pool"]["labelled"] not in (0, 1):
             raise ValueError(f"data of another kind: {data}")
     except (KeyError, TypeError, ValueError) as error:
-        raise _strange(folder, error) from None
+        raise _malformed_journal(folder, error) from None
     return dict(data)
 
 
-def _strange(folder: Path, error: Exception) -> UserError:
-    told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return UserError(f"The journal in {folder} is whole, and holds no run of this version: {told}.")
+def _malformed_journal(folder: Path, error: Exception) -> UserError:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return UserError(f"The journal in {folder} is whole, and holds no run of this version: {reason}.")
 
 
 def group_seeds(records: Iterable[CellRecord]) -> dict[Group, list[CellRecord]]:

@@ -119,11 +119,11 @@ _FORMS: dict[str, Callable[[NDArray[np.bool_]], list[Effect]]] = {"difference": 
 _AT_ONCE = 1 << 22
 
 
-def _of_sets(asked: Sequence[tuple[str, Sequence[int], _Places]], hits: Sequence[NDArray[np.bool_]]) -> list[Effect]:
+def _of_sets(requests: Sequence[tuple[str, Sequence[int], _Places]], hits: Sequence[NDArray[np.bool_]]) -> list[Effect]:
     """The effect of each form, budgets and places of hits."""
-    found = [_UNKNOWN] * len(asked)
+    found = [_UNKNOWN] * len(requests)
     by_shape: dict[tuple[str, int, tuple[int, ...]], list[int]] = {}
-    for number, (form, budgets, places) in enumerate(asked):
+    for number, (form, budgets, places) in enumerate(requests):
         shapes = {hits[place].shape for place in places}
         if len(shapes) > 1:
             continue
@@ -135,7 +135,7 @@ def _of_sets(asked: Sequence[tuple[str, Sequence[int], _Places]], hits: Sequence
         step = max(1, _AT_ONCE // max(sets * seeds * images, 1))
         for start in range(0, len(numbers), step):
             block = numbers[start : start + step]
-            stacked = np.stack([np.stack([hits[place] for place in asked[n][2]]) for n in block])
+            stacked = np.stack([np.stack([hits[place] for place in requests[n][2]]) for n in block])
             for n, effect in zip(block, _FORMS[form](stacked), strict=True):
                 found[n] = effect
     return found
