@@ -104,13 +104,17 @@ def audit_model(
     from art_divqat.victims.external.adapter import probe
     from art_divqat.victims.external.live import adapt, live_name
 
-    asked = make_config({**options, "dataset": dataset, "external": {"outputs": outputs}})
+    unresolved = make_config({**options, "dataset": dataset, "external": {"outputs": outputs}})
     split = load_dataset(
-        dataset, data_root=asked.data_root, download=asked.download, limit=asked.limit, seed=asked.split_seed
+        dataset,
+        data_root=unresolved.data_root,
+        download=unresolved.download,
+        limit=unresolved.limit,
+        seed=unresolved.split_seed,
     )
     live = probe(adapt(model, split.input_shape, split.nb_classes), split.x_test, split.y_test, outputs)
     name = live_name(live.classifier, type(model).__name__, split.x_test)
-    config = prepare(asked.model_copy(update={"victims": (name,)}))
+    config = prepare(unresolved.model_copy(update={"victims": (name,)}))
     return evaluate(config, _folder(output, config), store=store, watcher=watcher, live=live)
 
 

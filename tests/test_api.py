@@ -61,7 +61,7 @@ def test_the_shell_and_python_go_to_one_folder(folders: list[Path], model: str, 
     from art_divqat.cli.audit import audit
 
     with pytest.raises(_StoppedError):
-        audit(model, data="digits", model="lenet5", budget=["20"], device=device, quiet=True)
+        audit(model, dataset="digits", architecture="lenet5", budgets=["20"], device=device, quiet=True)
     options = {} if device is None else {"device": device}
     with pytest.raises(_StoppedError):
         api.audit_model(model, "digits", external={"architecture": "lenet5"}, budgets=(20,), **options)
@@ -72,7 +72,7 @@ def test_a_plain_configuration_goes_there_too(folders: list[Path]) -> None:
     from art_divqat.cli.evaluate import evaluate
 
     with pytest.raises(_StoppedError):
-        evaluate(victim=["robust"], budget=["20,40"], quiet=True)
+        evaluate(victims=["robust"], budgets=["20,40"], quiet=True)
     assert folders == [default_folder(api.prepare(make_config({"victims": ["robust"], "budgets": [20, 40]})))]
 
 
@@ -83,7 +83,7 @@ def test_a_model_is_hashed_once_a_run(folders: list[Path], model: str, monkeypat
     named = settings.external_name
     monkeypatch.setattr(settings, "external_name", lambda *given: calls.append(given) or named(*given))
     with pytest.raises(_StoppedError):
-        audit(model, data="digits", model="lenet5", quiet=True)
+        audit(model, dataset="digits", architecture="lenet5", quiet=True)
     assert len(calls) == 1
 
 

@@ -69,18 +69,18 @@ def environment(device: str) -> dict[str, Any]:
 
 def _first_cpu() -> dict[str, str]:
     """What /proc/cpuinfo says of the first CPU; nothing where there is no such file."""
-    said: dict[str, str] = {}
+    fields: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
             for line in file:
                 name, _, value = line.partition(":")
-                said.setdefault(name.strip(), value.strip())
+                fields.setdefault(name.strip(), value.strip())
     except OSError:
         return {}
-    return said
+    return fields
 
 
-def resolve_device(asked: str) -> str:
+def resolve_device(requested: str) -> str:
     """`cpu`, or `cuda:i` if it is there; `auto` takes the first GPU if there is one.
 
     :raises UserError: for any other name, or a GPU that is not there.
@@ -90,23 +90,25 @@ def resolve_device(asked: str) -> str:
     """
     from art_divqat.errors import UserError
 
-    if asked == "cpu":
-        return asked
-    if asked != "auto" and asked.partition(":")[0] != "cuda":
-        raise UserError(f"Unknown device {asked!r}: expected auto, cpu, cuda or cuda:i.")
-    if asked == "auto" and not _looks_like_gpu():
+    if requested == "cpu":
+        return requested
+    if requested != "auto" and requested.partition(":")[0] != "cuda":
+        raise UserError(f"Unknown device {requested!r}: expected auto, cpu, cuda or cuda:i.")
+    if requested == "auto" and not _looks_like_gpu():
         # importing torch to learn that there is no GPU would cost seconds
         return "cpu"
     import torch
 
     count = torch.cuda.device_count()
-    if asked == "auto":
+    if requested == "auto":
         return "cuda:0" if count else "cpu"
     if count == 0:
-        raise UserError(f"Device {asked!r} was asked for and torch finds no GPU here: use --device cpu.")
-    number = asked.partition(":")[2] or "0"
+        raise UserError(f"Device {requested!r} was asked for and torch finds no GPU here: use --device cpu.")
+    number = requested.partition(":")[2] or "0"
     if not number.isdigit() or int(number) >= count:
-        raise UserError(f"Device {asked!r} is not one of the {count} GPUs here: expected cuda:0 to cuda:{count - 1}.")
+        raise UserError(
+            f"Device {requested!r} is not one of the {count} GPUs here: expected cuda:0 to cuda:{count - 1}."
+        )
     return f"cuda:{int(number)}"
 
 

@@ -21,7 +21,7 @@ _TIMED_IMAGES = 256
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunEstimate:
     """A plan in numbers.
 
     :param attack_queries: what all attackers together may spend.
@@ -43,7 +43,7 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(config: ResolvedConfig) -> Estimate:
+def estimate(config: ResolvedConfig) -> RunEstimate:
     """The plan of a configuration, with the time measured on one short training of a thief, and one of a victim.
 
     :param config: as :func:`art_divqat.api.prepare` gives it.
@@ -57,16 +57,16 @@ def estimate(config: ResolvedConfig) -> Estimate:
     trained = {(cell.victim, cell.seed) for cell in plan}
     units = sum(map(costs.of_cell, plan)) + sum(map(costs.of_victim, trained))
     seconds = units * seconds_a_unit / jobs
-    asked = None
+    endpoint_queries = None
     if config.external is not None and config.external.is_remote:
-        asked = _endpoint_queries(plan, data)
-        seconds += asked / (config.external.rate or math.inf)
-    return Estimate(
+        endpoint_queries = _endpoint_queries(plan, data)
+        seconds += endpoint_queries / (config.external.rate or math.inf)
+    return RunEstimate(
         cells=len(plan),
         victims=len(trained),
         seeds=config.seeds,
         attack_queries=sum(cell.budget for cell in plan),
-        endpoint_queries=asked,
+        endpoint_queries=endpoint_queries,
         jobs=jobs,
         seconds=round(seconds, 3),
     )

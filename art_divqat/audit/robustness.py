@@ -2,8 +2,8 @@
 
 Once for each victim, kept in the store, in units of one white-box measurement (`steps` passes over the evasion images):
 one for the figure at ε, one for each further radius of the curve, and less than three for the signs of
-:func:`_signs`. For each thief: one for the figure; at the largest budget alone also its curve, where each radius costs
-the share of the images that still stand there, because those that were fooled are left out.
+:func:`_gradient_masking_checks`. For each thief: one for the figure; at the largest budget alone also its curve, where
+each radius costs the share of the images that still stand there, because those that were fooled are left out.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Robustness:
         """
         bench = self._bench
         x, y = evasion_images(bench)
-        told = phase(progress, "attacking the thief")
-        on_thief = _perturb(bench, thief, cell.seed, told)
+        steps_done = phase(progress, "attacking the thief")
+        on_thief = _perturb(bench, thief, cell.seed, steps_done)
         hits = {"thief_robust_accuracy": thief.predict(on_thief).argmax(axis=1) == y}
         success = transfer_attack_success(served_answers, served.predict(on_thief), y)
         on_victim = self.examples(cell.victim, cell.seed, progress)
@@ -117,7 +117,7 @@ class Robustness:
                     epsilons=radii,
                     predict=thief.predict,
                     known={bench.config.epsilon: on_thief},
-                    progress=told,
+                    progress=steps_done,
                     **_pgd(bench, cell.seed),
                     early_stop=True,
                 )
@@ -163,8 +163,8 @@ class Robustness:
         if retrain or key not in self._victims:
             # only the last: the examples of a curve are many, and cells come victim by victim
             self._victims.clear()
-            told = phase(progress, f"curve and checks of {spec.name}")
-            self._victims[key] = self._load_or_measure(spec, seed, examples, told, retrain)
+            steps_done = phase(progress, f"curve and checks of {spec.name}")
+            self._victims[key] = self._load_or_measure(spec, seed, examples, steps_done, retrain)
         return self._victims[key]
 
     def _load_or_craft(self, spec: VictimSpec, seed: int, progress: PhaseProgress | None, retrain: bool) -> Images:
@@ -181,13 +181,13 @@ class Robustness:
             "rows": rows.tolist(),
         }
         file = f"evasion-{content_hash(settings)[:16]}"
-        held = None if retrain else bench.store.load_arrays(identity, file)
-        if held is not None and held.get("x", rows).shape == (len(rows), *bench.dataset.input_shape):
-            return held["x"]
-        told = phase(progress, f"attacking {spec.name}")
+        cached = None if retrain else bench.store.load_arrays(identity, file)
+        if cached is not None and cached.get("x", rows).shape == (len(rows), *bench.dataset.input_shape):
+            return cached["x"]
+        steps_done = phase(progress, f"attacking {spec.name}")
         parent = bench.victims.parent(spec, seed)
         if parent is None:
-            crafted = _perturb(bench, target, seed, told)
+            crafted = _perturb(bench, target, seed, steps_done)
         else:
             crafted, _ = craft_worst_case(
                 target,
@@ -197,13 +197,13 @@ class Robustness:
                 steps=config.evasion.steps,
                 square_queries=SQUARE_QUERIES,
                 seed=derive_seed("evasion", seed),
-                progress=told,
+                progress=steps_done,
             )
         bench.store.save_arrays(identity, file, {"x": crafted})
         return crafted
 
     def _load_or_measure(
-        self, spec: VictimSpec, seed: int, at_epsilon: Images, told: Progress | None, retrain: bool
+        self, spec: VictimSpec, seed: int, at_epsilon: Images, steps_done: Progress | None, retrain: bool
     ) -> VictimRobustness:
         bench = self._bench
         config, rows = bench.config, bench.evasion_rows
@@ -214,9 +214,9 @@ class Robustness:
         identity = bench.victims.identity(spec, seed)
         settings = {**config.evasion.model_dump(), "epsilon": config.epsilon, "rows": rows.tolist(), "signs": 1}
         file = f"evasion-curve-{content_hash(settings)[:16]}"
-        held = None if retrain else bench.store.load_arrays(identity, file)
+        cached = None if retrain else bench.store.load_arrays(identity, file)
         shape = (len(crafted), len(rows), *bench.dataset.input_shape)
-        if held is None or held.get("x", rows).shape != shape:
+        if cached is None or cached.get("x", rows).shape != shape:
             # what is attacked with gradients: the victim or its twin, and the full-precision network it comes from
             parent = bench.victims.parent(spec, seed)
             targets = [victim.capabilities.white_box, *([] if parent is None else [parent.classifier])]
@@ -225,18 +225,18 @@ class Robustness:
             for number, radius in enumerate(crafted):
                 candidates = [craft(target, x, y, epsilon=radius, **_pgd(bench, seed)) for target in targets]
                 examples[number] = candidates[0] if len(candidates) == 1 else worst_case(predict, candidates, y)[0]
-                if told is not None:
-                    told(number + 1, len(crafted) + 1)
-            signs = _signs(bench, seed, victim, at_epsilon, x, y)
-            held = {"x": examples, **{key: np.array([value]) for key, value in signs.items()}}
-            bench.store.save_arrays(identity, file, held)
-        by_radius = dict(zip(crafted, held.pop("x"), strict=True))
+                if steps_done is not None:
+                    steps_done(number + 1, len(crafted) + 1)
+            signs = _gradient_masking_checks(bench, seed, victim, at_epsilon, x, y)
+            cached = {"x": examples, **{key: np.array([value]) for key, value in signs.items()}}
+            bench.store.save_arrays(identity, file, cached)
+        by_radius = dict(zip(crafted, cached.pop("x"), strict=True))
         if config.epsilon in radii and config.epsilon > 0:
             by_radius[config.epsilon] = at_epsilon
         right = {r: victim.classifier.predict(by_radius.get(r, x)).argmax(axis=1) == y for r in radii}
-        details = {key: float(value[0]) for key, value in held.items()}
+        details = {key: float(value[0]) for key, value in cached.items()}
         rates = {r: float(hit.mean()) for r, hit in right.items()}
-        details["accuracy_rise"] = _rise(rates | {LARGE_EPSILON: details["robust_accuracy_large_epsilon"]})
+        details["accuracy_rise"] = _largest_increase(rates | {LARGE_EPSILON: details["robust_accuracy_large_epsilon"]})
         return VictimRobustness(by_radius, right, details)
 
 
@@ -245,7 +245,7 @@ def evasion_images(bench: Bench) -> tuple[Images, Labels]:
     return bench.dataset.x_test[bench.evasion_rows], bench.dataset.y_test[bench.evasion_rows]
 
 
-def _perturb(bench: Bench, target: Any, seed: int, told: Progress | None) -> Images:
+def _perturb(bench: Bench, target: Any, seed: int, steps_done: Progress | None) -> Images:
     """The evasion images, perturbed with white-box access to `target` to change the true label."""
     evasion = bench.config.evasion
     return craft(
@@ -255,7 +255,7 @@ def _perturb(bench: Bench, target: Any, seed: int, told: Progress | None) -> Ima
         epsilon=bench.config.epsilon,
         steps=evasion.steps,
         seed=derive_seed("evasion", seed),
-        progress=told,
+        progress=steps_done,
     )
 
 
@@ -263,7 +263,9 @@ def _pgd(bench: Bench, seed: int) -> dict[str, Any]:
     return {"attack": "pgd", "steps": bench.config.evasion.steps, "seed": derive_seed("evasion", seed)}
 
 
-def _signs(bench: Bench, seed: int, victim: Victim, at_epsilon: Images, x: Images, y: Labels) -> dict[str, float]:
+def _gradient_masking_checks(
+    bench: Bench, seed: int, victim: Victim, at_epsilon: Images, x: Images, y: Labels
+) -> dict[str, float]:
     """Whether the white-box figure is to be believed; prices in units of one white-box measurement.
 
     A pass for the gradients (1 / steps); ε = 0.5 on all images, left at the first success (at most one, where it works
@@ -293,10 +295,10 @@ def _signs(bench: Bench, seed: int, victim: Victim, at_epsilon: Images, x: Image
     }
 
 
-def _rise(curve: dict[float, float]) -> float:
+def _largest_increase(curve: dict[float, float]) -> float:
     """By how much a larger ball leaves more accuracy than a smaller one, at most; 0 if it never does.
 
-    >>> _rise({0.1: 0.5, 0.3: 0.25, 0.2: 0.75})
+    >>> _largest_increase({0.1: 0.5, 0.3: 0.25, 0.2: 0.75})
     0.25
     """
     rates = np.array([curve[radius] for radius in sorted(curve)])

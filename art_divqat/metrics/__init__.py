@@ -18,7 +18,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "label_flip_rate",
             "transfer_attack_success",
         ],
-        "intervals": ["Interval", "mean_interval", "paired_bootstrap", "wilson_interval"],
+        "intervals": ["Interval", "mean_interval", "wilson_interval"],
+        "estimator": ["Effect", "differences", "judge", "query_fraction", "rates", "ratios"],
         "curves": ["queries_to_reach"],
     },
 )
@@ -32,7 +33,12 @@ if TYPE_CHECKING:
     from art_divqat.metrics.answers import label_flip_rate as label_flip_rate
     from art_divqat.metrics.answers import transfer_attack_success as transfer_attack_success
     from art_divqat.metrics.curves import queries_to_reach as queries_to_reach
+    from art_divqat.metrics.estimator import Effect as Effect
+    from art_divqat.metrics.estimator import differences as differences
+    from art_divqat.metrics.estimator import judge as judge
+    from art_divqat.metrics.estimator import query_fraction as query_fraction
+    from art_divqat.metrics.estimator import rates as rates
+    from art_divqat.metrics.estimator import ratios as ratios
     from art_divqat.metrics.intervals import Interval as Interval
     from art_divqat.metrics.intervals import mean_interval as mean_interval
-    from art_divqat.metrics.intervals import paired_bootstrap as paired_bootstrap
     from art_divqat.metrics.intervals import wilson_interval as wilson_interval

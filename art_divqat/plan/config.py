@@ -170,8 +170,8 @@ class Options(BaseModel):
 
     def for_results(self) -> dict[str, Any]:
         """What the results record: all that the numbers depend on, without places, parallelism and the gate."""
-        said = self.model_dump(mode="json", exclude={"jobs", "data_root", "download", "fail_on", "external"})
-        return said if self.external is None else {**said, "external": self.external.for_results()}
+        values = self.model_dump(mode="json", exclude={"jobs", "data_root", "download", "fail_on", "external"})
+        return values if self.external is None else {**values, "external": self.external.for_results()}
 
 
 class EvaluateConfig(Options):

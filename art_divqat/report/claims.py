@@ -11,7 +11,7 @@ from typing import Literal
 
 from art_divqat.metrics.table import AGREEMENT, THIEF_ACCURACY, THIEF_ROBUST_ACCURACY, TRANSFER_ROBUST_ACCURACY
 from art_divqat.report.results_view import ResultsView
-from art_divqat.report.text import points, points_range, ratio, ratio_range
+from art_divqat.report.text import points, points_range, ratio, ratio_range, undecided
 from art_divqat.results.schema import Comparison
 from art_divqat.victims.registry import known_victim
 
@@ -72,8 +72,8 @@ def judge_claims(view: ResultsView) -> list[Judged]:
 
 
 def _along(of_curve: list[Comparison]) -> str:
-    """Where along its curve a difference is told, and where it includes zero."""
-    words = {"higher": "higher", "lower": "lower", "cannot tell": "includes zero"}
+    """Where along its curve a difference is told, and where it cannot be."""
+    words = {"higher": "higher", "lower": "lower", "cannot tell": "cannot tell"}
     texts = []
     for verdict, word in words.items():
         radii = [f"{c.epsilon:.3g}" for c in of_curve if c.verdict == verdict]
@@ -89,26 +89,29 @@ def _judge(claim: str, comparison: Comparison, along: str = "") -> Judged:
     verdict: ClaimVerdict = {"higher": "holds", "lower": "does not hold"}.get(comparison.verdict or "", "cannot tell")  # type: ignore[assignment]
     if value is None:
         return Judged(claim, comparison, "not measured", "", "cannot tell")
-    neutral, measured, interval = (
-        ("1", ratio(value.mean), ratio_range(value))
+    measured, interval = (
+        (ratio(value.mean), ratio_range(value))
         if comparison.kind == "ratio"
-        else ("zero", points(value.mean), points_range(value))
+        else (points(value.mean), points_range(value))
     )
     if value.low is None or value.high is None:
         interval = "no interval from one seed" if comparison.n_seeds == 1 else "no interval"
     elif verdict == "cannot tell":
-        interval += f", includes {neutral}"
+        interval += f", {undecided(comparison)}"
     return Judged(claim, comparison, measured, f"{interval}; {along}" if along else interval, verdict)
 
 
 def judge_fraction(comparison: Comparison) -> ClaimVerdict:
-    """Whether less than 0.75 of the queries were enough; a fraction that is only an upper bound cannot refute it."""
+    """Whether less than 0.75 of the queries were enough; a fraction that is only an upper bound cannot refute it.
+
+    Enough by the interval, and less than all of them by the verdict, which is corrected for the number of comparisons.
+    """
     value = comparison.value
     if value is None:
         return (
             "does not hold" if comparison.bound == "not reached" and comparison.verdict == "higher" else "cannot tell"
         )
-    if value.high is not None and value.high < PAPER_FRACTION:
+    if comparison.verdict == "lower" and value.high is not None and value.high < PAPER_FRACTION:
         return "holds"
     if comparison.bound == "exact" and value.low is not None and value.low > PAPER_FRACTION:
         return "does not hold"

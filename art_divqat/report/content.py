@@ -26,7 +26,7 @@ from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import range_text, value_text
 from art_divqat.report.text import clean, counted, percent, ratio, ratio_range, short_name
 from art_divqat.report.transfer import claims_section
-from art_divqat.results.schema import Results, SummaryRow
+from art_divqat.results.schema import Estimate, Results
 
 
 def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
@@ -35,7 +35,7 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
     view = ResultsView(results)
     clauses = finding_clauses(view)
     row = view.most_stolen()
-    rating, tone = thresholds.rate(row.metrics["agreement"] if row else None)
+    rating, tone = thresholds.rate(view.score(row, "agreement") if row else None)
     sections = [
         claims_section(view),
         curves_section(view),
@@ -78,7 +78,7 @@ def _summary(view: ResultsView, thresholds: Thresholds) -> list[str]:
     row = view.most_stolen()
     if row is None:
         return ["Nothing has been measured yet. Let the run finish and make the report again."]
-    agreement, thief = row.metrics["agreement"], row.metrics.get("thief_accuracy")
+    agreement, thief = view.score(row, "agreement"), row.metrics.get("thief_accuracy")
     victim = short_name(row.victim, view.victims)
     under = "" if row.defence == "none" else f" behind {short_name(row.defence, view.defences)}"
     paragraph = (
@@ -117,10 +117,11 @@ def _tiles(view: ResultsView) -> list[Tile]:
     row = view.most_stolen()
     if row is None:
         return []
-    tiles = [Tile("Highest agreement", value_text("agreement", row.metrics["agreement"]), _detail("agreement", row))]
+    agreement = view.score(row, "agreement")
+    tiles = [Tile("Highest agreement", value_text("agreement", agreement), _detail("agreement", agreement))]
     for metric, label in ((THIEF_ACCURACY, "Thief accuracy"), (EXTRACTION_RATIO, "Thief / victim accuracy")):
         if metric in row.metrics:
-            tiles.append(Tile(label, value_text(metric, row.metrics[metric]), _detail(metric, row)))
+            tiles.append(Tile(label, value_text(metric, row.metrics[metric]), _detail(metric, row.metrics[metric])))
     comparison = leading_comparison(view)
     if comparison is not None and comparison.value is not None:
         victim, baseline = (short_name(n or "", view.victims) for n in (comparison.victim, comparison.baseline))
@@ -137,5 +138,5 @@ def _tiles(view: ResultsView) -> list[Tile]:
     return tiles
 
 
-def _detail(metric: str, row: SummaryRow) -> str:
-    return f"95 %: {range_text(metric, row.metrics[metric])}".replace("95 %: no interval", "no interval")
+def _detail(metric: str, estimate: Estimate) -> str:
+    return f"95 %: {range_text(metric, estimate)}".replace("95 %: no interval", "no interval")

@@ -17,6 +17,7 @@ from art_divqat.report.text import (
     NONE,
     attacker,
     clean,
+    corrected,
     counted,
     percent,
     percent_range,
@@ -24,6 +25,7 @@ from art_divqat.report.text import (
     points_range,
     ratio,
     ratio_range,
+    undecided,
 )
 from art_divqat.results.schema import Comparison, Estimate, SummaryRow
 
@@ -78,8 +80,10 @@ def comparison_section(view: ResultsView) -> Section | None:
         *(f"{labels[k]} {heading(m).lower()}".capitalize() for k, m in columns),
     )
     note = (
-        "Ratios and fractions are against 1, differences against zero, paired by seed. An interval that includes 1 or "
-        "zero is marked: nothing can be told there. The fraction of queries is of the largest budget."
+        "Ratios and fractions are against 1, differences against zero, paired by seed. An interval where nothing can "
+        "be told is marked. Verdicts are corrected by Holm's method for the comparisons of a column, in the whole run: "
+        + ", ".join(f"{labels[k]} {heading(m).lower()} {view.tested(k, m):,}" for k, m in columns)
+        + ". The fraction of queries is of the largest budget."
     )
     note += _left_out(len(groups))
     table = Table(headings, rows, "", frozenset(range(2, len(headings))), note)
@@ -96,15 +100,15 @@ def compared_cell(c: Comparison | None) -> TableCell:
         return TableCell(NONE)
     if c.value is None:
         return TableCell("not reached" if c.bound == "not reached" else "not measured")
-    value, interval, neutral = (
-        (points(c.value.mean), points_range(c.value), "zero")
+    value, interval = (
+        (points(c.value.mean), points_range(c.value))
         if c.kind == "difference"
-        else (ratio(c.value.mean), ratio_range(c.value), "1")
+        else (ratio(c.value.mean), ratio_range(c.value))
     )
     if c.bound == "at most":
         value = f"at most {value}"
     if c.verdict == "cannot tell" and c.value.low is not None:
-        interval += f", includes {neutral}"
+        interval += f", {undecided(c)}"
     return TableCell(value, interval)
 
 
@@ -167,17 +171,20 @@ def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
         best = view.best(*pair, "agreement")
         if best is None:
             continue
-        rating, tone = thresholds.rate(best.metrics["agreement"])
+        agreement = view.score(best, "agreement")
+        rating, tone = thresholds.rate(agreement)
         accurate = view.best(*pair, "thief_accuracy")
         rows.append(
             (
                 TableCell(clean(pair[0]), "" if pair[1] == "none" else f"defence {clean(pair[1])}"),
                 TableCell(attacker(best.attack, best.answers), f"{best.budget:,} queries"),
-                metric_cell("agreement", best),
+                TableCell(value_text("agreement", agreement), range_text("agreement", agreement)),
                 TableCell(NONE)
                 if accurate is None
-                else TableCell(value_text("thief_accuracy", accurate.metrics["thief_accuracy"]), _by(accurate, best)),
-                TableCell(rating, thresholds.doubt(best.metrics["agreement"]), tone),
+                else TableCell(
+                    value_text("thief_accuracy", view.score(accurate, "thief_accuracy")), _by(view, accurate, best)
+                ),
+                TableCell(rating, thresholds.doubt(agreement), tone),
             )
         )
     if not rows:
@@ -196,13 +203,19 @@ def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
         ),
     ]
     if effects := _effects(view):
-        blocks.append(Text("What each defence does to the best thief, and to the thief with each kind of answers:"))
+        tested = counted(view.tested("defence_effect", "thief_accuracy"), "comparison")
+        blocks.append(
+            Text(
+                "What each defence does to the best thief, and to the thief with each kind of answers; whether it can "
+                f"be told from zero is corrected by Holm's method for the {tested} of thief accuracy in this run:"
+            )
+        )
         blocks.append(effects)
     return Section("best-attacker", "Best attacker against each victim and defence", blocks)
 
 
-def _by(row: SummaryRow, best: SummaryRow) -> str:
-    interval = percent_range(row.metrics["thief_accuracy"])
+def _by(view: ResultsView, row: SummaryRow, best: SummaryRow) -> str:
+    interval = percent_range(view.score(row, "thief_accuracy"))
     same = (row.attack, row.answers) == (best.attack, best.answers)
     return interval if same else f"{interval}, {attacker(row.attack, row.answers)}"
 
@@ -232,7 +245,7 @@ def _effect_cell(effect: DefenceEffect) -> TableCell:
         return TableCell(NONE, f"{who}, the best thief under it, was not compared with itself without it", "unknown")
     detail = points_range(comparison.value)
     if effect.verdict == "cannot tell":
-        detail += ", cannot be told from zero"
+        detail += f", cannot be told from zero{corrected(comparison)}"
     if not effect.one_attacker:
         other = effect.best_without
         detail += (
@@ -285,7 +298,7 @@ def groups_section(view: ResultsView) -> Section | None:
         )
         for r in summary[:_MOST_ROWS]
     ]
-    note = "Each number with its 95 % interval: over seeds (Student's t), or over test images with one seed (Wilson)."
+    note = "Each number with its 95 % interval: over seeds and test images, or over test images alone with one seed."
     note += _left_out(len(summary))
     table = Table(
         ("Victim", "Attack", "Queries", *(heading(m) for m in shown)),

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from art_divqat.report.results_view import DefenceEffect, ResultsView
-from art_divqat.report.text import attacker, counted, percent, percent_range, ratio, ratio_range, short_name
+from art_divqat.report.text import (
+    attacker,
+    corrected,
+    counted,
+    percent,
+    percent_range,
+    ratio,
+    ratio_range,
+    short_name,
+    undecided,
+)
 from art_divqat.results.schema import Comparison, Results, SummaryRow
 
 _MOST_NAMED = 4
@@ -90,7 +100,7 @@ def _against_baseline(view: ResultsView) -> str | None:
     sentence = (
         f"Stealing the {victim} victim{under} with {comparison.budget:,} queries "
         f"({attacker(comparison.attack, comparison.answers)}) gives a thief that agrees with it on "
-        f"{percent(row.metrics['agreement'].mean)} of test images, {ratio(value.mean)} times"
+        f"{percent(view.score(row, 'agreement').mean)} of test images, {ratio(value.mean)} times"
     )
     if comparison.verdict in ("higher", "lower"):
         sentence += f" (95 % interval {ratio_range(value)}) the {baseline} victim's"
@@ -98,7 +108,8 @@ def _against_baseline(view: ResultsView) -> str | None:
         sentence += f" the {baseline} victim's, with no interval to tell whether they differ"
     else:
         sentence += (
-            f" the {baseline} victim's, an interval of {ratio_range(value)} that includes 1: they cannot be told apart"
+            f" the {baseline} victim's, an interval of {ratio_range(value)} that {undecided(comparison)}: "
+            "they cannot be told apart"
         )
     return sentence + _fraction_clause(fraction_of(view, comparison), baseline)
 
@@ -112,7 +123,8 @@ def _fraction_clause(fraction: Comparison | None, baseline: str) -> str:
         return f"; it does not reach {level} within the budget{unsure}"
     if fraction.bound == "at most":
         return f"; it reaches {level} with at most {ratio(fraction.value.mean)} of the queries"
-    includes = ", which includes 1" if fraction.verdict == "cannot tell" and fraction.value.low is not None else ""
+    undecidable = fraction.verdict == "cannot tell" and fraction.value.low is not None
+    includes = f", which {undecided(fraction)}" if undecidable else ""
     return (
         f"; it reaches {level} with {ratio(fraction.value.mean)} of the queries "
         f"(95 % interval {ratio_range(fraction.value)}{includes})"
@@ -163,7 +175,8 @@ def _effect(effect: DefenceEffect, victim: str) -> str:
         return f"lowers {quantity} {change}"
     if effect.verdict == "higher":
         return f"does not protect: it raises {quantity} {change}"
-    return f"takes {quantity} {change}, a difference that cannot be told from zero"
+    correction = "" if effect.comparison is None else corrected(effect.comparison)
+    return f"takes {quantity} {change}, a difference that cannot be told from zero{correction}"
 
 
 def _effect_on_another(effect: DefenceEffect, victim: str) -> str:
@@ -214,7 +227,7 @@ def _alone(view: ResultsView) -> str | None:
     victim = short_name(row.victim, view.victims)
     which = f"the {victim} victim" + ("" if len(view.victims) == 1 else f", the most stealable of {len(view.victims)},")
     under = "" if row.defence == "none" else f" under {short_name(row.defence, view.defences)}"
-    agreement = row.metrics["agreement"]
+    agreement = view.score(row, "agreement")
     return (
         f"Stealing {which}{under} with {row.budget:,} queries gives the best attacker "
         f"({attacker(row.attack, row.answers)}) a thief that agrees with it on {percent(agreement.mean)} of test "

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from art_divqat.plan.cells import without_recovery
 from art_divqat.report.text import short_name
 from art_divqat.results.comparisons import rank
-from art_divqat.results.draws import Verdict
-from art_divqat.results.schema import Comparison, Results, SummaryRow
+from art_divqat.results.effects import Verdict as Verdict
+from art_divqat.results.schema import Comparison, Estimate, Results, SummaryRow
 
 
 def _order(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
@@ -65,6 +65,11 @@ class ResultsView:
             (c.victim, c.defence, c.metric, c.attack, c.answers, c.budget): c
             for c in self.comparisons("defence_effect")
         }
+        self._scores = {
+            (c.victim, c.defence, c.metric, c.attack, c.answers, c.budget): c.value
+            for c in self.comparisons("best_attacker")
+            if c.value is not None
+        }
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -98,6 +103,22 @@ class ResultsView:
         """The row, of all victims and defences, whose thief does best."""
         rows = [row for pair in self.pairs if (row := self.best(*pair, metric)) is not None]
         return max(rows, key=lambda row: rank(row.metrics[metric].mean), default=None)
+
+    def score(self, row: SummaryRow, metric: str) -> Estimate:
+        """A metric of a row; of the best attacker without what it gains by being the largest of several."""
+        key = (row.victim, row.defence, metric, row.attack, row.answers, row.budget)
+        return self._scores.get(key, row.metrics[metric])
+
+    def tested(self, kind: str, metric: str) -> int:
+        """How many comparisons of one kind and metric have a test: their verdicts are corrected for so many.
+
+        The same one in several rows is one test.
+        """
+        found = self.comparisons(kind, metric)
+        unreached = sum(c.value is None and c.bound is not None for c in found)
+        return unreached + len(
+            {(v.mean, v.low, v.high) for c in found if (v := c.value) is not None and v.low is not None}
+        )
 
     def comparisons(self, kind: str, metric: str | None = None) -> list[Comparison]:
         """The comparisons of one kind; of one metric, if it is given."""

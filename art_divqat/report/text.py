@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-from art_divqat.results.schema import Estimate
+from art_divqat.results.schema import Comparison, Estimate
 
 NONE = "–"
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -124,6 +124,21 @@ def ratio_range(estimate: Estimate) -> str:
     if estimate.high is None:
         return f"from {ratio(estimate.low)}, no upper end"
     return f"{ratio(estimate.low)}–{ratio(estimate.high)}"
+
+
+def corrected(c: Comparison) -> str:
+    """How a verdict of `cannot tell` came about where the interval alone would tell: empty where it would not."""
+    neutral = 1.0 if c.kind in ("ratio", "query_fraction") else 0.0
+    if c.value is None or c.value.low is None:
+        return ""
+    below = c.value.high is not None and c.value.high < neutral
+    return " after Holm's correction" if c.value.low > neutral or below else ""
+
+
+def undecided(c: Comparison) -> str:
+    """Why the verdict on a comparison with an interval is `cannot tell`, as the end of a sentence on the interval."""
+    name = "1" if c.kind in ("ratio", "query_fraction") else "zero"
+    return f"leaves out {name}, but not{after}" if (after := corrected(c)) else f"includes {name}"
 
 
 def points_range(estimate: Estimate) -> str:

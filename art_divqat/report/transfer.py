@@ -23,8 +23,11 @@ def claims_section(view: ResultsView) -> Section | None:
     blocks: list[Block] = [
         Text(
             f"The published study ({PAPER}) claims that adversarially trained models are easier to steal and that "
-            "robustness transfers to the thief. A claim holds here if the whole 95 % interval is on the claimed side "
-            "of no difference, does not hold if it is on the other side, and cannot be told if it includes that. "
+            "robustness transfers to the thief. A claim holds here if a test at the 5 % level puts the truth on the "
+            "claimed side of no difference, does not hold if it puts it on the other side, and cannot be told "
+            "otherwise. The tests are corrected by Holm's method for all comparisons of one kind and metric in this "
+            f"run ({_tested(view, judged)}), so that a 95 % interval may leave out no difference and the claim not be "
+            "told. "
             "Whether robustness transfers is judged at the ε of the run and by the mean over all ε of the curves; at "
             "small ε a difference is also one of plain accuracy."
         )
@@ -56,6 +59,13 @@ def claims_section(view: ResultsView) -> Section | None:
         left = counted(more, "more victim")
         blocks.append(Text(f"Curves over ε are drawn for {len(drawn)} victims; those of {left} are in results.json."))
     return Section("claims", "Are robust models easier to steal?", blocks)
+
+
+def _tested(view: ResultsView, judged: list[Judged]) -> str:
+    """How many comparisons the verdicts are corrected for: from the least to the most."""
+    numbers = [view.tested(kind, metric) for kind, metric in {(j.comparison.kind, j.comparison.metric) for j in judged}]
+    low, high = min(numbers), max(numbers)
+    return counted(high, "comparison") if low == high else f"{low:,} to {high:,} comparisons"
 
 
 def _by_claim(judged: list[Judged]) -> list[Judged]:

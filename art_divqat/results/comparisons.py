@@ -11,33 +11,18 @@ from statistics import fmean
 import numpy as np
 from pydantic import TypeAdapter
 
-from art_divqat.metrics.intervals import (
-    RESAMPLES,
-    Compare,
-    Interval,
-    mean_interval,
-    paired_bootstrap,
-)
+from art_divqat.metrics.estimator import Effect, best_of, best_of_rates, differences, over_seeds
+from art_divqat.metrics.intervals import Interval, mean_interval
 from art_divqat.metrics.table import METRICS, compared_by
 from art_divqat.metrics.table import SAMPLES as _SAMPLES
 from art_divqat.plan.cells import without_recovery
-from art_divqat.results.draws import (
-    Drawn,
-    Fields,
-    Packed,
-    as_estimate,
-    compared,
-    difference,
-    draw_intervals,
-    ratio,
-    ratio_of_ratios,
-)
+from art_divqat.results.effects import Contrast, Fields, Packed, as_estimate, compare_contrasts
 from art_divqat.results.journal import CellRecord, Group, group_of
 from art_divqat.results.samples import curve_sample, unpack_all
 from art_divqat.results.schema import Comparison
 from art_divqat.victims.registry import baseline_of
 
-# a quotient of two others is drawn from their samples
+# a quotient of two others is made from their samples
 _RATIOS = tuple(name for name in compared_by("ratio") if name in _SAMPLES)
 _QUOTIENTS = {
     name: row.quotient_of for name, row in METRICS.items() if "ratio" in row.compared and row.quotient_of is not None
@@ -47,8 +32,6 @@ _CURVES = compared_by("curve_difference")
 _DEFENCE_EFFECTS = compared_by("defence_effect")
 _QUERY_FRACTIONS = compared_by("query_fraction")
 _BEST_ATTACKERS = compared_by("best_attacker")
-# from here on half the resamples must do: a bound is then unsure by 4 % of its distance from the mean instead of 3 %
-_MANY_GROUPS = 2_000
 _AT_ONCE = 4_096
 # means of attackers that differ by less differ by rounding alone
 _TIE = 12
@@ -104,8 +87,7 @@ def compare_cells(records: Sequence[CellRecord], victims: Sequence[str]) -> list
     for record in records:
         by_group.setdefault(group_of(record), []).append(record)
     groups = {key: _Seeds(of_group) for key, of_group in by_group.items()}
-    resamples = RESAMPLES if len(groups) <= _MANY_GROUPS else RESAMPLES // 2
-    fields = draw_intervals(_asked(groups, victims), resamples) + _best_attackers(groups)
+    fields = compare_contrasts(_contrasts(groups, victims)) + _best_attackers(groups)
     # many in one call: a model made by itself costs several times as much; not all, to have few of them twice
     made: list[Comparison] = []
     for start in range(0, len(fields), _AT_ONCE):
@@ -113,9 +95,9 @@ def compare_cells(records: Sequence[CellRecord], victims: Sequence[str]) -> list
     return made
 
 
-def _asked(groups: _Groups, victims: Sequence[str]) -> list[Fields | Drawn]:
-    """Every comparison of two groups or more; where it is a bootstrap, still to be drawn."""
-    found: list[Fields | Drawn] = []
+def _contrasts(groups: _Groups, victims: Sequence[str]) -> list[Contrast]:
+    """Every comparison of two groups or more."""
+    found: list[Contrast] = []
     for key, group in groups.items():
         baseline = baseline_of(key.victim, victims)
         if baseline is not None and (other := groups.get(key._replace(victim=baseline))) is not None:
@@ -123,10 +105,10 @@ def _asked(groups: _Groups, victims: Sequence[str]) -> list[Fields | Drawn]:
     return [*found, *_defence_effects(groups), *_query_fractions(groups, victims)]
 
 
-def paired_difference(metric: str, ours: Sequence[CellRecord], theirs: Sequence[CellRecord]) -> Interval:
+def paired_difference(metric: str, ours: Sequence[CellRecord], theirs: Sequence[CellRecord]) -> Effect:
     """The mean of a metric in `ours` less that in `theirs`, with its 95 % interval, in pairs of cells.
 
-    A bootstrap over seeds and test images where every record kept which images count, as in the `difference` of
+    Over seeds and test images where every record kept which images count, as in the `difference` of
     :func:`compare_cells`; else Student's t over the pairs, and no interval from one.
 
     :param ours: records that have a value of the metric, not empty.
@@ -137,9 +119,8 @@ def paired_difference(metric: str, ours: Sequence[CellRecord], theirs: Sequence[
     if first.has(sample) and second.has(sample):
         rows = unpack_all((*first.packed(sample), *second.packed(sample)))
         if len({len(row) for row in rows}) == 1:
-            return paired_bootstrap(np.stack(rows[: len(first)]), np.stack(rows[len(first) :]), np.subtract)
-    differences = _differences(metric, first, second)
-    return mean_interval(differences, (-1.0, 1.0))
+            return differences(np.stack(rows).reshape(1, 2, len(first), -1))[0]
+    return over_seeds(_differences(metric, first, second), (-1.0, 1.0))
 
 
 def rank(mean: float) -> float:
@@ -162,21 +143,21 @@ def _differences(metric: str, ours: _Seeds, theirs: _Seeds) -> list[float]:
     return [float(a - b) for a, b in pairs if a is not None and b is not None]
 
 
-def _drawn(kind: str, metric: str, sample: str, sides: Sequence[_Seeds], common: Fields, compare: Compare) -> Drawn:
-    """A comparison of one sample in several groups."""
+def _contrast(kind: str, metric: str, sample: str, sides: Sequence[_Seeds], common: Fields) -> Contrast:
+    """A comparison of one sample in two groups."""
     # without a defence the two agreements are one
     family = sample.replace("agrees_clean", "agrees")
-    neutral = 1.0 if kind == "ratio" else 0.0
-    return Drawn(kind, metric, family, [side.packed(sample) for side in sides], common, compare, neutral)
+    sets = [side.packed(sample) for side in sides]
+    return Contrast(kind, metric, common, "ratio" if kind == "ratio" else "difference", family, sets)
 
 
-def _against_baseline(key: Group, group: _Seeds, baseline: str, other: _Seeds) -> list[Fields | Drawn]:
+def _against_baseline(key: Group, group: _Seeds, baseline: str, other: _Seeds) -> list[Contrast]:
     ours, theirs = sides = _pair(group, other)
     if not len(ours):
         return []
     common: Fields = {**key._asdict(), "baseline": baseline, "n_seeds": len(ours)}
-    found: list[Fields | Drawn] = [
-        _drawn("ratio", metric, _SAMPLES[metric], sides, common, ratio)
+    found: list[Contrast] = [
+        _contrast("ratio", metric, _SAMPLES[metric], sides, common)
         for metric in _RATIOS
         if theirs.any_above_zero(metric)
     ]
@@ -184,22 +165,22 @@ def _against_baseline(key: Group, group: _Seeds, baseline: str, other: _Seeds) -
         names = [_SAMPLES[part] for part in parts]
         if all(side.has(name) for side in sides for name in names) and theirs.any_above_zero(parts[0]):
             sets = [side.packed(name) for side in sides for name in names]
-            found.append(Drawn("ratio", metric, names[0], sets, common, ratio_of_ratios))
+            found.append(Contrast("ratio", metric, common, "ratio", names[0], sets))
     for metric in _DIFFERENCES:
         numbers = _differences(metric, ours, theirs)
         if not numbers or len(numbers) < len(ours):
             continue
         sample = _SAMPLES.get(metric, metric)
         if ours.has(sample) and theirs.has(sample):
-            found.append(_drawn("difference", metric, sample, sides, common, difference))
+            found.append(_contrast("difference", metric, sample, sides, common))
         else:
-            found.append(compared("difference", metric, mean_interval(numbers, (-1.0, 1.0)), 0.0, common))
+            found.append(Contrast("difference", metric, common, effect=over_seeds(numbers, (-1.0, 1.0))))
     return found + _curve_differences(ours, theirs, common)
 
 
-def _curve_differences(ours: _Seeds, theirs: _Seeds, common: Fields) -> list[Fields | Drawn]:
+def _curve_differences(ours: _Seeds, theirs: _Seeds, common: Fields) -> list[Contrast]:
     """At every radius above 0 that all curves have, and over these radii together."""
-    found: list[Fields | Drawn] = []
+    found: list[Contrast] = []
     for metric in _CURVES:
         curves = [
             [point["epsilon"] for point in record["curves"].get(metric, [])]
@@ -211,16 +192,16 @@ def _curve_differences(ours: _Seeds, theirs: _Seeds, common: Fields) -> list[Fie
             if all(side.has(name) for side in (ours, theirs) for name in names):
                 sets = [side.packed(name) for side in (ours, theirs) for name in names]
                 where = {**common, "epsilon": epsilon}
-                found.append(Drawn("curve_difference", metric, metric, sets, where, difference, 0.0))
+                found.append(Contrast("curve_difference", metric, where, family=metric, sets=sets))
     return found
 
 
-def _defence_effects(groups: _Groups) -> list[Drawn]:
+def _defence_effects(groups: _Groups) -> list[Contrast]:
     """What each defence takes from the thief: thief accuracy and agreement with it minus without, paired by seed.
 
     An attack that undoes defences has nothing to undo without one: there it is the same attack without its recovery.
     """
-    found: list[Drawn] = []
+    found: list[Contrast] = []
     for key, group in groups.items():
         if key.defence == "none":
             continue
@@ -234,11 +215,11 @@ def _defence_effects(groups: _Groups) -> list[Drawn]:
             continue
         common: Fields = {**key._asdict(), "n_seeds": len(sides[0])}
         for metric in _DEFENCE_EFFECTS:
-            found.append(_drawn("defence_effect", metric, _SAMPLES[metric], sides, common, difference))
+            found.append(_contrast("defence_effect", metric, _SAMPLES[metric], sides, common))
     return found
 
 
-def _query_fractions(groups: _Groups, victims: Sequence[str]) -> list[Drawn]:
+def _query_fractions(groups: _Groups, victims: Sequence[str]) -> list[Contrast]:
     # the groups of one curve, which differ in their budget; its key is that of a group with a budget of 0
     curves: dict[Group, dict[int, _Seeds]] = {}
     for key, group in groups.items():
@@ -260,26 +241,38 @@ def _query_fractions(groups: _Groups, victims: Sequence[str]) -> list[Drawn]:
         for metric in _QUERY_FRACTIONS:
             sample = _SAMPLES[metric]
             sets = [group.packed(sample) for group in in_order]
-            found.append(Drawn("query_fraction", metric, sample, sets, common, budgets=budgets))
+            found.append(Contrast("query_fraction", metric, common, "query fraction", sample, sets, budgets))
     return found
 
 
 def _best_attackers(groups: _Groups) -> list[Fields]:
-    best: dict[tuple[Group, str], tuple[float, Group]] = {}
-    for key, group in groups.items():
-        # one place for all attackers of a victim under a defence, at a budget
-        place = key._replace(attack="", answers="")
+    """The attacker of the highest mean, for each victim, defence and budget, and what the best one has without luck."""
+    # one place for all attackers of a victim under a defence, at a budget
+    places: dict[Group, list[Group]] = {}
+    for key in groups:
+        places.setdefault(key._replace(attack="", answers=""), []).append(key)
+    found: list[Fields] = []
+    for attackers in places.values():
         for metric in _BEST_ATTACKERS:
-            mean = rank(fmean(group.numbers(metric)))
-            if (place, metric) not in best or mean > best[place, metric][0]:
-                best[place, metric] = (mean, key)
-    return [
-        {
-            "kind": "best_attacker",
-            "metric": metric,
-            "value": as_estimate(mean_interval(groups[key].numbers(metric))),
-            "n_seeds": len(groups[key]),
-            **key._asdict(),
-        }
-        for (_, metric), (_, key) in best.items()
-    ]
+            best = max(attackers, key=lambda key: rank(fmean(groups[key].numbers(metric))))
+            # chosen where it is not measured, which only those with the same seeds can be
+            rivals = [groups[key] for key in attackers if groups[key].seeds == groups[best].seeds]
+            found.append(
+                {
+                    "kind": "best_attacker",
+                    "metric": metric,
+                    "value": as_estimate(_of_best(metric, rivals)),
+                    "n_seeds": len(groups[best]),
+                    **best._asdict(),
+                }
+            )
+    return found
+
+
+def _of_best(metric: str, rivals: Sequence[_Seeds]) -> Interval:
+    sample = _SAMPLES[metric]
+    if all(group.has(sample) for group in rivals):
+        rows = unpack_all([text for group in rivals for text in group.packed(sample)])
+        if len({len(row) for row in rows}) == 1:
+            return best_of(np.stack(rows).reshape(len(rivals), len(rivals[0]), -1))
+    return mean_interval(best_of_rates([group.numbers(metric) for group in rivals]))

@@ -69,9 +69,9 @@ def only_soft(e: Evidence) -> str | None:
 def no_adaptive_attacker(e: Evidence) -> str | None:
     """A defence met no attacker who knows of it: one with a recovery= that undoes it, or whose cells say so."""
     defences = list(dict.fromkeys(row.defence for row in e.rows if row.defence != "none"))
-    told = {cell.attack for cell in e.results.cells if cell.details.get("adaptive_attacker", 0) > 0}
+    recorded = {cell.attack for cell in e.results.cells if cell.details.get("adaptive_attacker", 0) > 0}
     attacks = {row.attack for row in e.rows}
-    adaptive = told | {attack for attack in attacks if read_attack(attack).undoes_a_defence}
+    adaptive = recorded | {attack for attack in attacks if read_attack(attack).undoes_a_defence}
     met = {row.defence for row in e.rows if row.attack in adaptive}
     missing = [defence for defence in defences if defence not in met]
     return f"No attacker did anything about {', '.join(missing)}." if missing else None
@@ -179,8 +179,8 @@ def labels_flipped(e: Evidence) -> str | None:
             name = f"{row.defence} on {row.victim}"
             rates[name] = max(rates.get(name, 0.0), row.metrics["label_flip_rate"].mean)
     found = offenders(rates, lambda rate: rate > e.tolerances.flips)
-    told = first_few(f"{name} {rate:.1%}" for name, rate in found.items())
-    return f"The defence changed more than {e.tolerances.flips:.1%} of the labels: {told}." if found else None
+    rates_text = first_few(f"{name} {rate:.1%}" for name, rate in found.items())
+    return f"The defence changed more than {e.tolerances.flips:.1%} of the labels: {rates_text}." if found else None
 
 
 @rule(

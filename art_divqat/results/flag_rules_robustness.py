@@ -24,8 +24,8 @@ def black_box_wins(e: Evidence) -> str | None:
 
 def _square_wins(e: Evidence) -> str | None:
     found = _below(e, "robust_accuracy_black_box")
-    told = "Square, which sees no gradients, takes the victim's robust accuracy lower than the white-box attack, in"
-    return f"{told} {first_few(found)}." if found else None
+    sentence = "Square, which sees no gradients, takes the victim's robust accuracy lower than the white-box attack, in"
+    return f"{sentence} {first_few(found)}." if found else None
 
 
 def _transfer_wins(e: Evidence) -> str | None:
@@ -34,8 +34,8 @@ def _transfer_wins(e: Evidence) -> str | None:
         transfer, white = (row.metrics.get(name) for name in (TRANSFER_ROBUST_ACCURACY, THIEF_ROBUST_ACCURACY))
         if transfer is not None and white is not None and transfer.mean < white.mean - e.tolerances.accuracy:
             found.append(group_label(row))
-    told = "Examples crafted on the victim fool the thief more often than examples crafted on the thief itself in"
-    return f"{told} {first_few(found)}." if found else None
+    sentence = "Examples crafted on the victim fool the thief more often than examples crafted on the thief itself in"
+    return f"{sentence} {first_few(found)}." if found else None
 
 
 @rule(
@@ -108,8 +108,8 @@ def large_epsilon(e: Evidence) -> str | None:
     dataset = e.results.data.get("dataset")
     classes = dataset.get("classes", 10) if isinstance(dataset, dict) else 10
     found = offenders(e.detail("robust_accuracy_large_epsilon"), lambda rate: rate > 1 / max(classes, 2))
-    told = f"Up to {max(found.values(), default=0.0):.1%} of images survive an ε that hides everything in"
-    return f"{told} {first_few(found)}." if found else None
+    sentence = f"Up to {max(found.values(), default=0.0):.1%} of images survive an ε that hides everything in"
+    return f"{sentence} {first_few(found)}." if found else None
 
 
 @rule(
@@ -121,8 +121,10 @@ def large_epsilon(e: Evidence) -> str | None:
 def accuracy_rises(e: Evidence) -> str | None:
     """A larger ball leaves more accuracy, although the smaller one lies inside it."""
     found = offenders(e.detail("accuracy_rise"), lambda rise: rise > e.tolerances.accuracy)
-    told = f"A larger ε leaves the victim up to {100 * max(found.values(), default=0.0):.1f} points more accuracy in"
-    return f"{told} {first_few(found)}." if found else None
+    sentence = (
+        f"A larger ε leaves the victim up to {100 * max(found.values(), default=0.0):.1f} points more accuracy in"
+    )
+    return f"{sentence} {first_few(found)}." if found else None
 
 
 @rule(

@@ -10,9 +10,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from art_divqat.errors import UserError
+from art_divqat.metrics.estimator import Effect, judge
 from art_divqat.metrics.table import AGREEMENT, SAMPLES, select
 from art_divqat.results.comparisons import paired_difference
-from art_divqat.results.draws import as_estimate, verdict_of
+from art_divqat.results.effects import as_estimate
 from art_divqat.results.journal import CellRecord, Group, Journal, group_of
 from art_divqat.results.schema import Coordinates, Estimate
 from art_divqat.victims.external.settings import is_external
@@ -27,7 +28,8 @@ _YOUR_MODEL = "external"
 class Change(Coordinates):
     """One metric of one group of cells: `before` in A, `after` in B, and the interval of the difference over seeds.
 
-    `verdict` is `worse` or `better` for the owner of the model where the interval leaves out 0, else `cannot tell`.
+    `verdict` is `worse` or `better` for the owner of the model, or `cannot tell`, by Holm's correction over all changes
+    of the metric: an interval may leave out 0 where the verdict does not.
     """
 
     metric: str
@@ -49,7 +51,7 @@ class RunComparison(BaseModel):
 
     @property
     def got_worse(self) -> bool:
-        """Whether any metric is worse beyond its interval."""
+        """Whether any metric is worse by its verdict."""
         return any(change.verdict == "worse" for change in self.changes)
 
 
@@ -73,7 +75,7 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     groups: dict[Group, list[tuple[CellRecord, CellRecord]]] = {}
     for key in shared:
         groups.setdefault(key[0], []).append((before[key], after[key]))
-    changes = [change for group, pairs in groups.items() for change in _changes(group, pairs)]
+    changes = _judge([found for group, pairs in groups.items() for found in _changes(group, pairs)])
     return RunComparison(changes=changes, only_in_a=len(before) - len(shared), only_in_b=len(after) - len(shared))
 
 
@@ -88,7 +90,8 @@ def _by_cell(records: Sequence[CellRecord]) -> dict[tuple[Group, int], CellRecor
     return found
 
 
-def _changes(group: Group, pairs: Sequence[tuple[CellRecord, CellRecord]]) -> list[Change]:
+def _changes(group: Group, pairs: Sequence[tuple[CellRecord, CellRecord]]) -> list[tuple[Change, Effect]]:
+    """Every change of a group, still to be judged, with its effect."""
     old, new = ([pair[side] for pair in pairs] for side in (0, 1))
     found = []
     for metric in (*_STOLEN, *_OWN):
@@ -97,18 +100,27 @@ def _changes(group: Group, pairs: Sequence[tuple[CellRecord, CellRecord]]) -> li
         )
         if min(len(before), len(after)) < len(pairs):
             continue
-        interval = paired_difference(metric, new, old)
-        direction = verdict_of(interval, 0.0)
-        bad = "higher" if metric in _STOLEN else "lower"
-        found.append(
-            Change(
-                **group._asdict(),
-                n_seeds=len(pairs),
-                metric=metric,
-                before=fmean(before),
-                after=fmean(after),
-                difference=as_estimate(interval),
-                verdict="cannot tell" if direction == "cannot tell" else "worse" if direction == bad else "better",
-            )
+        effect = paired_difference(metric, new, old)
+        change = Change(
+            **group._asdict(),
+            n_seeds=len(pairs),
+            metric=metric,
+            before=fmean(before),
+            after=fmean(after),
+            difference=as_estimate(effect),
+            verdict="cannot tell",
         )
+        found.append((change, effect))
     return found
+
+
+def _judge(found: Sequence[tuple[Change, Effect]]) -> list[Change]:
+    """The changes with their verdicts, those of each metric tested together."""
+    judged = [change for change, _ in found]
+    for metric in (*_STOLEN, *_OWN):
+        numbers = [n for n, (change, _) in enumerate(found) if change.metric == metric]
+        bad = "higher" if metric in _STOLEN else "lower"
+        for n, direction in zip(numbers, judge([found[n][1] for n in numbers], 0.0), strict=True):
+            if direction != "cannot tell":
+                judged[n] = judged[n].model_copy(update={"verdict": "worse" if direction == bad else "better"})
+    return judged

@@ -92,13 +92,13 @@ def parse_victim(text: str, *, epsilon: float, query_pool: str) -> VictimSpec:
     if "auxiliary" in known:
         given.setdefault("auxiliary", AUXILIARY_MIXTURE)
     values = checked("victim", name, given, known)
-    said: dict[str, Value] = {}
+    decided: dict[str, Value] = {}
     if "epsilon" in known:
-        said["epsilon"] = values["epsilon"]
+        decided["epsilon"] = values["epsilon"]
     if "auxiliary" in known:
-        said |= _canonical_auxiliary(Spec(name, spec.parameters), query_pool)
+        decided |= _canonical_auxiliary(Spec(name, spec.parameters), query_pool)
     # the others as they were written: the text is what the store finds a victim by
-    return VictimSpec(name, spec.with_parameters(said).parameters)
+    return VictimSpec(name, spec.with_parameters(decided).parameters)
 
 
 def _canonical_auxiliary(spec: Spec, query_pool: str) -> dict[str, Value]:

@@ -112,7 +112,7 @@ def test_differences_of_curves_are_paired_and_told_at_each_radius_and_over_all(r
         assert whole.low <= whole.mean <= whole.high
 
 
-def test_robust_differences_are_bootstrapped_in_pairs_where_the_journal_has_the_images() -> None:
+def test_robust_differences_are_of_seeds_and_images_where_the_journal_has_these() -> None:
     rng = np.random.default_rng(0)
     ours, theirs = rng.random((2, 3, 400)) < np.array([0.6, 0.5])[:, None, None]
     lines = []

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from art_divqat.defences import registry
 from art_divqat.defences.postprocessor import HeuristicPerturbation, Rounding, Softmax
 from art_divqat.defences.registry import (
     DEFENCES,
@@ -233,3 +234,15 @@ def test_importing_the_registry_is_cheap() -> None:
     code += "print([m for m in ('torch', 'art', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_link_is_checked_when_it_is_read_and_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = BlackBoxClassifierNeuralNetwork(lambda x: np.full((len(x), 3), 1 / 3, np.float32), (1, 2, 2), 3)
+    spec = parse_defence("heuristic:beta=0.5+rounding:decimals=2+random")
+    built: list[str] = []
+    load = registry.load_target
+    monkeypatch.setattr(registry, "load_target", lambda target: built.append(target) or load(target))
+    monkeypatch.setattr(registry, "checked", lambda *_: pytest.fail("was checked again"))
+    defended = apply_defence(clean, spec, seed=0)
+    assert [target.partition(":")[2] for target in built] == ["HeuristicPerturbation", "Rounding", "RandomPerturbation"]
+    assert len(defended.postprocessing_defences) == 3

@@ -19,12 +19,10 @@ from art_divqat.metrics import (
     l1_distortion,
     label_flip_rate,
     mean_interval,
-    paired_bootstrap,
     queries_to_reach,
     transfer_attack_success,
     wilson_interval,
 )
-from art_divqat.metrics.intervals import resampled_means
 
 
 @st.composite
@@ -99,43 +97,10 @@ def test_mean_interval_against_scipy(values: np.ndarray) -> None:
     assert mean_interval([0.3]).low is None
 
 
-def test_paired_bootstrap_covers_a_known_difference() -> None:
-    """Of many experiments with a true ratio of 1.25, about 95 % of the intervals hold it."""
-    rng = np.random.default_rng(0)
-    covered = 0
-    for trial in range(60):
-        common = rng.random((1, 400))
-        first, second = common < 0.75, common < 0.60
-        interval = paired_bootstrap(first, second, np.divide, resamples=400, seed=trial)
-        assert interval.low is not None
-        assert interval.high is not None
-        covered += interval.low <= 1.25 <= interval.high
-    assert covered >= 52
-
-
-@given(st.integers(1, 4), st.integers(1, 30), st.integers(2, 301), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=50)
-def test_paired_bootstrap_is_numpys_percentiles_of_the_resampled_means(
-    seeds: int, images: int, resamples: int, seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    first, second = rng.random((2, seeds, images)) < 0.6
-    drawn = resampled_means([first, second], resamples=resamples, seed=seed)
-    interval = paired_bootstrap(first, second, np.subtract, resamples=resamples, seed=seed)
-    expected = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
-    assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=1e-6)
-    assert interval.mean == pytest.approx(first.mean() - second.mean())
-
-
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
 def test_wilson_refuses_what_is_no_rate(rate: float) -> None:
     with pytest.raises(UserError, match="'rate' parameter"):
         wilson_interval(rate, 10)
-
-
-def test_paired_bootstrap_without_a_denominator() -> None:
-    interval = paired_bootstrap(np.ones((2, 5), bool), np.zeros((2, 5), bool), np.divide)
-    assert interval.low is None
 
 
 @given(

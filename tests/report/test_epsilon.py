@@ -60,13 +60,13 @@ def test_a_victim_without_a_baseline_has_its_own_curve() -> None:
     assert "standard victim" in text
 
 
-def test_transfer_is_judged_by_the_curve_and_says_where_it_includes_zero(results: Results) -> None:
+def test_transfer_is_judged_by_the_curve_and_says_where_it_cannot_be_told(results: Results) -> None:
     judged = [j for j in judge_claims(ResultsView(results)) if j.comparison.kind == "curve_difference"]
     assert {j.comparison.metric for j in judged} == {"thief_robust_accuracy", "transfer_robust_accuracy"}
     thief = next(j for j in judged if j.comparison.metric == "thief_robust_accuracy")
     assert thief.verdict == "holds"
     assert thief.measured == "+9.0 points"
-    assert thief.interval == "+3.0 to +15.0 points; higher at ε = 0.1, 0.2; includes zero at ε = 0.3"
+    assert thief.interval == "+3.0 to +15.0 points; higher at ε = 0.1, 0.2; cannot tell at ε = 0.3"
 
 
 @pytest.mark.parametrize(

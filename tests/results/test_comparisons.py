@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from support.builders import read_cell
 
-from art_divqat.metrics.intervals import mean_interval, paired_bootstrap
+from art_divqat.metrics.estimator import differences, over_seeds
+from art_divqat.plan.cells import Cell
 from art_divqat.results.comparisons import compare_cells, paired_difference
 from art_divqat.results.journal import CellRecord, cell_record
 from art_divqat.results.samples import pack, unpack
@@ -58,10 +59,10 @@ def test_an_attack_that_undoes_a_defence_is_compared_with_itself_with_nothing_to
     found = effects([*bare, *plain, *undoing])
     assert set(found) == {("knockoff", "soft"), ("knockoff:recovery=dae,pairs=500", "soft")}
     for records, attack in ((plain, "knockoff"), (undoing, "knockoff:recovery=dae,pairs=500")):
-        expected = paired_bootstrap(hits(records), hits(bare), np.subtract)
+        (expected,) = differences(np.stack([[hits(records), hits(bare)]]))
         value = found[attack, "soft"].value
         assert value is not None
-        assert (value.mean, value.low, value.high) == pytest.approx(tuple(expected))
+        assert (value.mean, value.low, value.high) == pytest.approx(tuple(expected[:3]))
         assert found[attack, "soft"].verdict == "lower"
 
 
@@ -97,13 +98,78 @@ def test_of_attackers_that_differ_by_rounding_alone_the_first_is_the_best() -> N
     assert {c.attack for c in best} == {"knockoff"}
 
 
-def test_a_difference_of_two_runs_is_a_bootstrap_where_both_kept_the_images() -> None:
+def test_a_difference_of_two_runs_is_of_seeds_and_images_where_both_kept_these() -> None:
     before, after = thieves(0.5), thieves(0.6)
-    assert paired_difference("thief_accuracy", after, before) == paired_bootstrap(
-        hits(after), hits(before), np.subtract
-    )
+    assert [paired_difference("thief_accuracy", after, before)] == differences(np.stack([[hits(after), hits(before)]]))
     without = thieves(0.5, samples=False)
     seeds = [
         a["metrics"]["thief_accuracy"] - b["metrics"]["thief_accuracy"] for a, b in zip(after, without, strict=True)
     ]  # type: ignore[operator]
-    assert paired_difference("thief_accuracy", after, without) == mean_interval(seeds, (-1.0, 1.0))
+    assert paired_difference("thief_accuracy", after, without) == over_seeds(seeds, (-1.0, 1.0))
+
+
+def test_comparisons_of_one_kind_and_metric_are_judged_together() -> None:
+    """An effect that is told when it is alone cannot be told among many that are none."""
+
+    def effect_of(attacks: int) -> Comparison:
+        records = []
+        for number in range(attacks):
+            for defence in ("none", HEURISTIC):
+                rate = 0.5 if defence == "none" or number else 0.35
+                hits = rng.random((3, 300)) < rate
+                records += [
+                    _record(f"jbda:nb_seeds={number + 10}", defence, seed, row) for seed, row in enumerate(hits)
+                ]
+        return effects(records)["jbda:nb_seeds=10", "soft"]
+
+    for attacks, verdict in ((1, "lower"), (40, "cannot tell")):
+        rng = np.random.default_rng(0)
+        effect = effect_of(attacks)
+        assert effect.value is not None
+        assert effect.value.high is not None
+        assert effect.value.high < 0, "the interval is that of one comparison"
+        assert effect.verdict == verdict
+
+
+def test_the_same_comparison_in_many_rows_is_one_test() -> None:
+    """Two victims are compared in the rows of every attacker: more attackers make their verdict no weaker."""
+    rng = np.random.default_rng(0)
+    own = {"standard": rng.random((3, 300)) < 0.9, "robust:epsilon=0.2": rng.random((3, 300)) < 0.75}
+    records = []
+    for victim, sets in own.items():
+        for number in range(40):
+            for seed, row in enumerate(sets):
+                record = _record(f"jbda:nb_seeds={number + 10}", "none", seed, rng.random(300) < 0.5, victim)
+                record["metrics"]["victim_accuracy"] = float(row.mean())
+                record["samples"]["victim_correct"] = pack(row)
+                records.append(record)
+    found = [c for c in compare_cells(records, list(own)) if c.metric == "victim_accuracy"]
+    assert len(found) == 40
+    assert {c.verdict for c in found} == {"lower"}
+
+
+def test_the_best_attacker_is_measured_where_it_was_not_chosen() -> None:
+    """Of thieves that are equally good the largest mean is above the truth; what is reported is not."""
+    rng = np.random.default_rng(0)
+    largest, reported = [], []
+    for _ in range(60):
+        sets = rng.random((12, 2, 100)) < 0.5
+        records = [
+            _record(f"jbda:nb_seeds={number + 10}", "none", seed, row)
+            for number, seeds in enumerate(sets)
+            for seed, row in enumerate(seeds)
+        ]
+        best = [c for c in compare_cells(records, ["standard"]) if c.kind == "best_attacker"]
+        assert all(c.value is not None and c.value.low < c.value.mean < c.value.high for c in best)
+        assert {c.attack for c in best} == {f"jbda:nb_seeds={sets.mean(axis=(1, 2)).argmax() + 10}"}
+        largest.append(sets.mean(axis=(1, 2)).max())
+        reported.append(best[0].value.mean)
+    assert np.mean(largest) > 0.54
+    assert np.mean(reported) == pytest.approx(0.5, abs=0.015)
+
+
+def _record(attack: str, defence: str, seed: int, hits: np.ndarray, victim: str = "standard") -> CellRecord:
+    rates = dict.fromkeys(("thief_accuracy", "agreement", "agreement_clean"), float(hits.mean()))
+    packed = {name: pack(hits) for name in ("thief_correct", "agrees", "agrees_clean")}
+    cell = Cell("digits", victim, defence, attack, "soft", 100, seed)
+    return cell_record(cell, queries=100, metrics=rates, samples=packed, seconds=1.0)

@@ -196,7 +196,8 @@ def test_an_attack_may_come_from_another_package(tmp_path: Path, monkeypatch: py
     plugged = Registry("attack", "attacks", AttackEntry, {"knockoff": ATTACKS["knockoff"]})
     monkeypatch.setattr(attack_registry, "ATTACKS", plugged)
 
-    assert sorted(list_attacks()) == ["a-few", "broken", "knockoff", "named"]
+    # other plug-ins may be installed
+    assert {"a-few", "broken", "knockoff", "named"} <= set(list_attacks())
     assert "cannot be loaded" in list_attacks()["broken"]
     assert plugged.find("broken") is None
     assert run_attack("A_Few", context(10, parameters={"images": 5})).details["images_kept"] == 5

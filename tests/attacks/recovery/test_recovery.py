@@ -210,7 +210,7 @@ def test_an_entry_says_how_often_its_recovery_asks(name: str) -> None:
 
 
 def test_of_all_defences_only_the_heuristic_is_known_as_one() -> None:
-    single = [name for name, entry in DEFENCES.items() if entry.needs == "nothing"]
+    single = [name for name in DEFENCES if DEFENCES[name].needs == "nothing"]
     steps = {name: build_postprocessors(parse_defence(name), 0) for name in single}
     assert [name for name, (step,) in steps.items() if isinstance(step, KnownHeuristic)] == ["heuristic"]
 
