@@ -158,7 +158,7 @@ def test_a_victim_is_measured_once_and_its_curve_kept(
     run: tuple[Path, Results], store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr(robustness, "_signs", lambda *given: calls.append(given))
+    monkeypatch.setattr(robustness, "_gradient_masking_checks", lambda *given: calls.append(given))
     again = evaluate(prepare(make_config(OPTIONS)), tmp_path / "again", store=store)
     assert calls == []
     assert [cell.curves for cell in again.cells] == [cell.curves for cell in run[1].cells]
