@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from art_divqat._files import default_store, write_whole
+from art_divqat._files import cache_folder, write_whole
 from art_divqat.audit.environment import resolve_device
 from art_divqat.audit.folder import default_folder
 from art_divqat.audit.progress import Watcher
@@ -21,6 +21,7 @@ from art_divqat.errors import UserError
 from art_divqat.plan.config import EvaluateConfig, ResolvedConfig, make_config
 from art_divqat.plan.presets import resolve
 from art_divqat.results.schema import Results
+from art_divqat.victims.external.settings import model_at
 
 if TYPE_CHECKING:
     from art_divqat.victims.victim import Victim
@@ -96,10 +97,9 @@ def audit_model(
     """
     dataset = data if isinstance(data, str) else _kept(data)
     if isinstance(model, (str, Path)):
-        named = str(model)
-        victim = named if named.lower().startswith(("http://", "https://")) else f"file:{named.removeprefix('file:')}"
         external = {"outputs": outputs, **(options.pop("external", None) or {})}
-        config = prepare(make_config({**options, "dataset": dataset, "victims": [victim], "external": external}))
+        named = {"dataset": dataset, "victims": [model_at(str(model))], "external": external}
+        config = prepare(make_config({**options, **named}))
         return evaluate(config, _folder(output, config), store=store, watcher=watcher)
     from art_divqat.victims.external.adapter import probe
     from art_divqat.victims.external.live import adapt, live_name
@@ -125,8 +125,7 @@ def _folder(output: Path | str | None, config: ResolvedConfig) -> Path:
 def _kept(data: Any) -> str:
     """The arrays as `npz:PATH` in the cache, by their content."""
     arrays = _four_arrays(data)
-    folder = default_store().parent / "arrays"
-    path = folder / f"{checksum(*(arrays[key] for key in _ARRAYS))}.npz"
+    path = cache_folder() / "arrays" / f"{checksum(*(arrays[key] for key in _ARRAYS))}.npz"
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:

@@ -401,14 +401,6 @@ def names_and_homes() -> dict[str, set[str]]:
         for name in registry:
             if registry.origin(name) is None:
                 homes[name].add(module)
-    # tables that are no Registry yet; to be taken out with the last of "groups" in KNOWN
-    for module, path in MODULES.items():
-        for statement in tree_of(path).body:
-            table = statement.value if isinstance(statement, (ast.Assign, ast.AnnAssign)) else None
-            for key, value in zip(table.keys, table.values, strict=True) if isinstance(table, ast.Dict) else ():
-                made = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
-                if isinstance(key, ast.Constant) and made.endswith(("Entry", "Source", "Trainer")):
-                    homes[str(key.value)].add(module)
     return homes
 
 

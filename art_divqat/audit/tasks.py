@@ -45,31 +45,8 @@ class CheckAndDescribe:
 
 
 @dataclass(frozen=True)
-class PrepareVictim:
-    """Have a victim in the store, with its robustness, so that cells side by side find it there.
-
-    :param retrain: anew, even if the store has it.
-    """
-
-    victim: VictimSpec
-    seed: int
-    retrain: bool = False
-
-    @property
-    def description(self) -> str:
-        """In words."""
-        return f"victim {self.victim}, seed {self.seed}"
-
-    def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> None:
-        """Load or train it, and measure it unless others are only quantized from it."""
-        bench.victims.get(self.victim, self.seed, progress, retrain=self.retrain)
-        if self.victim in bench.config.victims:
-            robustness.of_victim(self.victim, self.seed, progress, retrain=self.retrain)
-
-
-@dataclass(frozen=True)
-class MeasureVictim:
-    """Have a victim in the store, and measure it on the test images.
+class _VictimTask:
+    """Work on one victim.
 
     :param retrain: train it anew, even if the store has it.
     """
@@ -82,6 +59,20 @@ class MeasureVictim:
     def description(self) -> str:
         """In words."""
         return f"victim {self.victim}, seed {self.seed}"
+
+
+class PrepareVictim(_VictimTask):
+    """Have a victim in the store, with its robustness, so that cells side by side find it there."""
+
+    def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> None:
+        """Load or train it, and measure it unless others are only quantized from it."""
+        bench.victims.get(self.victim, self.seed, progress, retrain=self.retrain)
+        if self.victim in bench.config.victims:
+            robustness.of_victim(self.victim, self.seed, progress, retrain=self.retrain)
+
+
+class MeasureVictim(_VictimTask):
+    """Have a victim in the store, and measure it on the test images."""
 
     def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> tuple[Path, dict[str, float]]:
         """Where it is kept, and its accuracies."""

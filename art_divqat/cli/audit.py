@@ -55,11 +55,11 @@ def audit(
     No code of the model's runs without --trust-code. White-box robustness is measured where the model gives gradients.
     """
     used: dict[str, Any] = locals()
-    from art_divqat.victims.external.settings import ExternalModel, is_url
+    from art_divqat.victims.external.settings import ExternalModel, model_at
 
     used |= {"mean": common.numbers("--mean", mean), "std": common.numbers("--std", std)}
     used |= {
-        "victims": [target if is_url(target) else f"file:{target.removeprefix('file:')}"],
+        "victims": [model_at(target)],
         "external": common.given(used, ExternalModel) or None,
     }
     requested = common.configuration(config, used)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from art_divqat.metrics.answers import (
     AllAnswers,
     accuracy,
-    agreement,
     extraction_ratio,
     kl_divergence,
     l1_distortion,
@@ -59,8 +58,9 @@ class Metric:
     :param only_defended: says nothing without a defence: it is then 0, or another metric's value.
     :param summarised: a column of :func:`art_divqat.report.summary_table`.
     :param watched: `art-divqat compare` says whether it is better or worse from one run to the next.
-    :param of_answers: its value, where answers to the test images decide it; None if it has none.
-    :param counted: which test images counted, (N,), where that is kept as its sample.
+    :param of_answers: its value, where answers to the test images decide it otherwise than as the mean of `counted`;
+        what it gives is None where there is no value.
+    :param counted: which test images count, (N,): what is kept as its sample, and what it is the mean of.
     """
 
     name: str
@@ -101,7 +101,6 @@ _ROWS = (
         short="victim acc.",
         compared=("difference",),
         watched=True,
-        of_answers=lambda a: accuracy(a.clean, a.labels),
         counted=lambda a: a.clean.argmax(axis=1) == a.labels,
     ),
     Metric(
@@ -173,7 +172,6 @@ _ROWS = (
         compared=("ratio", "defence_effect", "query_fraction", "best_attacker"),
         summarised=True,
         watched=True,
-        of_answers=lambda a: accuracy(a.thief, a.labels),
         counted=lambda a: a.thief.argmax(axis=1) == a.labels,
     ),
     Metric(
@@ -187,7 +185,6 @@ _ROWS = (
         compared=("ratio", "query_fraction", "best_attacker"),
         summarised=True,
         watched=True,
-        of_answers=lambda a: agreement(a.thief, a.served),
         counted=lambda a: a.thief.argmax(axis=1) == a.served.argmax(axis=1),
     ),
     Metric(
@@ -199,7 +196,6 @@ _ROWS = (
         sample="agrees_clean",
         compared=("ratio", "defence_effect"),
         only_defended=True,
-        of_answers=lambda a: agreement(a.thief, a.clean),
         counted=lambda a: a.thief.argmax(axis=1) == a.clean.argmax(axis=1),
     ),
     Metric(
@@ -279,9 +275,15 @@ def measure_answers(answers: AllAnswers) -> tuple[dict[str, float | None], dict[
     >>> metrics["thief_accuracy"], counted["thief_correct"]
     (0.5, array([False,  True]))
     """
-    values = {row.name: row.of_answers(answers) for row in _ROWS if row.of_answers is not None}
-    counted = {row.sample: row.counted(answers) for row in _ROWS if row.sample and row.counted is not None}
-    return values, counted
+    values: dict[str, float | None] = {}
+    samples: dict[str, NDArray[Any]] = {}
+    for row in _ROWS:
+        if row.sample is not None and row.counted is not None:
+            samples[row.sample] = row.counted(answers)
+            values[row.name] = float(samples[row.sample].mean())
+        elif row.of_answers is not None:
+            values[row.name] = row.of_answers(answers)
+    return values, samples
 
 
 def select(wanted: Callable[[Metric], bool], first: str | None = None) -> tuple[str, ...]:

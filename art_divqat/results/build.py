@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +20,8 @@ from art_divqat.results.comparisons import compare_cells
 from art_divqat.results.effects import as_estimate
 from art_divqat.results.flags import compute_flags
 from art_divqat.results.gate import evaluate_gate
-from art_divqat.results.journal import CellRecord, Group, Header, Journal, group_of
-from art_divqat.results.samples import curve_sample, unpack_all
+from art_divqat.results.journal import CellRecord, Header, Journal, group_seeds
+from art_divqat.results.samples import curve_sample, number_of_images, unpack_all
 from art_divqat.results.schema import CellResult, Results, SummaryRow
 
 # all in one call: a model made by itself costs several times as much
@@ -125,14 +125,6 @@ def _malformed_journal(folder: Path, error: Exception) -> UserError:
     return UserError(f"The journal in {folder} is whole, and holds no run of this version: {reason}.")
 
 
-def group_seeds(records: Iterable[CellRecord]) -> dict[Group, list[CellRecord]]:
-    """Records that differ only in their seed, in the order of their first appearance."""
-    groups: dict[Group, list[CellRecord]] = defaultdict(list)
-    for record in records:
-        groups[group_of(record)].append(record)
-    return groups
-
-
 def summarise(records: Sequence[CellRecord], data: Mapping[str, Any]) -> list[SummaryRow]:
     """One row for every group of seeds, each metric with its 95 % interval.
 
@@ -213,9 +205,9 @@ def _intervals(name: str, samples: Sequence[_Values], data: Mapping[str, Any]) -
     # those whose images are known, by how many there are
     known: dict[int, list[int]] = defaultdict(list)
     for number, each in enumerate(samples):
-        sizes = {text.partition(":")[0] for text in each.packed}
-        if len(sizes) == 1:
-            known[int(sizes.pop())].append(number)
+        size = number_of_images(each.packed)
+        if size is not None:
+            known[size].append(number)
     for size, numbers in known.items():
         for start in range(0, len(numbers), _UNPACKED):
             block = numbers[start : start + _UNPACKED]

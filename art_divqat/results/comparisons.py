@@ -17,7 +17,7 @@ from art_divqat.metrics.table import METRICS, compared_by
 from art_divqat.metrics.table import SAMPLES as _SAMPLES
 from art_divqat.plan.cells import without_recovery
 from art_divqat.results.effects import Contrast, Fields, Packed, as_estimate, compare_contrasts
-from art_divqat.results.journal import CellRecord, Group, group_of
+from art_divqat.results.journal import CellRecord, Group, group_seeds
 from art_divqat.results.samples import curve_sample, unpack_all
 from art_divqat.results.schema import Comparison
 from art_divqat.victims.registry import baseline_of
@@ -83,10 +83,7 @@ _Groups = dict[Group, _Seeds]
 
 def compare_cells(records: Sequence[CellRecord], victims: Sequence[str]) -> list[Comparison]:
     """Every comparison that the finished cells allow, in a fixed order."""
-    by_group: dict[Group, list[CellRecord]] = {}
-    for record in records:
-        by_group.setdefault(group_of(record), []).append(record)
-    groups = {key: _Seeds(of_group) for key, of_group in by_group.items()}
+    groups = {key: _Seeds(of_group) for key, of_group in group_seeds(records).items()}
     fields = compare_contrasts(_contrasts(groups, victims)) + _best_attackers(groups)
     # many in one call: a model made by itself costs several times as much; not all, to have few of them twice
     made: list[Comparison] = []

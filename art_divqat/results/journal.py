@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
 
@@ -130,6 +130,14 @@ def group_of(record: CellRecord) -> Group:
     """The group of a record: its cell without the seed."""
     cell = record["cell"]
     return Group(cell["dataset"], cell["victim"], cell["defence"], cell["attack"], cell["answers"], cell["budget"])
+
+
+def group_seeds(records: Iterable[CellRecord]) -> dict[Group, list[CellRecord]]:
+    """Records that differ only in their seed, in the order of their first appearance."""
+    groups: dict[Group, list[CellRecord]] = {}
+    for record in records:
+        groups.setdefault(group_of(record), []).append(record)
+    return groups
 
 
 def _record(entry: dict[str, Any]) -> CellRecord:

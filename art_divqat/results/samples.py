@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -28,6 +28,16 @@ def curve_sample(metric: str, radius: float) -> str:
     'thief_robust_accuracy@0.05'
     """
     return f"{metric}@{float(radius)!r}"
+
+
+def number_of_images(texts: Iterable[str]) -> int | None:
+    """Of how many images the texts are, without unpacking them; None if they differ, or there are none.
+
+    >>> number_of_images([pack(np.ones(3, bool)), pack(np.zeros(3, bool))])
+    3
+    """
+    numbers = {text.partition(":")[0] for text in texts}
+    return int(numbers.pop()) if len(numbers) == 1 else None
 
 
 def unpack(text: str) -> NDArray[np.bool_]:

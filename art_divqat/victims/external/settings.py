@@ -89,6 +89,15 @@ def is_url(text: str | None) -> bool:
     return text is not None and text.lower().startswith(("http://", "https://"))
 
 
+def model_at(source: str) -> str:
+    """The victim that a path or an address names, as a configuration has it.
+
+    >>> model_at("model.onnx"), model_at("file:model.onnx"), model_at("https://models.example/cats")
+    ('file:model.onnx', 'file:model.onnx', 'https://models.example/cats')
+    """
+    return source if is_url(source) else f"{FILE_PREFIX}{source.removeprefix(FILE_PREFIX)}"
+
+
 def is_external(victim: str) -> bool:
     """Whether a victim, as it is written on the command line or in results, is not one of this package's."""
     return victim.startswith((FILE_PREFIX, f"{EXTERNAL}:")) or is_url(victim)
