@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
-from art_divqat._types import PhaseProgress, Progress
+from art_divqat._types import Images, PhaseProgress, Progress
 from art_divqat.audit.probe import ProbedThief
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
+from art_divqat.data.pools import generate, generated_pools
 from art_divqat.data.splits import stratified_subset
 from art_divqat.defences.registry import DefenceContext
 from art_divqat.estimators import TrainingRecipe
@@ -21,6 +23,9 @@ from art_divqat.victims.provider import VictimProvider, VictimSettings
 from art_divqat.victims.specs import VictimSpec
 from art_divqat.victims.store import VictimStore
 from art_divqat.victims.victim import Victim
+
+if TYPE_CHECKING:
+    from art_divqat.attacks.extraction.contract import ImageSource
 
 
 class Bench:
@@ -59,6 +64,20 @@ class Bench:
             download=config.download,
             seed=config.split_seed,
         )
+
+    def other_pool(self, name: str) -> ImageSource:
+        """A pool by name that an attack asks beside the query pool: a function that makes images, or images."""
+        if name in generated_pools():
+            shape = self.dataset.input_shape
+            return lambda count, seed: generate(name, shape, count, seed)
+        return self._other_pools(name)
+
+    @functools.cache  # noqa: B019 - a bench lives as long as its run
+    def _other_pools(self, name: str) -> Images:
+        config = self.config
+        return load_pool(
+            name, self.dataset, data_root=config.data_root, download=config.download, seed=config.split_seed
+        ).x
 
     @functools.cached_property
     def pool_overlap(self) -> float:

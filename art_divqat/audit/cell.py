@@ -56,6 +56,7 @@ def run_cell(
         seed=derive_seed("attack", cell.seed),
         known_defence=known_to_the_attacker(cell.defence, served, cell.seed),
         known_hidden_units=hidden_units(victim.classifier),
+        pools={name: bench.other_pool(name) for name in cell.attack.entry.other_pools(cell.attack.own)},
     )
     outcome = run_attack(cell.attack, context)
     metrics, samples, robust = _measure(bench, robustness, victim, outcome.thief, clean, served, cell, progress)

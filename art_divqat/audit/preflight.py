@@ -36,6 +36,9 @@ def preflight(bench: Bench, *, read_model: bool = True) -> dict[str, Any]:
         "evasion_images": len(bench.evasion_rows),
     }
     check_attacks(config, data)
+    for attack in config.attacks:
+        for name in attack.entry.other_pools(attack.own):
+            bench.other_pool(name)  # reads a data set, or says why it cannot
     if read_model and config.external is not None and not config.external.is_remote:
         bench.victims.external(next(victim for victim in config.victims if victim.is_external))
     return data

@@ -17,13 +17,22 @@ from numpy.typing import NDArray
 from art_divqat._rng import derive_seed, numpy_generator
 from art_divqat._types import Images, Shape
 from art_divqat._validation import check_int
+from art_divqat.data import drawn
 from art_divqat.data.photos import photo_patches
 from art_divqat.errors import UserError
 
 AUXILIARY_IMAGES = 6000
-# pictures are drawn so many times larger and reduced, so that edges are soft
-_LARGER = 4
-FAMILIES = ("photographs", "silhouettes", "smooth-noise", "noise", "shapes", "strokes", "mixed-training")
+FAMILIES = (
+    "photographs",
+    "silhouettes",
+    "smooth-noise",
+    "noise",
+    "shapes",
+    "strokes",
+    "walks",
+    "glyphs",
+    "mixed-training",
+)
 
 
 def default_auxiliary(
@@ -39,9 +48,9 @@ def default_auxiliary(
     `photographs`: patches of scikit-learn's two sample photographs, at many scales. `silhouettes`: such patches cut out
     by smooth random masks, on black or white. `smooth-noise`: Gaussian-filtered noise of many widths, stretched, half
     of it hardened to black and white. `noise`: uniform noise, dense or sparse. `shapes`: filled polygons, ellipses and
-    lines. `strokes`: one to three smooth curves on an empty ground, as a pen draws characters. `mixed-training`:
-    training images blended, laid over each other, inverted, or cut into tiles that are shuffled; only where training
-    images are given.
+    lines. `strokes`, `walks`, `glyphs`: curves of all widths, walks of a pen, and letters and signs of fonts, on an
+    empty ground (:mod:`art_divqat.data.drawn`). `mixed-training`: training images blended, laid over each other,
+    inverted, or cut into tiles that are shuffled; only where training images are given.
 
     :param input_shape: (channels, height, width), 1 or 3 channels.
     :param training_images: (N, C, H, W) in [0, 1], or None to leave their family out.
@@ -144,7 +153,8 @@ def _smooth(shape: Shape, count: int, seed: int) -> Images:
     return images
 
 
-def _smooth_noise(shape: Shape, count: int, seed: int) -> Images:
+def smooth_noise(shape: Shape, count: int, seed: int) -> Images:
+    """Filtered noise of many widths, stretched to [0, 1], half of it hardened to black and white; (count, C, H, W)."""
     images = _smooth(shape, count, seed)
     rng = numpy_generator("harden", seed)
     hard = rng.random(count) < 0.5
@@ -160,7 +170,8 @@ def _noise(shape: Shape, count: int, seed: int) -> Images:
     return images * (rng.random((count, 1, *shape[1:])) < density).astype(np.float32)
 
 
-def _silhouettes(shape: Shape, count: int, seed: int) -> Images:
+def silhouettes(shape: Shape, count: int, seed: int) -> Images:
+    """Patches of scikit-learn's photographs cut out by smooth random masks, on black or white; (count, C, H, W)."""
     textures = photo_patches(count, shape, seed=derive_seed("texture", seed))
     rng = numpy_generator("silhouettes", seed)
     _, height, width = shape
@@ -179,12 +190,13 @@ def _silhouettes(shape: Shape, count: int, seed: int) -> Images:
     return np.where(mask, np.clip(lift + gain * textures, 0, 1), background).astype(np.float32)
 
 
-def _shapes(shape: Shape, count: int, seed: int) -> Images:
+def shapes(shape: Shape, count: int, seed: int) -> Images:
+    """Filled polygons, ellipses and lines, one to four of them, on black; (count, C, H, W)."""
     from PIL import Image, ImageDraw
 
     rng = numpy_generator("shapes", seed)
     channels, height, width = shape
-    scale = _LARGER
+    scale = drawn.LARGER
     mode = "L" if channels == 1 else "RGB"
     images = np.empty((count, height, width, channels), np.float32)
 
@@ -214,32 +226,6 @@ def _shapes(shape: Shape, count: int, seed: int) -> Images:
         reduced = picture.resize((width, height), Image.Resampling.BOX)
         images[index] = np.asarray(reduced, np.float32).reshape(height, width, channels) / 255
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-
-
-def _strokes(shape: Shape, count: int, seed: int) -> Images:
-    """Curves through a few points in the middle of the image, of one thickness each, bright on black, the same in
-    every channel."""
-    from PIL import Image, ImageDraw
-    from scipy.interpolate import CubicSpline
-
-    rng = numpy_generator("strokes", seed)
-    channels, height, width = shape
-    scale = _LARGER
-    images = np.empty((count, height, width), np.float32)
-    for index in range(count):
-        picture = Image.new("L", (scale * width, scale * height))
-        draw = ImageDraw.Draw(picture)
-        thickness = scale * min(height, width) * rng.uniform(0.04, 0.14)
-        for _ in range(rng.integers(1, 4)):
-            corners = rng.uniform(0.15, 0.85, (int(rng.integers(3, 6)), 2)) * (scale * width, scale * height)
-            ends = "periodic" if rng.random() < 0.25 else "natural"
-            knots = np.vstack([corners, corners[:1]]) if ends == "periodic" else corners
-            along = CubicSpline(np.arange(len(knots)), knots, bc_type=ends)(np.linspace(0, len(knots) - 1, 40))
-            for x, y in along:
-                draw.ellipse([x - thickness / 2, y - thickness / 2, x + thickness / 2, y + thickness / 2], fill=255)
-        reduced = picture.resize((width, height), Image.Resampling.BOX)
-        images[index] = rng.uniform(0.6, 1) * np.asarray(reduced, np.float32) / 255
-    return np.repeat(images[:, None], channels, axis=1)
 
 
 def _mixed(training: Images, count: int, seed: int) -> Images:
@@ -278,9 +264,11 @@ def _mixed(training: Images, count: int, seed: int) -> Images:
 
 _MAKERS: dict[str, Callable[[Shape, int, int], Images]] = {
     "photographs": _photographs,
-    "silhouettes": _silhouettes,
-    "smooth-noise": _smooth_noise,
+    "silhouettes": silhouettes,
+    "smooth-noise": smooth_noise,
     "noise": _noise,
-    "shapes": _shapes,
-    "strokes": _strokes,
+    "shapes": shapes,
+    "strokes": drawn.strokes,
+    "walks": drawn.walks,
+    "glyphs": drawn.glyphs,
 }

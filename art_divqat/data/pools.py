@@ -23,6 +23,8 @@ PHOTOS = "photos"
 NOISE = "noise"
 GENERATED_SIZE = 20_000
 LARGEST_POOL = 60_000
+_AUXILIARY = "art_divqat.data.auxiliary"
+_DRAWN = "art_divqat.data.drawn"
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,14 @@ POOLS = Registry(
             _photos_adaptation,
         ),
         NOISE: PoolEntry("independent uniform noise", _noise),
+        "glyphs": PoolEntry("letters and signs in the fonts that come with matplotlib, no digits", f"{_DRAWN}:glyphs"),
+        "letters": PoolEntry("letters in those fonts", f"{_DRAWN}:letters"),
+        "numerals": PoolEntry("the ten digits in those fonts", f"{_DRAWN}:numerals"),
+        "shapes": PoolEntry("filled polygons, ellipses and lines", f"{_AUXILIARY}:shapes"),
+        "silhouettes": PoolEntry("patches of the photographs, cut out by smooth masks", f"{_AUXILIARY}:silhouettes"),
+        "smooth-noise": PoolEntry("filtered noise of many widths, half of it hardened", f"{_AUXILIARY}:smooth_noise"),
+        "strokes": PoolEntry("curves through a few points, of all widths", f"{_DRAWN}:strokes"),
+        "walks": PoolEntry("walks of a thick pen whose direction drifts", f"{_DRAWN}:walks"),
     },
 )
 
@@ -178,15 +188,38 @@ def load_pool(
     return QueryPool(canonical, x, labels, adaptation, checksum(x))
 
 
-def _generated(name: str, shape: Shape, seed: int) -> tuple[Images, str]:
+def generated_pools() -> list[str]:
+    """The pools whose images a function makes, in any number.
+
+    >>> "walks" in generated_pools(), "in-distribution" in generated_pools()
+    (True, False)
+    """
+    return [name for name in POOLS if POOLS[name].make is not None]
+
+
+def generate(name: str, shape: Shape, count: int, seed: int) -> Images:
+    """`count` images of a pool that a function makes, the same for the same seed.
+
+    :return: (count, C, H, W), float32 in [0, 1].
+    :raises UserError: if a plug-in's pool gives other arrays.
+
+    >>> generate("noise", (1, 8, 8), 2, 0).shape
+    (2, 1, 8, 8)
+    """
     entry = POOLS[name]
-    x = load_target(entry.make)(shape, GENERATED_SIZE, seed)
+    assert entry.make is not None
+    x = load_target(entry.make)(shape, count, seed)
     if POOLS.origin(name) is not None:
         x = np.asarray(x)
-        if x.shape != (GENERATED_SIZE, *shape):
-            raise UserError(f"The query pool {name!r} gave an array {x.shape}: expected {(GENERATED_SIZE, *shape)}.")
+        if x.shape != (count, *shape):
+            raise UserError(f"The query pool {name!r} gave an array {x.shape}: expected {(count, *shape)}.")
         x = to_float(check_images(x, name))
-    return x, entry.adaptation if isinstance(entry.adaptation, str) else entry.adaptation(shape)
+    return x  # type: ignore[no-any-return]
+
+
+def _generated(name: str, shape: Shape, seed: int) -> tuple[Images, str]:
+    adaptation = POOLS[name].adaptation
+    return generate(name, shape, GENERATED_SIZE, seed), adaptation if isinstance(adaptation, str) else adaptation(shape)
 
 
 def adapt_images(x: NDArray[Any], shape: tuple[int, int, int]) -> tuple[NDArray[np.float32], str]:

@@ -15,12 +15,18 @@ from art_divqat.specs import Spec, Value, parse_spec, read_spec
 from art_divqat.victims.external.settings import EXTERNAL, is_external, same_external
 from art_divqat.victims.registry import AUXILIARY_MIXTURE, VICTIMS, VictimEntry
 
-# families that a mixture leaves out; silhouettes are cut from the same photographs
+# families that a mixture leaves out, by the pool that draws such pictures; silhouettes are cut from the photographs
 MIXTURES: dict[str, tuple[str, ...] | None] = {
     "all": (),
     "without-photos": ("photographs", "silhouettes"),
     "without-noise": ("noise",),
     "without-strokes": ("strokes",),
+    "without-walks": ("walks",),
+    "without-glyphs": ("glyphs",),
+    "without-letters": ("glyphs",),
+    "without-shapes": ("shapes",),
+    "without-silhouettes": ("photographs", "silhouettes"),
+    "without-smooth-noise": ("smooth-noise",),
     "none": None,
 }
 

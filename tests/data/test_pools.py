@@ -36,7 +36,10 @@ NUMBERS = DatasetEntry("numbers", lambda root, download: [1, 2])
 
 
 def test_names() -> None:
-    assert [name for name in list_pools() if pool_origin(name) is None] == ["in-distribution", "photos", "noise"]
+    assert [name for name in list_pools() if pool_origin(name) is None] == [
+        "in-distribution", "photos", "noise", "glyphs", "letters", "numerals", "shapes", "silhouettes", "smooth-noise",
+        "strokes", "walks",
+    ]  # fmt: skip
     assert canonical_pool(" Photos") == "photos"
     assert canonical_pool("FASHION-MNIST") == "fashion_mnist"
     assert canonical_pool("npz:Here_It.npz") == "npz:Here_It.npz"

@@ -129,7 +129,7 @@ def test_a_journal_of_that_version_still_makes_its_report(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_named_images_are_trained_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr("art_divqat.data.auxiliary.AUXILIARY_IMAGES", 70)
+    monkeypatch.setattr("art_divqat.data.auxiliary.AUXILIARY_IMAGES", 90)
     original = DivQATTrainer.__init__
 
     def spy(self: DivQATTrainer, *arguments: Any, **options: Any) -> None:
@@ -140,7 +140,7 @@ def test_named_images_are_trained_with(tmp_path: Path, monkeypatch: pytest.Monke
     for index, text in enumerate(("mixture", "noise", "noise,mixture=none", "mixture-without-photos")):
         config = tiny(victims=[f"divqat:auxiliary={text}"], baseline=False, evasion={"images": 0})
         train(prepare(config), tmp_path / str(index), store=tmp_path / "store")
-    assert seen == [(70, False), (80, False), (70, False), (70, False)]
+    assert seen == [(90, False), (100, False), (90, False), (90, False)]
     weights = {next(tmp_path.glob(f"{index}/**/*.safetensors")).read_bytes() for index in range(4)}
     assert len(weights) == 4
 

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "jbda": ["JacobianAugmentation"],
         "knockoff": ["KnockoffNets"],
         "registry": ["ATTACKS", "list_attacks", "run_attack"],
+        "scout": ["PoolScout"],
     },
 )
 
@@ -32,3 +33,4 @@ if TYPE_CHECKING:
     from art_divqat.attacks.extraction.registry import ATTACKS as ATTACKS
     from art_divqat.attacks.extraction.registry import list_attacks as list_attacks
     from art_divqat.attacks.extraction.registry import run_attack as run_attack
+    from art_divqat.attacks.extraction.scout import PoolScout as PoolScout

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from art_divqat._types import Images
     from art_divqat.attacks.recovery.contract import Defence
     from art_divqat.estimators import MeteredClassifier, RecipeClassifier
+
+    # images, or a function of (number, seed) that makes them: (N, C, H, W), float32 in [0, 1]
+    ImageSource = Callable[[int, int], Images] | Images
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class AttackContext:
         none, or none that depends on the answer alone. The recoveries `dae`, `bayes` and `invert` use it.
     :param known_hidden_units: width of the hidden layer of a victim that is linear, ReLU, linear; None for any other.
         Only `fee` uses it: its published attacker knows the architecture.
+    :param pools: other pools that the attack's name asks for, by name: functions that make images, or images. Only
+        `scout` uses them.
     """
 
     victim: MeteredClassifier
@@ -49,6 +55,7 @@ class AttackContext:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     known_defence: Defence | None = None
     known_hidden_units: int | None = None
+    pools: Mapping[str, ImageSource] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class AttackEntry:
     :param pool_needed: how many images of the pool it needs to ask a number of images.
     :param step: the images of one step; the attack cannot run on fewer.
     :param refusal: why the attack cannot run on a network of this name; None if it can.
+    :param other_pools: the pools by name that it asks beside the query pool.
 
     >>> entry = AttackEntry("asks for nothing", lambda context: AttackOutcome(context.build_thief()), needs_pool=False)
     >>> entry.needs_labels, entry.step({})
@@ -90,6 +98,7 @@ class AttackEntry:
     pool_needed: Callable[[int, Mapping[str, Any]], int] = whole_budget
     step: Callable[[Mapping[str, Any]], int] = one_image
     refusal: Callable[[str, Mapping[str, Any]], str | None] = lambda model, own: None
+    other_pools: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda own: ()
 
     def load(self) -> Callable[[AttackContext], AttackOutcome]:
         """The attack's code; imported now if it is named."""

@@ -10,12 +10,15 @@ from typing import Any
 
 from art_divqat.errors import UserError
 from art_divqat.models.registry import MODELS
-from art_divqat.parameters import Parameters, choice, flag, integer, real
+from art_divqat.parameters import Parameters, choice, flag, integer, real, text
 
 # what a class takes beside the parameters that the attack's name takes
 SEED: Parameters = {"seed": integer(0, 0, 2**32 - 1)}
 TRAINING: Parameters = {"batch_size_fit": integer(64, 1), "nb_epochs": integer(10, 1)}
 POOL_QUERIES: Parameters = {**TRAINING, "batch_size_query": integer(512, 1), "nb_stolen": integer(1000, 1), **SEED}
+
+# in place of names: every pool that a program makes
+EVERY_GENERATOR = "generated"
 
 KNOCKOFF_ADAPTIVE: Parameters = {
     "reward": choice("all", "cert", "div", "loss", "all"),
@@ -28,6 +31,12 @@ JBDA: Parameters = {
     "step_size": real(0.1, 0, 1, closed="right"),
     "steps": integer(5, 1),
     "round_epochs": integer(10, 1),
+}
+SCOUT: Parameters = {
+    "share": real(0.2, 0, 1, closed="right"),
+    "rounds": integer(6, 1),
+    "power": real(4.0, 0),
+    "pools": text(EVERY_GENERATOR),
 }
 DFME: Parameters = {
     "batch_size": integer(128, 2),
@@ -86,6 +95,31 @@ def seeds_only(images: int, own: Mapping[str, Any]) -> int:
 def unless_replaced(images: int, own: Mapping[str, Any]) -> int:
     """The pool that an attack needs which may ask an image again if `replacement` says so."""
     return 1 if own["replacement"] else whole_budget(images, own)
+
+
+def named_pools(own: Mapping[str, Any]) -> tuple[str, ...]:
+    """The pools that `pools=NAME+NAME…` names; `generated`, alone or among them, stands for all that programs make.
+
+    >>> named_pools({"pools": "walks+mnist"}), named_pools({"pools": "none"})
+    (('walks', 'mnist'), ())
+    >>> "letters" in named_pools({"pools": "generated"})
+    True
+    """
+    from art_divqat.data.pools import canonical_pool, generated_pools
+
+    names: dict[str, None] = {}
+    for name in str(own["pools"]).split("+"):
+        if name == EVERY_GENERATOR:
+            names |= dict.fromkeys(generated_pools())
+        elif name != "none":
+            names[canonical_pool(name)] = None
+    return tuple(names)
+
+
+def no_pool(images: int, own: Mapping[str, Any]) -> int:
+    """The pool that an attack needs which has others too."""
+    del images, own
+    return 0
 
 
 def check_pool(available: int, needed: int) -> None:

@@ -78,6 +78,14 @@ ATTACKS: Registry[AttackEntry] = Registry(
             f"{_RUNNERS}:random",
             queries_at_random=True,
         ),
+        "scout": AttackEntry(
+            "tries many pools and generators with a part of the budget, and spends the rest where the answers tell the "
+            "classes apart",
+            f"{_RUNNERS}:scout",
+            declared.SCOUT,
+            pool_needed=declared.no_pool,
+            other_pools=declared.named_pools,
+        ),
     },
 )
 

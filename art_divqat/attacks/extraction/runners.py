@@ -13,6 +13,7 @@ from art_divqat.attacks.extraction.fee import FunctionallyEquivalentExtraction
 from art_divqat.attacks.extraction.jbda import JacobianAugmentation
 from art_divqat.attacks.extraction.knockoff import KnockoffNets
 from art_divqat.attacks.extraction.parameters import no_two_layers
+from art_divqat.attacks.extraction.scout import PoolScout
 from art_divqat.errors import UserError
 
 
@@ -58,6 +59,12 @@ def copycat(context: AttackContext) -> AttackOutcome:
 def jbda(context: AttackContext) -> AttackOutcome:
     """Run Jacobian augmentation."""
     return _run("jbda", JacobianAugmentation, context, **context.parameters)
+
+
+def scout(context: AttackContext) -> AttackOutcome:
+    """Run the scout on the pool and those that its name asks for."""
+    options = {name: value for name, value in context.parameters.items() if name != "pools"}
+    return _run("scout", PoolScout, context, sources=context.pools, **options)
 
 
 def dfme(context: AttackContext) -> AttackOutcome:
