@@ -182,7 +182,7 @@ class EvaluateConfig(Options):
 
     victims: tuple[str, ...] = ("standard",)
     defences: tuple[str, ...] = ("none",)
-    attacks: tuple[str, ...] = ("knockoff",)
+    attacks: tuple[str, ...] = ("knockoff", "scout")
 
 
 class ResolvedConfig(Options):

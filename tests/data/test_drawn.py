@@ -14,8 +14,10 @@ from art_divqat.errors import UserError
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 20, 36)])
 def test_pictures_are_images_that_the_seed_decides(name: str, shape: tuple[int, int, int]) -> None:
     images, again, other = (generate(name, shape, 12, seed) for seed in (1, 1, 2))
-    assert images.shape == (12, *shape) and images.dtype == np.float32
-    assert images.min() >= 0 and images.max() <= 1
+    assert images.shape == (12, *shape)
+    assert images.dtype == np.float32
+    assert images.min() >= 0
+    assert images.max() <= 1
     np.testing.assert_array_equal(images, again)
     assert not np.array_equal(images, other)
 

@@ -16,8 +16,10 @@ def test_mutations_are_images_of_the_same_shape(shape: tuple[int, int, int]) -> 
     x = np.random.default_rng(0).random((50, *shape), np.float32)
     before = x.copy()
     for out in (moved(x, np.random.default_rng(1)), mutated(x, x[::-1].copy(), np.random.default_rng(1))):
-        assert out.shape == x.shape and out.dtype == np.float32
-        assert out.min() >= 0 and out.max() <= 1
+        assert out.shape == x.shape
+        assert out.dtype == np.float32
+        assert out.min() >= 0
+        assert out.max() <= 1
     np.testing.assert_array_equal(x, before)
 
 

@@ -105,13 +105,15 @@ def test_a_budget_smaller_than_the_number_of_pools_is_spent(budget: int) -> None
 
 def test_a_small_pool_runs_dry_and_the_rest_is_asked_elsewhere() -> None:
     attack, _ = scouted(120, OWN[:10], sources={"own": OWN[10:30], **generators("walks")})
-    assert attack.details["asked_pool"] == 10 and attack.details["asked_own"] == 20
+    assert attack.details["asked_pool"] == 10
+    assert attack.details["asked_own"] == 20
     assert attack.details["images_kept"] == 120
 
 
 def test_pools_alone_that_run_dry_are_refined() -> None:
     attack, _ = scouted(120, OWN[:30])
-    assert attack.details["asked_pool"] == 30 and attack.details[f"asked_{REFINED}"] == 90
+    assert attack.details["asked_pool"] == 30
+    assert attack.details[f"asked_{REFINED}"] == 90
 
 
 def test_a_victim_that_stops_answering_leaves_what_was_paid_for() -> None:
@@ -127,7 +129,8 @@ def test_a_victim_that_stops_answering_leaves_what_was_paid_for() -> None:
 
     meter = MeteredClassifier(BlackBoxClassifier(answer, SHAPE, 10, clip_values=(0, 1)), QueryLedger(200))
     attack, _ = scouted(200, classifier=meter, batch_size_query=20, sources=generators("walks"))
-    assert attack.details["stopped_early"] == 1 and 0 < attack.details["images_kept"] < 200
+    assert attack.details["stopped_early"] == 1
+    assert 0 < attack.details["images_kept"] < 200
 
 
 def test_nothing_to_scout_and_bad_parameters_are_refused() -> None:
@@ -147,4 +150,5 @@ def test_pools_are_named_once_in_any_spelling() -> None:
 
 def test_any_budget_will_do_and_no_pool_is_needed() -> None:
     attack = parse_attack("scout:pools=walks")
-    assert attack.pool_needed(10_000) == 0 and attack.least_budget == 1
+    assert attack.pool_needed(10_000) == 0
+    assert attack.least_budget == 1
