@@ -1,0 +1,80 @@
+"""Arrays of images into another type, size or number of channels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from art_divqat.data.pictures import Fit, centred_box
+from art_divqat.data.raw import RawImages
+
+
+def to_float(x: NDArray[Any]) -> NDArray[np.float32]:
+    """uint8 in 0–255, or floats in [0, 1], to float32 in [0, 1], contiguous."""
+    if x.dtype == np.uint8:
+        return np.ascontiguousarray(x, dtype=np.float32) / np.float32(255)
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+
+def adapt_images(x: NDArray[Any], shape: tuple[int, int, int]) -> tuple[NDArray[np.float32], str]:
+    """Images of any size and 1 or 3 channels to float32 of `shape`, and what was done, in words.
+
+    Size: bilinear with antialiasing. Channels: luma (ITU-R 601) from three to one, repeated from one to three.
+
+    >>> adapt_images(np.zeros((2, 3, 32, 32), np.uint8), (1, 28, 28))[1]
+    '32×32×3 to 28×28×1: luma, bilinear'
+    """
+    import torch
+
+    source = x.shape[1:]
+    if source == shape:
+        return to_float(x), "none"
+    steps = []
+    images = to_float(x)
+    if source[0] == 3 and shape[0] == 1:
+        weights = np.array([0.299, 0.587, 0.114], np.float32)
+        images = np.einsum("nchw,c->nhw", images, weights)[:, None]
+        steps.append("luma")
+    elif source[0] == 1 and shape[0] == 3:
+        images = np.repeat(images, 3, axis=1)
+        steps.append("grey repeated")
+    if source[1:] != shape[1:]:
+        resized = [
+            torch.nn.functional.interpolate(
+                torch.from_numpy(np.ascontiguousarray(images[i : i + 4096])),
+                size=shape[1:],
+                mode="bilinear",
+                antialias=True,
+                align_corners=False,
+            ).numpy()
+            for i in range(0, len(images), 4096)
+        ]
+        images = np.concatenate(resized)
+        steps.append("bilinear")
+    words = f"{source[1]}×{source[2]}×{source[0]} to {shape[1]}×{shape[2]}×{shape[0]}: {', '.join(steps)}"
+    return np.ascontiguousarray(np.clip(images, 0, 1), dtype=np.float32), words
+
+
+def resized(raw: RawImages, size: tuple[int, int], fit: Fit) -> RawImages:
+    """Images as a source keeps them, at another size; a note says how they came to it.
+
+    :param size: (H, W).
+    """
+    height, width = raw.x.shape[2:]
+    if (height, width) == size:
+        return raw
+
+    def of_size(x: NDArray[Any]) -> NDArray[Any]:
+        if fit == "crop":
+            left, top, right, bottom = (round(edge) for edge in centred_box((width, height), size[::-1]))
+            x = x[:, :, top:bottom, left:right]
+        return adapt_images(x, (x.shape[1], *size))[0]
+
+    how = "squashed" if fit == "squash" else "centre crop"
+    note = f"images of {height}×{width} resized to {size[0]}×{size[1]}, bilinear, {how}"
+    parts = {name: getattr(raw, name) for name in ("x", "x_validation", "x_test")}
+    arrays = {name: None if part is None else of_size(part) for name, part in parts.items()}
+    return replace(raw, **arrays, notes=(*raw.notes, note))
