@@ -44,6 +44,8 @@ class Bench:
             config.dataset,
             data_root=config.data_root,
             download=config.download,
+            size=config.image_size,
+            fit=config.image_fit,
             limit=config.limit,
             seed=config.split_seed,
         )
@@ -57,6 +59,7 @@ class Bench:
             self.dataset,
             data_root=config.data_root,
             download=config.download,
+            fit=config.image_fit,
             seed=config.split_seed,
         )
 
@@ -65,6 +68,13 @@ class Bench:
         """The fraction of the pool's images that are, byte for byte, among the victim's training images."""
         known = {image.tobytes() for image in self.dataset.x_train}
         return float(np.mean([image.tobytes() in known for image in self.pool.x]))
+
+    @functools.cached_property
+    def test_overlap(self) -> float:
+        """The fraction of test images that are, pixel for pixel, also in training, validation or the attacker's part."""
+        data = self.dataset
+        known = {image.tobytes() for part in (data.x_train, data.x_validation, data.x_pool) for image in part}
+        return float(np.mean([image.tobytes() in known for image in data.x_test]))
 
     @functools.cached_property
     def evasion_rows(self) -> NDArray[np.int64]:

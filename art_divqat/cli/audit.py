@@ -39,6 +39,8 @@ def audit(
     thief_model: options.ThiefModel = None,
     epsilon: options.Epsilon = None,
     preset: options.Preset = None,
+    image_size: options.ImageSize = None,
+    image_fit: options.ImageFit = None,
     limit: options.Limit = None,
     data_root: options.DataRoot = None,
     device: options.Device = None,

@@ -19,6 +19,8 @@ def train(
     query_pool: options.AvoidedPool = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides every draw.")] = 0,
     preset: options.Preset = None,
+    image_size: options.ImageSize = None,
+    image_fit: options.ImageFit = None,
     limit: options.Limit = None,
     data_root: options.DataRoot = None,
     download: options.Download = None,

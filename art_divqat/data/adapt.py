@@ -75,6 +75,10 @@ def resized(raw: RawImages, size: tuple[int, int], fit: Fit) -> RawImages:
 
     how = "squashed" if fit == "squash" else "centre crop"
     note = f"images of {height}×{width} resized to {size[0]}×{size[1]}, bilinear, {how}"
-    parts = {name: getattr(raw, name) for name in ("x", "x_validation", "x_test")}
-    arrays = {name: None if part is None else of_size(part) for name, part in parts.items()}
-    return replace(raw, **arrays, notes=(*raw.notes, note))
+    return replace(
+        raw,
+        x=of_size(raw.x),
+        x_validation=None if raw.x_validation is None else of_size(raw.x_validation),
+        x_test=None if raw.x_test is None else of_size(raw.x_test),
+        notes=(*raw.notes, note),
+    )

@@ -55,8 +55,8 @@ def read_folder(path: Path, size: tuple[int, int] | None = None, fit: Fit = "cro
 
     :param size: (H, W) that they become. If not given, pictures of one size keep it, and of several become 32×32.
     :param fit: `crop` takes the largest centred part of those proportions, `squash` the whole picture.
-    :raises UserError: for a folder that is missing, empty, laid out in another way or of fewer than two classes, classes
-        of test images that have none for training, and pictures that cannot be read.
+    :raises UserError: for a folder that is missing, empty, laid out in another way or of fewer than two classes, for
+        classes of test images that have none for training, and for pictures that cannot be read.
     """
     layout = _layout(path)
     names = _class_folders(layout.train)
@@ -94,7 +94,9 @@ def _layout(path: Path) -> _Layout:
     :raises UserError: for a path that is no folder, parts without training images, and other folders beside the parts.
     """
     if path.is_file():
-        raise UserError(f"{path} is a file; expected a folder with one sub-folder a class: unpack it if it is an archive.")
+        raise UserError(
+            f"{path} is a file; expected a folder with one sub-folder a class: unpack it if it is an archive."
+        )
     if not path.is_dir():
         raise UserError(f"There is no folder {path}: expected one sub-folder a class, or train and test over them.")
     folders = [entry for entry in _entries(path) if entry.is_dir()]
@@ -103,7 +105,9 @@ def _layout(path: Path) -> _Layout:
     if not any(inner.is_dir() for folder in named for inner in _entries(folder)):
         if len(named) < 2:
             return _Layout(path)
-        raise UserError(f"{named[0]} holds no class folders; expected one sub-folder a class in each of {_listed(named)}.")
+        raise UserError(
+            f"{named[0]} holds no class folders; expected one sub-folder a class in each of {_listed(named)}."
+        )
     others = [folder for folder in folders if folder not in named]
     if others:
         raise UserError(
@@ -171,11 +175,15 @@ def _is_left_behind(name: str) -> bool:
 def _files(root: Path) -> Iterator[Path]:
     """Every file below a folder, through links to folders too, each folder once."""
     seen = set()
-    for folder, inner, files in os.walk(root, followlinks=True):
+    for folder, inner, files in os.walk(root, onerror=_refuse, followlinks=True):
         place = Path(folder)
         seen.add(place.resolve())
         inner[:] = [name for name in inner if not _is_left_behind(name) and (place / name).resolve() not in seen]
         yield from (place / name for name in files if not _is_left_behind(name))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _check_every_class(root: Path, part: _Part, names: Sequence[str]) -> None:
@@ -197,9 +205,7 @@ def _absent(layout: _Layout, parts: Sequence[_Part], names: Sequence[str]) -> It
             yield f"{root.name} has no pictures of {len(absent):,} of {len(names):,} classes: {_few(absent)}"
 
 
-def _decode(
-    files: Sequence[Path], size: tuple[int, int] | None, fit: Fit
-) -> tuple[NDArray[np.uint8], Iterator[str]]:
+def _decode(files: Sequence[Path], size: tuple[int, int] | None, fit: Fit) -> tuple[NDArray[np.uint8], Iterator[str]]:
     """All pictures as (N, C, H, W), and what was done, in words.
 
     :raises UserError: naming the first that cannot be read, and how many more.
@@ -253,7 +259,7 @@ def _notes(
 def _skipped(path: Path, files: Sequence[Path]) -> Iterator[str]:
     if files:
         first = min(files).relative_to(path)
-        yield f"{len(files):,} files skipped, as no pictures in a class folder that can be read: {_kinds(files)}; {first}"
+        yield f"{len(files):,} files skipped, no picture in a class folder: {_kinds(files)}; the first is {first}"
 
 
 def _kinds(files: Sequence[Path]) -> str:

@@ -142,7 +142,7 @@ def _scaled(picture: Any, tags: Mapping[int, Any], did: set[str]) -> Any:
     values = np.asarray(picture)
     least, most = float(values.min()), float(values.max())
     if picture.mode == "F":
-        if not (-_ROUNDING <= least and most <= 1 + _ROUNDING):
+        if not (least >= -_ROUNDING and most <= 1 + _ROUNDING):
             raise ValueError(
                 f"it has float pixels from {least:g} to {most:g}, and nothing says which value is white; save it with "
                 "8 or 16 bits, or as floats in [0, 1]"
@@ -160,7 +160,9 @@ def _scaled(picture: Any, tags: Mapping[int, Any], did: set[str]) -> Any:
             )
         did.add(f"of {bits}-bit grey: scaled to 8 bits")
         if most < 2 ** (bits - 4):
-            did.add(f"nearly black, without a value above {2 ** (bits - 4) - 1:,} of {white:,}: scale them if that is white")
+            did.add(
+                f"nearly black, without a value above {2 ** (bits - 4) - 1:,} of {white:,}: scale them if that is white"
+            )
     scaled = np.rint(np.clip(values.astype(np.float64) / white, 0, 1) * 255).astype(np.uint8)
     # 0 is white there, which Pillow sees to up to eight bits
     if tags.get(_PHOTOMETRIC, 1) == 0:

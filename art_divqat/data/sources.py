@@ -190,7 +190,11 @@ def load_raw(
     if has_pictures(canonical):
         from art_divqat.data.folders import read_folder
 
-        return read_folder(Path(canonical[7:]).expanduser(), size, fit)
+        path = Path(canonical[7:]).expanduser()
+        try:
+            return read_folder(path, size, fit)
+        except OSError as error:
+            raise UserError(f"The folder {path} cannot be read: {error}.") from error
     raw = _read_arrays(canonical, root, download)
     if size is None:
         return raw
@@ -222,22 +226,34 @@ def checked_raw(raw: object, name: str) -> RawImages:
     if not isinstance(raw, RawImages):
         raise UserError(f"The data set {name!r} gave a {type(raw).__name__}: expected art_divqat.data.RawImages.")
     notes = list(raw.notes)
-    parts: dict[str, NDArray[Any] | None] = {}
     largest = 0
-    for suffix, what in (("", "images"), ("_validation", "validation images"), ("_test", "test images")):
-        x, y = (getattr(raw, f"{array}{suffix}") for array in "xy")
-        if (x is None) != (y is None) or (x is None and not suffix):
+
+    def checked(x: Any, y: Any, what: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        nonlocal largest
+        if x is None or y is None:
             raise UserError(f"The data set {name!r} gave {what} or their labels alone: give both, or None for both.")
-        if x is not None:
-            x = check_images(as_nchw(np.asarray(x), name), name, notes)
-            y = check_labels(np.asarray(y), len(x), name)
-            largest = max(largest, int(y.max()))
-        parts |= {f"x{suffix}": x, f"y{suffix}": y}
+        images = check_images(as_nchw(np.asarray(x), name), name, notes)
+        labels = check_labels(np.asarray(y), len(images), name)
+        largest = max(largest, int(labels.max()))
+        return images, labels
+
+    def checked_if_any(x: Any, y: Any, what: str) -> tuple[NDArray[Any] | None, NDArray[np.int64] | None]:
+        return (None, None) if x is None and y is None else checked(x, y, what)
+
+    x, y = checked(raw.x, raw.y, "images")
+    x_test, y_test = checked_if_any(raw.x_test, raw.y_test, "test images")
+    x_validation, y_validation = checked_if_any(raw.x_validation, raw.y_validation, "validation images")
     classes = len(raw.class_names)
     if largest >= classes:
         raise UserError(f"The data set {name!r} names {classes} classes and its labels run to {largest}: name each.")
-    return replace(raw, name=name, class_names=tuple(raw.class_names), notes=_once(notes), **parts)
-
-
-def _once(notes: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(notes))
+    return RawImages(
+        name,
+        x,
+        y,
+        x_test,
+        y_test,
+        tuple(raw.class_names),
+        tuple(dict.fromkeys(notes)),
+        x_validation,
+        y_validation,
+    )

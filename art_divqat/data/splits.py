@@ -127,12 +127,10 @@ def split_dataset(raw: RawImages, *, limit: int | None = None, seed: int = 0) ->
         x_test, y_test = x_test[keep], y_test[keep]
     unseen_rows = _without_copies(pool_rows, train_rows, raw.x)
     notes = raw.notes
-    if len(unseen_rows) < len(pool_rows):
-        dropped = len(pool_rows) - len(unseen_rows)
-        notes = (
-            *notes,
-            f"{dropped:,} of {len(pool_rows):,} in-distribution images of the attacker dropped: copies of training images",
-        )
+    dropped = len(pool_rows) - len(unseen_rows)
+    if dropped:
+        what = f"{dropped:,} of {len(pool_rows):,} images that an attacker could have had"
+        notes = (*notes, f"{what} dropped, as copies of training images")
     parts = [
         (raw.x[train_rows], raw.y[train_rows]),
         (x_validation[validation_rows], y_validation[validation_rows]),

@@ -29,6 +29,7 @@ from art_divqat.victims.external.settings import ExternalModel
 from art_divqat.victims.specs import VictimSpec, read_victim
 
 S = TypeVar("S")
+_LARGEST_SIDE = 4096
 _ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
 
 
@@ -40,6 +41,24 @@ def _known_answers(value: Any) -> Any:
 
 # the pattern is for the JSON schema; its own message would be a regular expression
 Answers = Annotated[str, BeforeValidator(_known_answers), Field(pattern=_ANSWERS)]
+
+
+def _height_and_width(value: Any) -> Any:
+    """`N`, `HxW` and pairs, as a pair."""
+    if isinstance(value, str):
+        sides = value.lower().replace("×", "x").split("x")
+        if not all(side.strip().isdecimal() for side in sides):
+            raise ValueError(f"expected N or HxW in pixels, such as 224, got {value!r}")
+        value = [int(side) for side in sides]
+    sides = [value] if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(sides, list | tuple) or len(sides) not in (1, 2) or not all(type(side) is int for side in sides):
+        raise ValueError(f"expected N or HxW in pixels, such as 224, got {value!r}")
+    if not all(1 <= side <= _LARGEST_SIDE for side in sides):
+        raise ValueError(f"expected sides from 1 to {_LARGEST_SIDE:,} pixels, got {_listed(tuple(sides))}")
+    return tuple(sides) * (3 - len(sides))
+
+
+ImageSize = Annotated[tuple[int, int], BeforeValidator(_height_and_width)]
 
 
 class Recipe(BaseModel):
@@ -103,6 +122,8 @@ class Options(BaseModel):
     schema_version: Literal[1] = 1
     preset: Literal["quick", "standard", "paper"] = "quick"
     dataset: str = "digits"
+    image_size: ImageSize | None = Field(None, description="pixels that images are resized to: N, or height and width")
+    image_fit: Literal["crop", "squash"] = "crop"
     limit: int | None = Field(None, ge=1)
     victims: tuple[Any, ...]
     baseline: bool = True
