@@ -59,7 +59,7 @@ def check_images(x: NDArray[Any], source: str, notes: list[str] | None = None) -
     least, most = images.min(initial=0), images.max(initial=1)
     if least < 0 or most > 1:
         if notes is not None:
-            notes.append(f"values from {least:.9g} to {most:.9g} clipped to [0, 1], as rounding leaves them")
+            notes.append(f"values from {least:.2g} to {most:.9g} clipped to [0, 1], as rounding leaves them")
         np.clip(images, 0, 1, out=images)
     return images
 

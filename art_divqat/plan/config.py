@@ -45,17 +45,16 @@ Answers = Annotated[str, BeforeValidator(_known_answers), Field(pattern=_ANSWERS
 
 def _height_and_width(value: Any) -> Any:
     """`N`, `HxW` and pairs, as a pair."""
+    given = value
     if isinstance(value, str):
-        sides = value.lower().replace("×", "x").split("x")
-        if not all(side.strip().isdecimal() for side in sides):
-            raise ValueError(f"expected N or HxW in pixels, such as 224, got {value!r}")
-        value = [int(side) for side in sides]
-    sides = [value] if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(sides, list | tuple) or len(sides) not in (1, 2) or not all(type(side) is int for side in sides):
-        raise ValueError(f"expected N or HxW in pixels, such as 224, got {value!r}")
+        texts = value.lower().replace("×", "x").split("x")
+        value = [int(text) for text in texts] if all(text.strip().isdecimal() for text in texts) else None
+    sides: Any = [value, value] if type(value) is int else value
+    if not isinstance(sides, list | tuple) or not 1 <= len(sides) <= 2 or any(type(side) is not int for side in sides):
+        raise ValueError(f"expected N or HxW in pixels, such as 224, got {given!r}")
     if not all(1 <= side <= _LARGEST_SIDE for side in sides):
-        raise ValueError(f"expected sides from 1 to {_LARGEST_SIDE:,} pixels, got {_listed(tuple(sides))}")
-    return tuple(sides) * (3 - len(sides))
+        raise ValueError(f"expected sides from 1 to {_LARGEST_SIDE:,} pixels, got {given!r}")
+    return (sides[0], sides[-1])
 
 
 ImageSize = Annotated[tuple[int, int], BeforeValidator(_height_and_width)]

@@ -91,5 +91,5 @@ def _layout(declared: list[Any], shape: Shape, path: Path) -> bool:
     if fits((shape[1], shape[2], shape[0])):
         return True
     raise UserError(
-        f"{path} takes inputs of shape {declared}; the data has images of shape {shape}: --image-size gives another size."
+        f"{path} takes inputs of shape {declared}; the data has images of shape {shape}: --image-size N resizes them."
     )
