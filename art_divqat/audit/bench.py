@@ -45,8 +45,7 @@ class Bench:
             config.dataset,
             data_root=config.data_root,
             download=config.download,
-            size=config.image_size,
-            fit=config.image_fit,
+            form=config.image_form,
             limit=config.limit,
             seed=config.split_seed,
         )

@@ -19,6 +19,7 @@ def evaluate(
     epsilon: options.Epsilon = None,
     preset: options.Preset = None,
     image_size: options.ImageSize = None,
+    image_channels: options.ImageChannels = None,
     image_fit: options.ImageFit = None,
     limit: options.Limit = None,
     data_root: options.DataRoot = None,

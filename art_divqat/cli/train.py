@@ -20,6 +20,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Decides every draw.")] = 0,
     preset: options.Preset = None,
     image_size: options.ImageSize = None,
+    image_channels: options.ImageChannels = None,
     image_fit: options.ImageFit = None,
     limit: options.Limit = None,
     data_root: options.DataRoot = None,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from art_divqat.data.pictures import Fit, centred_box
+from art_divqat.data.pictures import ImageForm, centred_box
 from art_divqat.data.raw import RawImages
 
 
@@ -58,27 +58,24 @@ def adapt_images(x: NDArray[Any], shape: tuple[int, int, int]) -> tuple[NDArray[
     return np.ascontiguousarray(np.clip(images, 0, 1), dtype=np.float32), words
 
 
-def resized(raw: RawImages, size: tuple[int, int], fit: Fit) -> RawImages:
-    """Images as a source keeps them, at another size; a note says how they came to it.
-
-    :param size: (H, W).
-    """
-    height, width = raw.x.shape[2:]
-    if (height, width) == size:
+def in_form(raw: RawImages, form: ImageForm) -> RawImages:
+    """Images as a source keeps them, in another form; a note says how they came to it."""
+    channels, height, width = raw.x.shape[1:]
+    target = (form.channels or channels, *(form.size or (height, width)))
+    if target == (channels, height, width):
         return raw
+    left, top, right, bottom = 0, 0, width, height
+    if form.fit == "crop":
+        left, top, right, bottom = (round(edge) for edge in centred_box((width, height), (target[2], target[1])))
 
-    def of_size(x: NDArray[Any]) -> NDArray[Any]:
-        if fit == "crop":
-            left, top, right, bottom = (round(edge) for edge in centred_box((width, height), size[::-1]))
-            x = x[:, :, top:bottom, left:right]
-        return adapt_images(x, (x.shape[1], *size))[0]
+    def converted(x: NDArray[Any]) -> NDArray[np.float32]:
+        return adapt_images(x[:, :, top:bottom, left:right], target)[0]
 
-    how = "squashed" if fit == "squash" else "centre crop"
-    note = f"images of {height}×{width} resized to {size[0]}×{size[1]}, bilinear, {how}"
+    cut = "" if (right - left, bottom - top) == (width, height) else f", of the centre of images of {height}×{width}"
     return replace(
         raw,
-        x=of_size(raw.x),
-        x_validation=None if raw.x_validation is None else of_size(raw.x_validation),
-        x_test=None if raw.x_test is None else of_size(raw.x_test),
-        notes=(*raw.notes, note),
+        x=converted(raw.x),
+        x_validation=None if raw.x_validation is None else converted(raw.x_validation),
+        x_test=None if raw.x_test is None else converted(raw.x_test),
+        notes=(*raw.notes, adapt_images(raw.x[:1, :, top:bottom, left:right], target)[1] + cut),
     )

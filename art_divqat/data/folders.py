@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from art_divqat.data.pictures import SUFFIXES, Fit, Header, read_header, read_picture
+from art_divqat.data.pictures import OWN_FORM, SUFFIXES, Header, ImageForm, Size, read_header, read_picture
 from art_divqat.data.raw import RawImages
 from art_divqat.errors import UserError
 
@@ -47,14 +47,14 @@ class _Part(NamedTuple):
     skipped: list[Path]
 
 
-def read_folder(path: Path, size: tuple[int, int] | None = None, fit: Fit = "crop") -> RawImages:
+def read_folder(path: Path, form: ImageForm = OWN_FORM) -> RawImages:
     """Read pictures from a folder, classes in the order of their folders' names.
 
-    Read as they are meant: turned as EXIF says, deep grey scaled, transparent pixels over white. If all are grey they
-    stay grey, else all are RGB. Files that are no pictures are skipped; the notes count and name them.
+    Read as they are meant: turned as EXIF says, deep grey scaled, transparent pixels over white. Files that are no
+    pictures are skipped; the notes count and name them.
 
-    :param size: (H, W) that they become. If not given, pictures of one size keep it, and of several become 32×32.
-    :param fit: `crop` takes the largest centred part of those proportions, `squash` the whole picture.
+    :param form: what they become. Where it does not say the size, pictures of one size keep it, and of several become
+        32×32; where it does not say the channels, they stay grey if all are grey, and become RGB otherwise.
     :raises UserError: for a folder that is missing, empty, laid out in another way or of fewer than two classes, for
         classes of test images that have none for training, and for pictures that cannot be read.
     """
@@ -70,7 +70,7 @@ def read_folder(path: Path, size: tuple[int, int] | None = None, fit: Fit = "cro
     parts = [_pictures(root, names) for root in (layout.train, layout.validation, layout.test) if root is not None]
     _check_every_class(layout.train, parts[0], names)
     notes = [*layout.notes, *_absent(layout, parts, names)]
-    x, done = _decode([file for part in parts for file in part.files], size, fit)
+    x, done = _decode([file for part in parts for file in part.files], form)
     notes += [*done, *_skipped(path, [file for part in parts for file in part.skipped])]
     cuts = np.cumsum([len(part.files) for part in parts])[:-1]
     arrays = dict(
@@ -205,7 +205,7 @@ def _absent(layout: _Layout, parts: Sequence[_Part], names: Sequence[str]) -> It
             yield f"{root.name} has no pictures of {len(absent):,} of {len(names):,} classes: {_few(absent)}"
 
 
-def _decode(files: Sequence[Path], size: tuple[int, int] | None, fit: Fit) -> tuple[NDArray[np.uint8], Iterator[str]]:
+def _decode(files: Sequence[Path], form: ImageForm) -> tuple[NDArray[np.uint8], Iterator[str]]:
     """All pictures as (N, C, H, W), and what was done, in words.
 
     :raises UserError: naming the first that cannot be read, and how many more.
@@ -219,17 +219,17 @@ def _decode(files: Sequence[Path], size: tuple[int, int] | None, fit: Fit) -> tu
             broken.append(error)
     _check_unbroken(broken)
     sizes = sorted({(header.height, header.width) for header in headers})
-    grey = all(header.grey for header in headers)
-    height, width = size or (sizes[0] if len(sizes) == 1 else (_MIXED_SIDE, _MIXED_SIDE))
+    grey = form.channels == 1 if form.channels else all(header.grey for header in headers)
+    height, width = form.size or (sizes[0] if len(sizes) == 1 else (_MIXED_SIDE, _MIXED_SIDE))
     x = np.empty((len(files), 1 if grey else 3, height, width), dtype=np.uint8)
     done: Counter[str] = Counter()
     for row, file in enumerate(files):
         try:
-            x[row] = read_picture(file, (height, width), grey=grey, fit=fit, done=done)
+            x[row] = read_picture(file, (height, width), grey=grey, fit=form.fit, done=done)
         except UserError as error:
             broken.append(error)
     _check_unbroken(broken)
-    return x, _notes(sizes, (height, width), size is None, fit, done, len(files))
+    return x, _notes(sizes, (height, width), form, done, len(files))
 
 
 def _check_unbroken(broken: Sequence[UserError]) -> None:
@@ -239,18 +239,11 @@ def _check_unbroken(broken: Sequence[UserError]) -> None:
         raise broken[0]
 
 
-def _notes(
-    sizes: Sequence[tuple[int, int]],
-    size: tuple[int, int],
-    chosen_here: bool,
-    fit: Fit,
-    done: Counter[str],
-    total: int,
-) -> Iterator[str]:
+def _notes(sizes: Sequence[Size], size: Size, form: ImageForm, done: Counter[str], total: int) -> Iterator[str]:
     if list(sizes) != [size]:
         several = f"pictures of {len(sizes):,} sizes" if len(sizes) > 1 else f"pictures of {sizes[0][0]}×{sizes[0][1]}"
-        how = "squashed" if fit == "squash" else "centre crop"
-        other = "; --image-size gives another size" if chosen_here else ""
+        how = "squashed" if form.fit == "squash" else "centre crop"
+        other = "; --image-size gives another size" if form.size is None else ""
         yield f"{several} resized to {size[0]}×{size[1]}, bilinear, {how}{other}"
     for what, count in sorted(done.items()):
         yield f"{count:,} of {total:,} pictures {what}"

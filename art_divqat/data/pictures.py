@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,9 +19,27 @@ SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff")
 )
 Fit = Literal["crop", "squash"]
+Size = tuple[int, int]
 _GREY = ("1", "L", "LA", "La", "I", "F")
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT, _ORIENTATION = 258, 262, 339, 274
 _ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class ImageForm:
+    """What images are to become.
+
+    :param size: (height, width); None for their own.
+    :param channels: 1 for grey, 3 for RGB; None for their own.
+    :param fit: how they come to the size: `crop` takes the largest centred part of its proportions, `squash` all.
+    """
+
+    size: Size | None = None
+    channels: int | None = None
+    fit: Fit = "crop"
+
+
+OWN_FORM = ImageForm()
 
 
 class Header(NamedTuple):
@@ -47,16 +66,13 @@ def read_header(file: Path) -> Header:
         raise _unreadable(file, error) from error
 
 
-def read_picture(
-    file: Path, size: tuple[int, int], *, grey: bool, fit: Fit = "crop", done: Counter[str]
-) -> NDArray[np.uint8]:
+def read_picture(file: Path, size: Size, *, grey: bool, fit: Fit = "crop", done: Counter[str]) -> NDArray[np.uint8]:
     """The pixels of a picture as (C, H, W), uint8, C being 1 if `grey` and else 3.
 
     Turned as EXIF says; 16-bit grey and floats in [0, 1] scaled to 0–255; transparent pixels over white; resized by
     antialiased bilinear interpolation.
 
     :param size: (H, W).
-    :param fit: `crop` cuts the largest centred part of the target's proportions; `squash` takes the whole.
     :param done: is told what was done to the picture, a count for each kind.
     :raises UserError: if it cannot be decoded, or nothing says which of its values is white.
     """
@@ -73,7 +89,9 @@ def read_picture(
             tags = dict(getattr(picture, "tag_v2", {}))
             plain = _eight_bits(ImageOps.exif_transpose(picture), tags, did)
             if not grey and plain.mode == "L":
-                did.add("grey beside coloured ones: turned to RGB")
+                did.add("of grey turned to RGB")
+            elif grey and plain.mode == "RGB":
+                did.add("of RGB turned to grey, by luma")
             plain = plain.convert("L" if grey else "RGB")
             height, width = size
             if plain.size != (width, height):
@@ -87,7 +105,7 @@ def read_picture(
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 
-def centred_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
+def centred_box(size: Size, target: Size) -> tuple[float, float, float, float]:
     """The largest centred part, (left, top, right, bottom), with the proportions of the target; sizes as (W, H).
 
     >>> centred_box((400, 300), (32, 32))

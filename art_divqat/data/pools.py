@@ -14,7 +14,7 @@ from art_divqat._rng import numpy_generator
 from art_divqat._types import Images, Shape
 from art_divqat.data.adapt import adapt_images, to_float
 from art_divqat.data.checks import check_images
-from art_divqat.data.pictures import Fit
+from art_divqat.data.pictures import OWN_FORM, Fit, ImageForm
 from art_divqat.data.sources import DATASET_FORMS, DATASETS, canonical_dataset, has_pictures, is_dataset, load_raw
 from art_divqat.data.splits import Dataset, checksum
 from art_divqat.errors import UserError, unknown_name
@@ -188,8 +188,8 @@ def load_pool(
         x, adaptation = _generated(canonical, shape, seed)
     else:
         # straight to the victim's size: from any other between them the attacker would have blurred pictures
-        size = shape[1:] if has_pictures(canonical) else None
-        raw = load_raw(canonical, data_root=data_root, download=download, size=size, fit=fit)
+        form = ImageForm(shape[1:], fit=fit) if has_pictures(canonical) else OWN_FORM
+        raw = load_raw(canonical, data_root=data_root, download=download, form=form)
         rows = np.arange(len(raw.x))
         if len(rows) > LARGEST_POOL:
             rows = np.sort(numpy_generator("pool", seed).permutation(rows)[:LARGEST_POOL])

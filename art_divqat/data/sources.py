@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from art_divqat._files import default_data_root
 from art_divqat.data.checks import as_nchw, check_images, check_labels
-from art_divqat.data.pictures import Fit
+from art_divqat.data.pictures import OWN_FORM, ImageForm
 from art_divqat.data.raw import RawImages
 from art_divqat.data.torchvision_sets import TorchvisionSet, by_split, by_train, emnist, gtsrb
 from art_divqat.errors import UserError
@@ -170,16 +170,14 @@ def load_raw(
     *,
     data_root: Path | None = None,
     download: bool = False,
-    size: tuple[int, int] | None = None,
-    fit: Fit = "crop",
+    form: ImageForm = OWN_FORM,
 ) -> RawImages:
     """Read a data set by name; the network is used only with `download`.
 
     :param name: a name of :func:`list_datasets`, `npz:PATH` or `folder:PATH`.
     :param data_root: the folder in torchvision's layout; :func:`default_data_root` if not given. A relative `npz:PATH`
         that is not in the working folder is looked for there too.
-    :param size: (H, W) that the images are to have; None for their own.
-    :param fit: `crop` takes the largest centred part of those proportions, `squash` the whole image.
+    :param form: the size and the channels that the images are to have, where those are not their own.
     :raises UserError: for an unknown name, a set that is not there, or one whose content cannot be used.
 
     >>> load_raw("digits").x.shape
@@ -192,15 +190,15 @@ def load_raw(
 
         path = Path(canonical[7:]).expanduser()
         try:
-            return read_folder(path, size, fit)
+            return read_folder(path, form)
         except OSError as error:
             raise UserError(f"The folder {path} cannot be read: {error}.") from error
     raw = _read_arrays(canonical, root, download)
-    if size is None:
+    if form == OWN_FORM:
         return raw
-    from art_divqat.data.adapt import resized
+    from art_divqat.data.adapt import in_form
 
-    return resized(raw, size, fit)
+    return in_form(raw, form)
 
 
 def _read_arrays(canonical: str, root: Path, download: bool) -> RawImages:

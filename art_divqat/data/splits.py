@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from art_divqat._rng import numpy_generator
 from art_divqat.data.adapt import to_float
-from art_divqat.data.pictures import Fit
+from art_divqat.data.pictures import OWN_FORM, ImageForm
 from art_divqat.data.raw import RawImages
 from art_divqat.data.sources import load_raw
 from art_divqat.errors import UserError
@@ -82,8 +82,7 @@ def load_dataset(
     *,
     data_root: Path | None = None,
     download: bool = False,
-    size: tuple[int, int] | None = None,
-    fit: Fit = "crop",
+    form: ImageForm = OWN_FORM,
     limit: int | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -92,7 +91,7 @@ def load_dataset(
     >>> load_dataset("digits").describe()["test"]
     359
     """
-    raw = load_raw(name, data_root=data_root, download=download, size=size, fit=fit)
+    raw = load_raw(name, data_root=data_root, download=download, form=form)
     return split_dataset(raw, limit=limit, seed=seed)
 
 

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from art_divqat.attacks.extraction.registry import AttackSpec, read_attack
+from art_divqat.data.pictures import ImageForm
 from art_divqat.defences.registry import DefenceSpec, read_defence
 from art_divqat.errors import UserError, suggest
 from art_divqat.victims.external.settings import ExternalModel
@@ -122,6 +123,7 @@ class Options(BaseModel):
     preset: Literal["quick", "standard", "paper"] = "quick"
     dataset: str = "digits"
     image_size: ImageSize | None = Field(None, description="pixels that images are resized to: N, or height and width")
+    image_channels: Literal[1, 3] | None = Field(None, description="1 for grey, 3 for RGB; else their own")
     image_fit: Literal["crop", "squash"] = "crop"
     limit: int | None = Field(None, ge=1)
     victims: tuple[Any, ...]
@@ -187,6 +189,11 @@ class Options(BaseModel):
                 if key not in cls.model_fields:
                     raise ValueError(f"there is no option {key!r}: {suggest(str(key), cls.model_fields)}")
         return data
+
+    @property
+    def image_form(self) -> ImageForm:
+        """What images of the data set become."""
+        return ImageForm(self.image_size, self.image_channels, self.image_fit)
 
     def for_results(self) -> dict[str, Any]:
         """What the results record: all that the numbers depend on, without places, parallelism and the gate."""

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from art_divqat.data import RawImages, load_dataset, load_pool, load_raw, split_dataset
-from art_divqat.data.adapt import resized
+from art_divqat.data.adapt import in_form
+from art_divqat.data.pictures import ImageForm
 from art_divqat.errors import UserError
 
 
@@ -184,29 +185,29 @@ def test_sizes(tmp_path: Path) -> None:
     assert raw.notes == (
         "pictures of 2 sizes resized to 32×32, bilinear, centre crop; --image-size gives another size",
     )
-    raw = load_raw(name, size=(24, 12), fit="squash")
+    raw = load_raw(name, form=ImageForm((24, 12), fit="squash"))
     assert raw.x.shape[2:] == (24, 12)
     assert raw.notes == ("pictures of 2 sizes resized to 24×12, bilinear, squashed",)
     first = np.asarray(Image.open(tmp_path / "cat" / "0.png")).transpose(2, 0, 1)
-    np.testing.assert_array_equal(load_raw(name, size=(24, 24)).x[0], first)
+    np.testing.assert_array_equal(load_raw(name, form=ImageForm((24, 24))).x[0], first)
 
 
 def test_arrays_of_one_size_are_resized_where_that_is_asked(tmp_path: Path) -> None:
-    dataset = load_dataset("digits", size=(16, 12))
+    dataset = load_dataset("digits", form=ImageForm((16, 12)))
     assert dataset.input_shape == (1, 16, 12)
-    assert dataset.notes == ("images of 8×8 resized to 16×12, bilinear, centre crop",)
-    assert load_dataset("digits", size=(8, 8)).notes == ()
+    assert dataset.notes == ("8×6×1 to 16×12×1: bilinear, of the centre of images of 8×8",)
+    assert load_dataset("digits", form=ImageForm((8, 8))).notes == ()
     middle = np.zeros((1, 1, 4, 8), np.float32)
     middle[..., 2:6] = 1
     raw = RawImages("wide", middle, np.zeros(1, np.int64), None, None, ("a", "b"))
-    assert resized(raw, (2, 2), "crop").x.min() == 1
-    assert resized(raw, (2, 2), "squash").x.min() < 1
+    assert in_form(raw, ImageForm((2, 2))).x.min() == 1
+    assert in_form(raw, ImageForm((2, 2), fit="squash")).x.min() < 1
 
 
 def test_a_folder_of_pictures_as_a_pool_comes_straight_to_the_victims_size(tmp_path: Path) -> None:
     fill(tmp_path, side=24)
     Image.new("RGB", (50, 20)).save(tmp_path / "cat" / "wide.png")
-    pool = load_pool(f"folder:{tmp_path}", load_dataset("digits", size=(24, 24)))
+    pool = load_pool(f"folder:{tmp_path}", load_dataset("digits", form=ImageForm((24, 24))))
     assert pool.x.shape == (21, 1, 24, 24)
     assert pool.describe()["notes"] == ["pictures of 2 sizes resized to 24×24, bilinear, centre crop"]
     assert pool.adaptation == "24×24×3 to 24×24×1: luma"
@@ -217,6 +218,6 @@ def test_a_folder_of_pictures_as_a_pool_comes_straight_to_the_victims_size(tmp_p
 def test_real_photographs(data_root: Path) -> None:
     if not (data_root / "photographs").is_dir():
         pytest.skip("there are no photographs")
-    dataset = load_dataset(f"folder:{data_root / 'photographs' / 'objects'}", size=(24, 24))
+    dataset = load_dataset(f"folder:{data_root / 'photographs' / 'objects'}", form=ImageForm((24, 24)))
     assert (dataset.input_shape, dataset.nb_classes, len(dataset.x_test)) == ((3, 24, 24), 24, 479)
     assert any("turned to RGB" in note for note in dataset.notes)

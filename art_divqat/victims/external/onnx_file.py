@@ -91,5 +91,6 @@ def _layout(declared: list[Any], shape: Shape, path: Path) -> bool:
     if fits((shape[1], shape[2], shape[0])):
         return True
     raise UserError(
-        f"{path} takes inputs of shape {declared}; the data has images of shape {shape}: --image-size N resizes them."
+        f"{path} takes inputs of shape {declared}; the data has images of shape {shape}: give --image-size or "
+        "--image-channels."
     )

@@ -1,4 +1,4 @@
-"""The size of images that an external model says it takes: an ONNX file, a saved classifier, a v2 endpoint's metadata.
+"""The form of images that an external model says it takes: an ONNX file, a saved classifier, a v2 endpoint's metadata.
 
 Importing this module imports neither torch nor ART.
 """
@@ -11,58 +11,61 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from art_divqat.data.pictures import OWN_FORM, ImageForm
 from art_divqat.errors import UserError
 from art_divqat.estimators.remote_protocols import protocol_of
 from art_divqat.victims.external.identify import identify
 from art_divqat.victims.external.settings import ExternalModel, local_path
 
-Size = tuple[int, int]
 
-
-def own_size(model: ExternalModel) -> Size | None:
-    """(height, width) of the images that a model says it takes; None if it says nothing of it.
+def own_form(model: ExternalModel, *, size_known: bool = False) -> ImageForm:
+    """Size and channels of the images that a model says it takes; None where it says nothing of it.
 
     No code of the model runs. An endpoint is asked for its metadata, and for no answer.
 
+    :param size_known: the size was said by who asks; an endpoint is not asked then.
     :raises UserError: for an endpoint whose metadata should say it and cannot be had, or a damaged file.
     """
     if model.source is None:
-        return None
+        return OWN_FORM
     if model.is_remote:
-        return _of_endpoint(model)
+        return OWN_FORM if size_known else _of_endpoint(model)
     path = local_path(model.source)
     kind = identify(path)
     if kind == "onnx":
         from art_divqat.victims.external.onnx_file import declared_shape
 
-        return size_in(declared_shape(path))
+        return form_in(declared_shape(path))
     if kind in ("saved", "stored"):
         for card in (path / "classifier.json", path / "quantized" / "classifier.json"):
             try:
-                return size_in([None, *json.loads(card.read_text(encoding="utf-8"))["input_shape"]])
+                return form_in([None, *json.loads(card.read_text(encoding="utf-8"))["input_shape"]])
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-    return None
+    return OWN_FORM
 
 
-def size_in(declared: Sequence[Any]) -> Size | None:
-    """(height, width) in the declared shape of a batch of images, where it is fixed.
+def form_in(declared: Sequence[Any]) -> ImageForm:
+    """Size and channels in the declared shape of a batch of images, channels first or last, where they are fixed.
 
-    >>> size_in(["N", 3, 224, 224]), size_in([1, 240, 320, 3]), size_in([-1, 3, -1, -1]), size_in([-1, 64])
-    ((224, 224), (240, 320), None, None)
+    >>> form_in(["N", 3, 224, 224])
+    ImageForm(size=(224, 224), channels=3, fit='crop')
+    >>> form_in([1, 240, 320, 1]).size, form_in([-1, 3, -1, -1]).size, form_in([-1, 64])
+    ((240, 320), None, ImageForm(size=None, channels=None, fit='crop'))
     """
     if len(declared) != 4:
-        return None
+        return OWN_FORM
     for channels, size in ((declared[1], declared[2:]), (declared[3], declared[1:3])):
         if channels in (1, 3):
-            return (size[0], size[1]) if all(isinstance(side, int) and side > 0 for side in size) else None
-    return None
+            fixed = all(isinstance(side, int) and side > 0 for side in size)
+            return ImageForm((size[0], size[1]) if fixed else None, channels)
+    return OWN_FORM
 
 
-def _of_endpoint(model: ExternalModel) -> Size | None:
+def _of_endpoint(model: ExternalModel) -> ImageForm:
     assert model.source is not None
     if protocol_of(model.source, model.protocol).metadata_url is None:
-        return None
+        return OWN_FORM
     from art_divqat.estimators.remote import RemoteClassifier
 
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +84,7 @@ def _of_endpoint(model: ExternalModel) -> Size | None:
         content = endpoint.metadata()
     try:
         (declared,) = (each["shape"] for each in json.loads(content or b"")["inputs"])
-        return size_in([int(side) for side in declared])
+        return form_in([int(side) for side in declared])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"{model.source} does not say which images it takes: say it with --image-size, such as --image-size 224."
