@@ -45,8 +45,8 @@ def test_an_onnx_file(tmp_path: Path, network: torch.nn.Module, pictures: str) -
     assert prepared(path, pictures) == ((8, 8), 1, "crop")
     assert prepared(path, pictures, image_size="16x12", image_fit="squash") == ((16, 12), 1, "squash")
     assert prepared(path, "digits") == (None, None, "crop"), "arrays have the size that they have"
+    path.write_bytes(b"damaged")
     with pytest.raises(UserError, match="cannot be read as an ONNX model"):
-        path.write_bytes(b"damaged")
         prepared(path, pictures)
 
 
