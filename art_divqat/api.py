@@ -16,11 +16,14 @@ from art_divqat.audit.progress import Watcher
 from art_divqat.audit.run import run
 from art_divqat.data import load_dataset
 from art_divqat.data.checks import as_nchw, check_images, check_labels
+from art_divqat.data.pictures import ImageForm
+from art_divqat.data.sources import has_pictures
 from art_divqat.data.splits import checksum, stratified_subset
 from art_divqat.errors import UserError
-from art_divqat.plan.config import EvaluateConfig, ResolvedConfig, make_config
+from art_divqat.plan.config import Config, EvaluateConfig, ResolvedConfig, make_config
 from art_divqat.plan.presets import resolve
 from art_divqat.results.schema import Results
+from art_divqat.victims.external.own_form import form_in, own_form
 from art_divqat.victims.external.settings import model_at
 
 if TYPE_CHECKING:
@@ -33,12 +36,17 @@ _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 def prepare(config: EvaluateConfig) -> ResolvedConfig:
     """Resolve a configuration once for a run: the device, every name and default, and how many jobs may ask a model.
 
+    Picture files take the form that an audited model says of itself, for which an endpoint is asked for its metadata.
+
     :raises UserError: for a name that is not known, a device that is not there, or an option that cannot be used.
 
     >>> prepare(make_config({"victims": ["robust"], "device": "cpu"})).query_pool
     'photos'
     """
     resolved = resolve(config.model_copy(update={"device": resolve_device(config.device)}))
+    if resolved.external is not None and has_pictures(resolved.dataset):
+        own = own_form(resolved.external, size_known=resolved.image_size is not None)
+        resolved = _with_images_of(resolved, own)
     if resolved.external is None or not (resolved.external.is_remote or resolved.external.source is None):
         return resolved
     # one process asks an endpoint, and holds a live object
@@ -105,10 +113,13 @@ def audit_model(
     from art_divqat.victims.external.live import adapt, live_name
 
     unresolved = make_config({**options, "dataset": dataset, "external": {"outputs": outputs}})
+    if has_pictures(dataset):
+        unresolved = _with_images_of(unresolved, form_in([None, *(getattr(model, "input_shape", None) or ())]))
     split = load_dataset(
         dataset,
         data_root=unresolved.data_root,
         download=unresolved.download,
+        form=unresolved.image_form,
         limit=unresolved.limit,
         seed=unresolved.split_seed,
     )
@@ -116,6 +127,12 @@ def audit_model(
     name = live_name(live.classifier, type(model).__name__, split.x_test)
     config = prepare(unresolved.model_copy(update={"victims": (name,)}))
     return evaluate(config, _folder(output, config), store=store, watcher=watcher, live=live)
+
+
+def _with_images_of(config: Config, own: ImageForm) -> Config:
+    """A configuration whose images are as a model takes them, where it does not say otherwise."""
+    size, channels = config.image_size or own.size, config.image_channels or own.channels
+    return config.model_copy(update={"image_size": size, "image_channels": channels})
 
 
 def _folder(output: Path | str | None, config: ResolvedConfig) -> Path:

@@ -13,6 +13,7 @@ from art_divqat._rng import derive_seed
 from art_divqat._types import Images, PhaseProgress, Progress
 from art_divqat.audit.probe import ProbedThief
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
+from art_divqat.data.copies import shared_part
 from art_divqat.data.pools import generate, generated_pools
 from art_divqat.data.splits import stratified_subset
 from art_divqat.defences.registry import DefenceContext
@@ -49,6 +50,7 @@ class Bench:
             config.dataset,
             data_root=config.data_root,
             download=config.download,
+            form=config.image_form,
             limit=config.limit,
             seed=config.split_seed,
         )
@@ -62,6 +64,7 @@ class Bench:
             self.dataset,
             data_root=config.data_root,
             download=config.download,
+            fit=config.image_fit,
             seed=config.split_seed,
         )
 
@@ -81,9 +84,14 @@ class Bench:
 
     @functools.cached_property
     def pool_overlap(self) -> float:
-        """The fraction of the pool's images that are, byte for byte, among the victim's training images."""
-        known = {image.tobytes() for image in self.dataset.x_train}
-        return float(np.mean([image.tobytes() in known for image in self.pool.x]))
+        """The fraction of the pool's images that are, pixel for pixel, among the victim's training images."""
+        return shared_part(self.pool.x, self.dataset.x_train)
+
+    @functools.cached_property
+    def test_overlap(self) -> float:
+        """The fraction of test images that are, pixel for pixel, among the data set's other images."""
+        data = self.dataset
+        return shared_part(data.x_test, data.x_train, data.x_validation, data.x_pool)
 
     @functools.cached_property
     def evasion_rows(self) -> NDArray[np.int64]:

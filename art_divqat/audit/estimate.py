@@ -15,6 +15,7 @@ from art_divqat.audit.executor import default_jobs
 from art_divqat.audit.preflight import preflight
 from art_divqat.plan.cells import Cell, plan_cells
 from art_divqat.plan.config import ResolvedConfig
+from art_divqat.results.data_notes import data_notes
 from art_divqat.victims.external.adapter import PROBE_IMAGES, REPEATED_IMAGES
 
 _TIMED_IMAGES = 256
@@ -28,6 +29,7 @@ class RunEstimate:
     :param endpoint_queries: the most images that a live endpoint would be asked, the attackers' among them; an image
         that comes again is not asked again. None without an endpoint.
     :param seconds: about how long on this machine if nothing is kept from an earlier run.
+    :param data_notes: what was done to the images on their way in.
     """
 
     cells: int
@@ -37,6 +39,7 @@ class RunEstimate:
     endpoint_queries: int | None
     jobs: int
     seconds: float
+    data_notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -69,6 +72,7 @@ def estimate(config: ResolvedConfig) -> RunEstimate:
         endpoint_queries=endpoint_queries,
         jobs=jobs,
         seconds=round(seconds, 3),
+        data_notes=tuple(data_notes(data)),
     )
 
 

@@ -31,7 +31,7 @@ def preflight(bench: Bench, *, read_model: bool = True) -> dict[str, Any]:
         check_model(model, bench.dataset.input_shape)
     check_evasion(bench)
     data = {
-        "dataset": bench.dataset.describe(),
+        "dataset": {**bench.dataset.describe(), "test_overlap": bench.test_overlap},
         "pool": {**bench.pool.describe(), "overlap": bench.pool_overlap},
         "evasion_images": len(bench.evasion_rows),
     }

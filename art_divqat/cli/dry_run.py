@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def show_plan(config: ResolvedConfig, *, json_output: bool) -> None:
-    """Print the plan of a configuration; nothing is written, no model is read and no endpoint is asked."""
+    """Print the plan of a configuration; nothing is written, no model is read and no endpoint is asked for answers."""
     from art_divqat.audit.estimate import estimate
+    from art_divqat.report.text import clean
 
     plan = estimate(config)
     if json_output:
@@ -22,6 +23,7 @@ def show_plan(config: ResolvedConfig, *, json_output: bool) -> None:
         return
     rows = [
         ("data", f"{config.dataset}, queries from {config.query_pool}"),
+        *(("images" if number == 0 else "", clean(note)) for number, note in enumerate(plan.data_notes)),
         ("victims", ", ".join(map(str, config.victims))),
         ("defences", ", ".join(map(str, config.defences))),
         ("attacks", f"{', '.join(map(str, config.attacks))}; answers {', '.join(config.answers)}"),

@@ -31,6 +31,12 @@ Model = Annotated[str | None, typer.Option(help="Architecture of the victims.")]
 ThiefModel = Annotated[str | None, typer.Option(help="Architecture of the thieves.")]
 Epsilon = Annotated[float | None, typer.Option(help="L∞ radius of robustness, in units of [0, 1] pixels.")]
 Preset = Annotated[str | None, typer.Option(help="quick, standard or paper.")]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(help="Pixels that images are resized to: N or HxW; else a model's own size, or the pictures'."),
+]
+ImageChannels = Annotated[int | None, typer.Option(help="1 for grey, 3 for RGB; else the model's or their own.")]
+ImageFit = Annotated[str | None, typer.Option(help="How they come to it: crop (the centre) or squash.")]
 Limit = Annotated[int | None, typer.Option(help="Use at most so many training and so many test images.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder with data sets in torchvision's layout.")]
 Download = Annotated[

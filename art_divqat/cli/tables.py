@@ -25,7 +25,8 @@ def print_results(results: Results, folder: Path) -> None:
     from rich.text import Text
 
     from art_divqat.report import finding
-    from art_divqat.report.text import counted
+    from art_divqat.report.text import clean, counted
+    from art_divqat.results.data_notes import data_notes
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -36,6 +37,8 @@ def print_results(results: Results, folder: Path) -> None:
         f"{results.config['dataset']}, {counted(seeds, 'seed')}: means, and half of the 95 % interval after ±{attacked}"
     )
     console.print(Text(caption))
+    for note in data_notes(results.data):
+        console.print(Text(clean(f"Data: {note}")))
     for table in _tables(results, console.width):
         console.print(table)
     console.print(Text(finding(results)))

@@ -9,7 +9,8 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
-        "pools": ["QueryPool", "adapt_images", "load_pool"],
+        "adapt": ["adapt_images"],
+        "pools": ["QueryPool", "load_pool"],
         "raw": ["RawImages"],
         "sources": ["list_datasets", "load_raw"],
         "splits": ["Dataset", "load_dataset", "split_dataset"],
@@ -17,8 +18,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
 )
 
 if TYPE_CHECKING:
+    from art_divqat.data.adapt import adapt_images as adapt_images
     from art_divqat.data.pools import QueryPool as QueryPool
-    from art_divqat.data.pools import adapt_images as adapt_images
     from art_divqat.data.pools import load_pool as load_pool
     from art_divqat.data.raw import RawImages as RawImages
     from art_divqat.data.sources import list_datasets as list_datasets

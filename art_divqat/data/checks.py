@@ -11,6 +11,8 @@ from art_divqat.errors import UserError
 
 # Without a known number of classes, a larger id is taken for something else than a class.
 _MOST_CLASSES = 100_000
+# what is outside [0, 1] by no more is rounding; a grey level is 0.004
+_ROUNDING = 1e-4
 
 
 def as_nchw(x: NDArray[Any], source: str) -> NDArray[Any]:
@@ -35,17 +37,46 @@ def as_nchw(x: NDArray[Any], source: str) -> NDArray[Any]:
     return x
 
 
-def check_images(x: NDArray[Any], source: str) -> NDArray[Any]:
+def check_images(x: NDArray[Any], source: str, notes: list[str] | None = None) -> NDArray[Any]:
     """Images as they come from a file or an owner: uint8 in 0–255, kept as such, or float32 in [0, 1].
 
+    What is outside by less than a fortieth of a grey level, as un-normalising leaves it, is rounding and is clipped.
+
+    :param notes: is told if values were clipped.
     :raises UserError: for another type, values that are not finite, or values outside the range.
+
+    >>> check_images(np.array([[[[-3e-8, 1.0000001]]]]), "demo").ravel().tolist()
+    [0.0, 1.0]
     """
     if x.dtype == np.uint8:
         return x
     if not np.issubdtype(x.dtype, np.floating):
-        raise UserError(f"{source}: images have dtype {x.dtype}; expected uint8 in 0–255 or floats in [0, 1].")
-    _check_range(x, f"{source}: images", (0.0, 1.0), 0.0)
-    return x.astype(np.float32)
+        raise UserError(
+            f"{source}: images have dtype {x.dtype}; expected uint8 in 0–255 or floats in [0, 1]: {_remedy(x)}."
+        )
+    _check_range(x, f"{source}: images", (0.0, 1.0), _ROUNDING)
+    images = x.astype(np.float32)
+    least, most = images.min(initial=0), images.max(initial=1)
+    if least < 0 or most > 1:
+        if notes is not None:
+            notes.append(f"values from {least:.2g} to {most:.9g} clipped to [0, 1], as rounding leaves them")
+        np.clip(images, 0, 1, out=images)
+    return images
+
+
+def _remedy(x: NDArray[Any]) -> str:
+    """What to do with images of a type that does not say which value is white."""
+    if x.dtype == np.bool_:
+        return "save x.astype('float32')"
+    if not np.issubdtype(x.dtype, np.integer):
+        return "convert them"
+    least, most = int(x.min(initial=0)), int(x.max(initial=0))
+    if least >= 0 and most <= 255:
+        return f"their values run from {least} to {most}, so save x.astype('uint8') if 255 is white"
+    white = 4095 if most <= 4095 else 65535 if most <= 65535 else None
+    if least < 0 or white is None:
+        return f"their values run from {least} to {most}, so bring black to 0 and white to 1 and save them as float32"
+    return f"their values run to {most}, so save (x / {white}).astype('float32'), or divide by what is white"
 
 
 def float_images(

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from art_divqat._rng import numpy_generator
 from art_divqat._types import Images, Shape
+from art_divqat.data.adapt import adapt_images, to_float
 from art_divqat.data.checks import check_images
-from art_divqat.data.sources import DATASET_FORMS, DATASETS, canonical_dataset, is_dataset, load_raw
-from art_divqat.data.splits import Dataset, checksum, to_float
+from art_divqat.data.pictures import OWN_FORM, Fit, ImageForm
+from art_divqat.data.sources import DATASET_FORMS, DATASETS, canonical_dataset, has_pictures, is_dataset, load_raw
+from art_divqat.data.splits import Dataset, checksum
 from art_divqat.errors import UserError, unknown_name
 from art_divqat.registry import Registry, load_target
 
@@ -88,6 +90,7 @@ class QueryPool:
     :param x: (N, C, H, W), float32 in [0, 1].
     :param labels: class ids in the pool's own data set, (N,), or None for images that have none.
     :param adaptation: what was done to make them fit, in words.
+    :param notes: what was done to them when they were read.
     """
 
     name: str
@@ -95,6 +98,7 @@ class QueryPool:
     labels: NDArray[np.int64] | None
     adaptation: str
     checksum: str
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """What the report says about the pool."""
@@ -104,6 +108,7 @@ class QueryPool:
             "labelled": self.labels is not None,
             "adaptation": self.adaptation,
             "checksum": self.checksum,
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 
@@ -160,12 +165,19 @@ def _no_name_twice() -> None:
 
 
 def load_pool(
-    name: str, dataset: Dataset, *, data_root: Path | None = None, download: bool = False, seed: int = 0
+    name: str,
+    dataset: Dataset,
+    *,
+    data_root: Path | None = None,
+    download: bool = False,
+    fit: Fit = "crop",
+    seed: int = 0,
 ) -> QueryPool:
     """The attacker's images for a victim trained on `dataset`, of its shape; at most 60,000 of them.
 
     :param name: `in-distribution`, `photos`, `noise`, a data set's name, `npz:PATH` or `folder:PATH`.
-    :raises UserError: for an unknown or missing one.
+    :param fit: how the pictures of a folder come to the size of the victim's images.
+    :raises UserError: for an unknown or missing one, and if no image is left that the victim was not trained on.
 
     >>> from art_divqat.data import load_dataset
     >>> load_pool("photos", load_dataset("digits")).x.shape[1:]
@@ -174,18 +186,26 @@ def load_pool(
     canonical = canonical_pool(name)
     shape = dataset.input_shape
     labels: NDArray[np.int64] | None = None
+    notes: tuple[str, ...] = ()
     if canonical == IN_DISTRIBUTION or canonical == dataset.name:
+        if len(dataset.x_pool) == 0:
+            raise UserError(
+                f"The query pool in-distribution is empty: every image of {dataset.name} that was kept for it has a "
+                "copy among the training images; remove the copies, or choose another --query-pool."
+            )
         canonical, x, labels, adaptation = IN_DISTRIBUTION, dataset.x_pool, dataset.y_pool, "none"
     elif canonical in POOLS:
         x, adaptation = _generated(canonical, shape, seed)
     else:
-        raw = load_raw(canonical, data_root=data_root, download=download)
+        # straight to the victim's size: from any other between them the attacker would have blurred pictures
+        form = ImageForm(shape[1:], fit=fit) if has_pictures(canonical) else OWN_FORM
+        raw = load_raw(canonical, data_root=data_root, download=download, form=form)
         rows = np.arange(len(raw.x))
         if len(rows) > LARGEST_POOL:
             rows = np.sort(numpy_generator("pool", seed).permutation(rows)[:LARGEST_POOL])
         x, adaptation = adapt_images(raw.x[rows], shape)
-        labels = raw.y[rows]
-    return QueryPool(canonical, x, labels, adaptation, checksum(x))
+        labels, notes = raw.y[rows], raw.notes
+    return QueryPool(canonical, x, labels, adaptation, checksum(x), notes)
 
 
 def generated_pools() -> list[str]:
@@ -220,42 +240,3 @@ def generate(name: str, shape: Shape, count: int, seed: int) -> Images:
 def _generated(name: str, shape: Shape, seed: int) -> tuple[Images, str]:
     adaptation = POOLS[name].adaptation
     return generate(name, shape, GENERATED_SIZE, seed), adaptation if isinstance(adaptation, str) else adaptation(shape)
-
-
-def adapt_images(x: NDArray[Any], shape: tuple[int, int, int]) -> tuple[NDArray[np.float32], str]:
-    """Images of any size and 1 or 3 channels to float32 of `shape`, and what was done, in words.
-
-    Size: bilinear with antialiasing. Channels: luma (ITU-R 601) from three to one, repeated from one to three.
-
-    >>> adapt_images(np.zeros((2, 3, 32, 32), np.uint8), (1, 28, 28))[1]
-    '32×32×3 to 28×28×1: luma, bilinear'
-    """
-    import torch
-
-    source = x.shape[1:]
-    if source == shape:
-        return to_float(x), "none"
-    steps = []
-    images = to_float(x)
-    if source[0] == 3 and shape[0] == 1:
-        weights = np.array([0.299, 0.587, 0.114], np.float32)
-        images = np.einsum("nchw,c->nhw", images, weights)[:, None]
-        steps.append("luma")
-    elif source[0] == 1 and shape[0] == 3:
-        images = np.repeat(images, 3, axis=1)
-        steps.append("grey repeated")
-    if source[1:] != shape[1:]:
-        resized = [
-            torch.nn.functional.interpolate(
-                torch.from_numpy(np.ascontiguousarray(images[i : i + 4096])),
-                size=shape[1:],
-                mode="bilinear",
-                antialias=True,
-                align_corners=False,
-            ).numpy()
-            for i in range(0, len(images), 4096)
-        ]
-        images = np.concatenate(resized)
-        steps.append("bilinear")
-    words = f"{source[1]}×{source[2]}×{source[0]} to {shape[1]}×{shape[2]}×{shape[0]}: {', '.join(steps)}"
-    return np.ascontiguousarray(np.clip(images, 0, 1), dtype=np.float32), words

@@ -17,7 +17,8 @@ class RawImages:
     :param y: class ids (N,), int64, from 0.
     :param x_test: the source's own test images, or None if it has none.
     :param class_names: one name a class.
-    :param notes: what was done to the images on the way in, for the report.
+    :param notes: what was done to the images on the way in, for the plan and the report.
+    :param x_validation: the source's own validation images, or None if it has none.
     """
 
     name: str
@@ -27,3 +28,5 @@ class RawImages:
     y_test: NDArray[np.int64] | None
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    x_validation: NDArray[Any] | None = None
+    y_validation: NDArray[np.int64] | None = None

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from art_divqat._files import default_data_root
 from art_divqat.data.checks import as_nchw, check_images, check_labels
+from art_divqat.data.pictures import OWN_FORM, ImageForm
 from art_divqat.data.raw import RawImages
 from art_divqat.data.torchvision_sets import TorchvisionSet, by_split, by_train, emnist, gtsrb
 from art_divqat.errors import UserError
@@ -157,12 +160,24 @@ def is_dataset(name: str) -> bool:
     return name.startswith(_PREFIXES) or name in DATASETS
 
 
-def load_raw(name: str, *, data_root: Path | None = None, download: bool = False) -> RawImages:
+def has_pictures(name: str) -> bool:
+    """Whether a data set is of picture files, which may have any size, and no arrays of one."""
+    return name.startswith("folder:")
+
+
+def load_raw(
+    name: str,
+    *,
+    data_root: Path | None = None,
+    download: bool = False,
+    form: ImageForm = OWN_FORM,
+) -> RawImages:
     """Read a data set by name; the network is used only with `download`.
 
     :param name: a name of :func:`list_datasets`, `npz:PATH` or `folder:PATH`.
     :param data_root: the folder in torchvision's layout; :func:`default_data_root` if not given. A relative `npz:PATH`
         that is not in the working folder is looked for there too.
+    :param form: the size and the channels that the images are to have, where those are not their own.
     :raises UserError: for an unknown name, a set that is not there, or one whose content cannot be used.
 
     >>> load_raw("digits").x.shape
@@ -170,16 +185,29 @@ def load_raw(name: str, *, data_root: Path | None = None, download: bool = False
     """
     canonical = canonical_dataset(name)
     root = data_root or default_data_root()
+    if has_pictures(canonical):
+        from art_divqat.data.folders import read_folder
+
+        path = Path(canonical[7:]).expanduser()
+        try:
+            return read_folder(path, form)
+        except OSError as error:
+            raise UserError(f"The folder {path} cannot be read: {error}.") from error
+    raw = _read_arrays(canonical, root, download)
+    if form == OWN_FORM:
+        return raw
+    from art_divqat.data.adapt import in_form
+
+    return in_form(raw, form)
+
+
+def _read_arrays(canonical: str, root: Path, download: bool) -> RawImages:
     if canonical.startswith("npz:"):
         from art_divqat.data.archives import read_archive
 
         path = Path(canonical[4:]).expanduser()
         below = root / path
         return replace(read_archive(below if below.is_file() and not path.exists() else path), name=canonical)
-    if canonical.startswith("folder:"):
-        from art_divqat.data.folders import read_folder
-
-        return read_folder(Path(canonical[7:]).expanduser())
     raw = load_target(DATASETS[canonical].read)(root, download)
     return raw if DATASETS.origin(canonical) is None else checked_raw(raw, canonical)
 
@@ -195,15 +223,35 @@ def checked_raw(raw: object, name: str) -> RawImages:
     """
     if not isinstance(raw, RawImages):
         raise UserError(f"The data set {name!r} gave a {type(raw).__name__}: expected art_divqat.data.RawImages.")
-    x = check_images(as_nchw(np.asarray(raw.x), name), name)
-    y = check_labels(np.asarray(raw.y), len(x), name)
-    x_test = y_test = None
-    if (raw.x_test is None) != (raw.y_test is None):
-        raise UserError(f"The data set {name!r} gave test images or their labels alone: give both, or None for both.")
-    if raw.x_test is not None and raw.y_test is not None:
-        x_test = check_images(as_nchw(np.asarray(raw.x_test), name), name)
-        y_test = check_labels(np.asarray(raw.y_test), len(x_test), name)
+    notes = list(raw.notes)
+    largest = 0
+
+    def checked(x: Any, y: Any, what: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        nonlocal largest
+        if x is None or y is None:
+            raise UserError(f"The data set {name!r} gave {what} or their labels alone: give both, or None for both.")
+        images = check_images(as_nchw(np.asarray(x), name), name, notes)
+        labels = check_labels(np.asarray(y), len(images), name)
+        largest = max(largest, int(labels.max()))
+        return images, labels
+
+    def checked_if_any(x: Any, y: Any, what: str) -> tuple[NDArray[Any] | None, NDArray[np.int64] | None]:
+        return (None, None) if x is None and y is None else checked(x, y, what)
+
+    x, y = checked(raw.x, raw.y, "images")
+    x_test, y_test = checked_if_any(raw.x_test, raw.y_test, "test images")
+    x_validation, y_validation = checked_if_any(raw.x_validation, raw.y_validation, "validation images")
     classes = len(raw.class_names)
-    if max(y.max(), 0 if y_test is None else y_test.max()) >= classes:
-        raise UserError(f"The data set {name!r} names {classes} classes and its labels run to {y.max()}: name each.")
-    return replace(raw, name=name, x=x, y=y, x_test=x_test, y_test=y_test, class_names=tuple(raw.class_names))
+    if largest >= classes:
+        raise UserError(f"The data set {name!r} names {classes} classes and its labels run to {largest}: name each.")
+    return RawImages(
+        name,
+        x,
+        y,
+        x_test,
+        y_test,
+        tuple(raw.class_names),
+        tuple(dict.fromkeys(notes)),
+        x_validation,
+        y_validation,
+    )

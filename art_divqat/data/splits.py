@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import numpy_generator
+from art_divqat.data.adapt import to_float
+from art_divqat.data.pictures import OWN_FORM, ImageForm
 from art_divqat.data.raw import RawImages
 from art_divqat.data.sources import load_raw
 from art_divqat.errors import UserError
@@ -66,13 +68,6 @@ class Dataset:
         }
 
 
-def to_float(x: NDArray[Any]) -> NDArray[np.float32]:
-    """uint8 in 0–255, or floats in [0, 1], to float32 in [0, 1], contiguous."""
-    if x.dtype == np.uint8:
-        return np.ascontiguousarray(x, dtype=np.float32) / np.float32(255)
-    return np.ascontiguousarray(x, dtype=np.float32)
-
-
 def checksum(*arrays: NDArray[Any]) -> str:
     """SHA-256 over the shapes, types and bytes of the arrays; the first 32 hex digits."""
     digest = hashlib.sha256()
@@ -83,21 +78,29 @@ def checksum(*arrays: NDArray[Any]) -> str:
 
 
 def load_dataset(
-    name: str, *, data_root: Path | None = None, download: bool = False, limit: int | None = None, seed: int = 0
+    name: str,
+    *,
+    data_root: Path | None = None,
+    download: bool = False,
+    form: ImageForm = OWN_FORM,
+    limit: int | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Read a data set by name and split it; see :func:`art_divqat.data.load_raw` and :func:`split_dataset`.
 
     >>> load_dataset("digits").describe()["test"]
     359
     """
-    return split_dataset(load_raw(name, data_root=data_root, download=download), limit=limit, seed=seed)
+    raw = load_raw(name, data_root=data_root, download=download, form=form)
+    return split_dataset(raw, limit=limit, seed=seed)
 
 
 def split_dataset(raw: RawImages, *, limit: int | None = None, seed: int = 0) -> Dataset:
-    """Cut off the test images (the source's own, else 20 %), then the attacker's pool (30 %), then validation (10 %).
+    """Cut off the test images (20 %), then the attacker's pool (30 %), then validation (10 %).
 
-    Every split is stratified by class, drawn from `seed`, disjoint from every other. An image of the pool whose copy
-    is among the training images is dropped: the attacker never holds what the victim trained on.
+    Test and validation images that the source has of its own are taken as they are. Every split is stratified by
+    class, drawn from `seed`, disjoint from every other. An image of the pool whose copy is among the training images
+    is dropped, which a note says: the attacker never holds what the victim trained on.
 
     :param limit: at most so many training images and so many test images, stratified; None for all.
     :raises UserError: if a class has too few images for every split to hold one.
@@ -110,14 +113,29 @@ def split_dataset(raw: RawImages, *, limit: int | None = None, seed: int = 0) ->
     else:
         x_test, y_test = raw.x_test, raw.y_test
     pool_rows, rows = _take(rows, raw.y, POOL_FRACTION, rng, raw.name)
-    validation_rows, train_rows = _take(rows, raw.y, VALIDATION_FRACTION, rng, raw.name)
+    if raw.x_validation is None or raw.y_validation is None:
+        validation_rows, train_rows = _take(rows, raw.y, VALIDATION_FRACTION, rng, raw.name)
+        x_validation, y_validation = raw.x, raw.y
+    else:
+        x_validation, y_validation = raw.x_validation, raw.y_validation
+        validation_rows, train_rows = np.arange(len(x_validation)), rows
     if limit is not None:
         train_rows = _limit(train_rows, raw.y, limit, rng)
-        validation_rows = _limit(validation_rows, raw.y, limit, rng)
+        validation_rows = _limit(validation_rows, y_validation, limit, rng)
         keep = _limit(np.arange(len(x_test)), y_test, limit, rng)
         x_test, y_test = x_test[keep], y_test[keep]
-    pool_rows = _without_copies(pool_rows, train_rows, raw.x)
-    parts = [(raw.x[r], raw.y[r]) for r in (train_rows, validation_rows, pool_rows)] + [(x_test, y_test)]
+    unseen_rows = _without_copies(pool_rows, train_rows, raw.x)
+    notes = raw.notes
+    dropped = len(pool_rows) - len(unseen_rows)
+    if dropped:
+        what = f"{dropped:,} of {len(pool_rows):,} images that an attacker could have had"
+        notes = (*notes, f"{what} dropped, as copies of training images")
+    parts = [
+        (raw.x[train_rows], raw.y[train_rows]),
+        (x_validation[validation_rows], y_validation[validation_rows]),
+        (raw.x[unseen_rows], raw.y[unseen_rows]),
+        (x_test, y_test),
+    ]
     digest = checksum(*(array for part in parts for array in part))
     (x_train, y_train), (x_val, y_val), (x_pool, y_pool), (x_test, y_test) = ((to_float(x), y) for x, y in parts)
     return Dataset(
@@ -132,7 +150,7 @@ def split_dataset(raw: RawImages, *, limit: int | None = None, seed: int = 0) ->
         y_test,
         raw.class_names,
         digest,
-        raw.notes,
+        notes,
     )
 
 

@@ -183,22 +183,27 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
 
     def _ask_what_it_takes(self) -> None:
         """Ask a v2 model for its metadata; one that does not say gets channels-first images by the usual name."""
+        self._named = True
+        content = self.metadata()
+        if content is not None:
+            self._protocol = described(self._protocol, content, tuple(self.input_shape), self.nb_classes)
+
+    def metadata(self) -> bytes | None:
+        """What a v2 model says of itself, as JSON; None from any other endpoint, and from one that does not say."""
         import httpx
 
-        self._named = True
         if self._protocol.metadata_url is None:
-            return
+            return None
         for attempt in range(self.retries + 1):
             try:
                 status, content, _ = self._send("GET", self._protocol.metadata_url, None, _BYTES_BESIDE)
             except (httpx.HTTPError, httpx.InvalidURL, BadAnswerError):
                 status = _TRANSIENT[0]
-            if status == 200:
-                self._protocol = described(self._protocol, content, tuple(self.input_shape), self.nb_classes)
             if status not in _TRANSIENT:
-                return
+                return content if status == 200 else None
             if attempt < self.retries:
                 self._sleep(min(_FIRST_PAUSE_SECONDS * 2**attempt, _LONGEST_PAUSE_SECONDS))
+        return None
 
     def _keep_to_the_rate(self, images: int) -> None:
         if self.rate is None:

@@ -23,12 +23,14 @@ from pydantic import (
 )
 
 from art_divqat.attacks.extraction.registry import AttackSpec, read_attack
+from art_divqat.data.pictures import ImageForm
 from art_divqat.defences.registry import DefenceSpec, read_defence
 from art_divqat.errors import UserError, suggest
 from art_divqat.victims.external.settings import ExternalModel
 from art_divqat.victims.specs import VictimSpec, read_victim
 
 S = TypeVar("S")
+_LARGEST_SIDE = 4096
 _ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
 
 
@@ -40,6 +42,23 @@ def _known_answers(value: Any) -> Any:
 
 # the pattern is for the JSON schema; its own message would be a regular expression
 Answers = Annotated[str, BeforeValidator(_known_answers), Field(pattern=_ANSWERS)]
+
+
+def _height_and_width(value: Any) -> Any:
+    """`N`, `HxW` and pairs, as a pair."""
+    given = value
+    if isinstance(value, str):
+        texts = value.lower().replace("×", "x").split("x")
+        value = [int(text) for text in texts] if all(text.strip().isdecimal() for text in texts) else None
+    sides: Any = [value, value] if type(value) is int else value
+    if not isinstance(sides, list | tuple) or not 1 <= len(sides) <= 2 or any(type(side) is not int for side in sides):
+        raise ValueError(f"expected N or HxW in pixels, such as 224, got {given!r}")
+    if not all(1 <= side <= _LARGEST_SIDE for side in sides):
+        raise ValueError(f"expected sides from 1 to {_LARGEST_SIDE:,} pixels, got {given!r}")
+    return (sides[0], sides[-1])
+
+
+ImageSize = Annotated[tuple[int, int], BeforeValidator(_height_and_width)]
 
 
 class Recipe(BaseModel):
@@ -103,6 +122,9 @@ class Options(BaseModel):
     schema_version: Literal[1] = 1
     preset: Literal["quick", "standard", "paper"] = "quick"
     dataset: str = "digits"
+    image_size: ImageSize | None = Field(None, description="pixels that images are resized to: N, or height and width")
+    image_channels: Literal[1, 3] | None = Field(None, description="1 for grey, 3 for RGB; else their own")
+    image_fit: Literal["crop", "squash"] = "crop"
     limit: int | None = Field(None, ge=1)
     victims: tuple[Any, ...]
     baseline: bool = True
@@ -167,6 +189,11 @@ class Options(BaseModel):
                 if key not in cls.model_fields:
                     raise ValueError(f"there is no option {key!r}: {suggest(str(key), cls.model_fields)}")
         return data
+
+    @property
+    def image_form(self) -> ImageForm:
+        """What images of the data set become."""
+        return ImageForm(self.image_size, self.image_channels, self.image_fit)
 
     def for_results(self) -> dict[str, Any]:
         """What the results record: all that the numbers depend on, without places, parallelism and the gate."""

@@ -10,6 +10,7 @@ from art_divqat.report.blocks import Block, Bullets, Code, Notice, Section, Tabl
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.text import NONE, clean, counted, percent
+from art_divqat.results.data_notes import data_notes
 
 _UNSAID = "not recorded"
 
@@ -36,8 +37,10 @@ def threat_section(view: ResultsView) -> Section:
     has = f"Images from {_value(config, 'query_pool')} and a network to train ({_value(config, 'thief_model')})."
     external = config.get("external") is not None
     what = "a model from outside" if external else _value(config, "model")
+    notes = data_notes(view.results.data)
     rows = [
         ("The model", f"{what} on {_value(config, 'dataset')}; victims: {_value(config, 'victims')}"),
+        *([("What was done to the images", clean("; ".join(notes)))] if notes else []),
         ("How it was reached", "As a black box: images in, answers out, every query counted and capped."),
         ("The attacker knows", "The size and range of the images, and the classes; no weights, no training data."),
         ("The attacker has", has),

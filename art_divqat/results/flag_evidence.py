@@ -40,6 +40,7 @@ class Tolerances:
     :param saturation: agreement at the smallest budget over the highest, above which a curve is called flat.
     :param loss_slope: relative fall of the thief's training loss that counts as still falling.
     :param accuracy: a difference of accuracies that is not worth a word.
+    :param test_overlap: part of the test images that may also be training images.
     :param simplex: distance of an answer from a probability vector.
     :param determinism: difference of two answers to one image.
     """
@@ -48,6 +49,7 @@ class Tolerances:
     saturation: float = 0.98
     loss_slope: float = 0.05
     accuracy: float = 0.02
+    test_overlap: float = 0.001
     simplex: float = 1e-3
     determinism: float = 1e-5
 

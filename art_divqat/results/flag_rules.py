@@ -133,6 +133,25 @@ def pool_overlap(e: Evidence) -> str | None:
 
 
 @rule(
+    "test-images-in-training-data",
+    "Accuracy and agreement are partly measured on images that the victim was fitted on or that the attacker may have "
+    "asked: both look better than on new images. Only images that are equal pixel for pixel are counted, near-copies "
+    "are not looked for: the true part may be larger.",
+    "Take these images out of the test set or out of the training images, and run again.",
+)
+def test_overlap(e: Evidence) -> str | None:
+    """Test images are also among the training, validation or in-distribution query images; said by the data."""
+    dataset = e.results.data.get("dataset")
+    part = dataset.get("test_overlap") if isinstance(dataset, Mapping) else None
+    if not isinstance(part, int | float) or part <= e.tolerances.test_overlap:
+        return None
+    return (
+        f"{part:.2%} of the test images are, pixel for pixel, also among the data set's training, validation or "
+        "in-distribution query images."
+    )
+
+
+@rule(
     "answers-off-simplex",
     "The victim answers with logits or unnormalised scores. A thief trained on them as probabilities is no "
     "measure of anything, and defences work on numbers that they were not made for.",
@@ -208,6 +227,7 @@ RULES: tuple[Rule, ...] = (
     undertrained,
     saturated,
     pool_overlap,
+    test_overlap,
     off_simplex,
     nondeterministic,
     train_mode,

@@ -56,3 +56,37 @@ def test_a_plan_reads_no_model_and_a_run_does(tmp_path: Path) -> None:
     assert preflight.preflight(bench, read_model=False)["evasion_images"] > 0
     with pytest.raises(UserError, match="cannot be read as a state dict"):
         preflight.preflight(bench)
+
+
+@pytest.mark.parametrize(("test", "expected"), [(slice(0, 30), 1.0), (slice(100, 130), 2 / 3), (slice(120, 150), 0.0)])
+def test_test_images_among_the_training_images_are_found(tmp_path: Path, test: slice, expected: float) -> None:
+    x = np.random.default_rng(0).random((150, 1, 8, 8))
+    y = np.arange(150) % 3
+    # the same pixels, once divided in single precision
+    np.savez(tmp_path / "a.npz", x_train=(x[:120] * 255).astype(np.uint8), y_train=y[:120],
+             x_test=(x[test] * 255).astype(np.uint8) / 255, y_test=y[test])  # fmt: skip
+    options = {**OPTIONS, "dataset": f"npz:{tmp_path / 'a.npz'}", "limit": None, "budgets": [20]}
+    data = preflight.preflight(Bench(prepare(make_config(options)), tmp_path / "store"))
+    assert data["dataset"]["test_overlap"] == pytest.approx(expected)
+
+
+def test_a_pool_of_twins_is_empty_and_says_why(tmp_path: Path) -> None:
+    x = np.repeat(np.random.default_rng(0).random((3, 1, 8, 8), dtype=np.float32), 40, axis=0)
+    y = np.repeat(np.arange(3), 40)
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    config = prepare(make_config({**OPTIONS, "dataset": f"npz:{tmp_path / 'a.npz'}"}))
+    with pytest.raises(UserError, match="in-distribution is empty: every image .* has a copy among the training"):
+        estimate(config)
+
+
+def test_a_plan_says_what_was_done_to_the_images(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((150, 1, 8, 8))
+    x[0, 0, 0, 0] = 1.0000001
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(150) % 3)
+    name = f"npz:{tmp_path / 'a.npz'}"
+    found = estimate(prepare(make_config({**OPTIONS, "dataset": name, "query_pool": name, "budgets": [10]})))
+    assert len(found.data_notes) == 2
+    assert estimate(prepare(make_config({**OPTIONS, "query_pool": name}))).data_notes == tuple(
+        f"queries: {note}" for note in found.data_notes
+    )
+    assert estimate(prepare(make_config(OPTIONS))).data_notes == ()

@@ -37,3 +37,10 @@ def test_nothing_measured_yet(capsys: pytest.CaptureFixture[str]) -> None:
     found = make_results().model_copy(update={"cells": [], "summary": [], "comparisons": []})
     tables.print_results(found, Path("run"))
     assert "nothing to say yet" in capsys.readouterr().out
+
+
+def test_what_was_done_to_the_images_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"dataset": {"test": 360, "notes": ["2 of 9 pictures\x1b[31m turned"]}, "pool": {"notes": ["squashed"]}}
+    tables.print_results(make_results(data={**data, "evasion_images": 200}), Path("run"))
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1:3] == ["Data: 2 of 9 pictures\ufffd[31m turned", "Data: queries: squashed"]

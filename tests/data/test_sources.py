@@ -47,6 +47,7 @@ def test_npz_round_trip(tmp_path: Path) -> None:
         ({"x_train": np.zeros((0, 8, 8))}, "at least one image"),
         ({"x_train": np.zeros((60, 8, 8, 3), np.int32)}, "dtype int32"),
         ({"x_train": np.full((60, 8, 8, 3), np.nan)}, "NaN"),
+        ({"x_train": np.full((60, 8, 8, 3), 1.001)}, "values from 1.001 to 1.001"),
         ({"x_train": np.full((60, 8, 8, 3), 200.0)}, "values from 200 to 200"),
         ({"x_train": np.zeros((60, 8, 8))}, "x_train holds images of"),
         ({"y_train": np.arange(59) % 3}, "labels have shape"),

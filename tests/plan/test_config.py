@@ -31,6 +31,15 @@ from art_divqat.specs import parse_spec
         ({"epsilon": float("nan")}, "finite"),
         ({"seeds": 0}, "Option seeds"),
         ({"limit": 0}, "Option limit"),
+        ({"image_size": 0}, "sides from 1 to 4,096 pixels, got 0"),
+        ({"image_size": "224x0"}, "sides from 1 to 4,096 pixels, got '224x0'"),
+        ({"image_size": "1e9"}, "N or HxW in pixels, such as 224, got '1e9'"),
+        ({"image_size": "x"}, "N or HxW"),
+        ({"image_size": True}, "N or HxW"),
+        ({"image_size": 22.4}, "N or HxW"),
+        ({"image_size": [1, 2, 3]}, "N or HxW"),
+        ({"image_fit": "pad"}, "Option image_fit"),
+        ({"image_channels": 4}, "Option image_channels"),
         ({"budget": [1]}, "there is no option 'budget': did you mean budgets"),
         ({"answers": ["loud"]}, "soft, hard, or top-K"),
         ({"victims": []}, "at least one"),
@@ -43,6 +52,15 @@ def test_bad_values(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         make_config(values)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("given", [224, "224", " 224 ", "224x224", "224×224", "224X224", [224, 224], (224,)])
+def test_a_size_of_images_has_many_spellings_and_one_form(given: Any, tmp_path: Path) -> None:
+    config = make_config({"image_size": given})
+    assert config.image_size == (224, 224)
+    assert make_config({"image_size": "240x320"}).image_form.size == (240, 320)
+    (tmp_path / "config.yaml").write_text(write_config(config), encoding="utf-8")
+    assert make_config(read_config(tmp_path / "config.yaml")) == config
 
 
 @pytest.mark.parametrize(

@@ -244,3 +244,12 @@ def test_a_metric_that_a_seed_lacks_is_left_out_and_nothing_breaks() -> None:
     for name in FORMATS:
         assert render(results, name)
     assert "nothing to say yet" in finding(results)
+
+
+def test_what_was_done_to_the_images_is_in_every_report() -> None:
+    data = {"dataset": {"test": 360, "notes": ["2 of 9 <pictures> turned"]}, "pool": {"notes": ["squashed"]}}
+    results = make_results(data={**data, "evasion_images": 200})
+    assert "What was done to the images | 2 of 9 \\<pictures\\> turned; queries: squashed" in render_markdown(results)
+    assert "2 of 9 &lt;pictures&gt; turned; queries: squashed" in render_html(results)
+    assert "What was done to the images" not in render_markdown(make_results())
+    assert json.loads(render_json(results))["data"]["pool"]["notes"] == ["squashed"]

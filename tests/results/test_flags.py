@@ -89,6 +89,10 @@ CASES: dict[str, tuple[Callable[[], Results], Callable[[], Results]]] = {
         lambda: with_detail("pool_overlap", 0.01),
         lambda: with_detail("pool_overlap", 0.0),
     ),
+    "test-images-in-training-data": (
+        lambda: sound(data={"dataset": {"test": 360, "test_overlap": 0.25}}),
+        lambda: sound(data={"dataset": {"test": 360, "test_overlap": 0.0005}}),
+    ),
     "answers-off-simplex": (
         lambda: with_detail("victim_simplex_error", 3.5),
         lambda: with_detail("victim_simplex_error", 1e-6),

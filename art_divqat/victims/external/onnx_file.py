@@ -22,20 +22,7 @@ def onnx_function(path: Path, shape: Shape) -> Callable[[NDArray[np.float32]], N
     :raises MissingExtraError: without onnxruntime.
     :raises UserError: for a damaged file, several inputs, or one that is no batch of images of this shape.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError(
-            f"{path} is an ONNX model, and onnxruntime is not installed: pip install 'art-divqat[onnx]'."
-        ) from None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    # two threads may add in another order; results must not depend on the machine's load
-    options.intra_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise UserError(f"{path} cannot be read as an ONNX model: {first_line(error, 200)}") from None
+    session = _session(path)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or inputs[0].type not in _FLOATS:
         signature = ", ".join(f"{each.name}: {each.type}" for each in inputs)
@@ -61,6 +48,35 @@ def onnx_function(path: Path, shape: Shape) -> Callable[[NDArray[np.float32]], N
     return answer
 
 
+def declared_shape(path: Path) -> list[Any]:
+    """What an ONNX file says of the shape of its first input: a number, or a name or None, for each axis.
+
+    :raises MissingExtraError: without onnxruntime.
+    :raises UserError: for a damaged file.
+    """
+    inputs = _session(path, optimise=False).get_inputs()
+    return list(inputs[0].shape or []) if inputs else []
+
+
+def _session(path: Path, *, optimise: bool = True) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError(
+            f"{path} is an ONNX model, and onnxruntime is not installed: pip install 'art-divqat[onnx]'."
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    # two threads may add in another order; results must not depend on the machine's load
+    options.intra_op_num_threads = 1
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise UserError(f"{path} cannot be read as an ONNX model: {first_line(error, 200)}") from None
+
+
 def _layout(declared: list[Any], shape: Shape, path: Path) -> bool:
     """Whether images go in as (N, H, W, C)."""
 
@@ -74,4 +90,7 @@ def _layout(declared: list[Any], shape: Shape, path: Path) -> bool:
         return False
     if fits((shape[1], shape[2], shape[0])):
         return True
-    raise UserError(f"{path} takes inputs of shape {declared}; the data has images of shape {shape}.")
+    raise UserError(
+        f"{path} takes inputs of shape {declared}; the data has images of shape {shape}: give --image-size or "
+        "--image-channels."
+    )
