@@ -1,7 +1,7 @@
 """Victim store: one folder a trained victim, named by the hash of all that decides its weights.
 
-Its entry, `victim.json`, says what the victim is and has the SHA-256 of every file beside it. A file that is not the one
-that was stored is never used: it is moved into the folder `set-aside`, which is logged, and counts as absent.
+Its entry, `victim.json`, says what the victim is and has the SHA-256 of every file beside it. A file that is not the
+one that was stored is never used: it is moved into the folder `set-aside`, which is logged, and counts as absent.
 """
 
 from __future__ import annotations
@@ -134,9 +134,7 @@ class VictimStore:
     def _put_file(self, identity: Mapping[str, Any], name: str, content: bytes, *, of_victim: bool = False) -> None:
         place = self.folder(identity) / name
         hashes = {name: hashlib.sha256(content).hexdigest()}
-        self._put(
-            identity, name, hashes, lambda: write_whole(place, lambda path: path.write_bytes(content)), of_victim
-        )
+        self._put(identity, name, hashes, lambda: write_whole(place, lambda path: path.write_bytes(content)), of_victim)
 
     def _put(
         self,

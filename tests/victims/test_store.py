@@ -70,7 +70,7 @@ def make_grey(folder: Path) -> None:
 
 
 def cut(name: str, to: int) -> Callable[[Path], object]:
-    return lambda folder: os.truncate(folder / name, to)  # noqa: PTH202
+    return lambda folder: os.truncate(folder / name, to)
 
 
 def replace_by_folder(name: str) -> Callable[[Path], object]:
@@ -230,6 +230,11 @@ def test_what_cannot_be_moved_away_is_named(tmp_path: Path, monkeypatch: pytest.
         store.load_weights(IDENTITY, network(1))
 
 
+def store_both(store: VictimStore) -> None:
+    store.save_weights(IDENTITY, network(5))
+    store.save_arrays(IDENTITY, "evasion-2", {"x": np.zeros(3)})
+
+
 @pytest.mark.parametrize("on", ["victim.json", "weights.safetensors", "evasion-2.safetensors"])
 def test_a_full_disk_while_storing_leaves_a_store_that_is_whole(
     on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -246,8 +251,7 @@ def test_a_full_disk_while_storing_leaves_a_store_that_is_whole(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(UserError, match="No space left"):
-            store.save_weights(IDENTITY, network(5))
-            store.save_arrays(IDENTITY, "evasion-2", {"x": np.zeros(3)})
+            store_both(store)
     given = network(1)
     if store.load_weights(IDENTITY, given):
         assert torch.equal(given.weight, network().weight) or torch.equal(given.weight, network(5).weight)  # type: ignore[arg-type]
