@@ -22,6 +22,10 @@ class InterruptedRunError(Exception):
     """The user stopped a run; what was finished is kept."""
 
 
+class LostWorkerError(Exception):
+    """The system killed a worker process twice, most likely for memory; what was finished is kept."""
+
+
 class MissingExtraError(UserError, ImportError):
     """An optional dependency is needed for this and is not installed; the message names the extra."""
 

@@ -72,6 +72,7 @@ def run_cell(
         samples=samples,
         details=details,
         curves=curves,
+        victim_sha256=victim.sha256,
         seconds=round(time.perf_counter() - started, 3),
     )
 

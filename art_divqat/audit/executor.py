@@ -1,21 +1,19 @@
-"""Executor: perform tasks in this process, or over the cores with joblib; nothing else decides where work runs."""
+"""Executor: perform tasks in this process, or over the cores; nothing else decides where work runs."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
-import signal
 import tempfile
 import threading
-import time
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from art_divqat._types import PhaseProgress
+from art_divqat.audit.pool import WorkerPool
 from art_divqat.audit.progress import ProgressFile, Watcher
 from art_divqat.audit.tasks import Task
 from art_divqat.plan.config import ResolvedConfig
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from art_divqat.victims.victim import Victim
 
 _MOST_DEFAULT_JOBS = 4
-_WATCH_SECONDS = 1.0
 
 
 def default_jobs(config: ResolvedConfig) -> int:
@@ -38,7 +35,7 @@ def default_jobs(config: ResolvedConfig) -> int:
 
 
 class Executor:
-    """Performs the tasks of one configuration; `with` lets go of what they loaded in this process.
+    """Performs the tasks of one configuration; `with` lets go of what they loaded, and ends the other processes.
 
     With one job everything happens in this process; with more this process never loads torch.
 
@@ -56,6 +53,7 @@ class Executor:
         self._watcher = watcher
         self._live = live
         self._loaded: tuple[Bench, Robustness] | None = None
+        self._pool: WorkerPool | None = None
 
     def __enter__(self) -> Executor:
         return self
@@ -64,11 +62,15 @@ class Executor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loaded = None
+        if self._pool is not None:
+            self._pool.end()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
         """Do the tasks and yield (number of the task, its result) as each is done, in no particular order.
 
         Any exception, an interrupt among them, stops the others.
+
+        :raises LostWorkerError: if the system killed the worker of a task, and again with nothing beside it.
         """
         if not tasks:
             return
@@ -81,25 +83,24 @@ class Executor:
             yield number, _perform(task, self._loaded, functools.partial(self._watcher.working, "0"))
 
     def _in_processes(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
-        from joblib import Parallel, delayed, parallel_config
-        from joblib.externals.loky import get_reusable_executor
-
-        finished = False
+        if self._pool is None:
+            self._pool = WorkerPool(self.jobs, self._config.threads)
         with (
             tempfile.TemporaryDirectory(prefix="art-divqat-") as name,
             _watching(folder := Path(name), self._watcher),
-            parallel_config("loky", inner_max_num_threads=self._config.threads),
         ):
-            of_all = (self._config, self._store, os.getpid())
-            calls = (delayed(_perform_in_worker)(n, task, folder / str(n), *of_all) for n, task in enumerate(tasks))
+            work = [
+                functools.partial(_perform_in_worker, task, folder / str(number), self._config, self._store)
+                for number, task in enumerate(tasks)
+            ]
+            finished = False
             try:
-                yield from Parallel(n_jobs=self.jobs, return_as="generator_unordered", pre_dispatch="n_jobs")(calls)
+                yield from self._pool.run([(call, task.description) for call, task in zip(work, tasks, strict=True)])
                 finished = True
             finally:
+                # before the folder goes that they write into
                 if not finished:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")
-                        get_reusable_executor().shutdown(wait=False, kill_workers=True)
+                    self._pool.end()
 
 
 def _load(config: ResolvedConfig, store: Path, live: Victim | None = None) -> tuple[Bench, Robustness]:
@@ -110,7 +111,7 @@ def _load(config: ResolvedConfig, store: Path, live: Victim | None = None) -> tu
     return bench, Robustness(bench)
 
 
-# The one mutable state of a module: joblib hands a worker one function call after another, and nothing else of ours
+# The one mutable state of a module: the pool hands a worker one function call after another, and nothing else of ours
 # lives as long as the worker. It is used in workers alone.
 _load_once = functools.lru_cache(maxsize=1)(_load)
 
@@ -127,32 +128,12 @@ def _perform(task: Task, loaded: tuple[Bench, Robustness], progress: PhaseProgre
         torch.set_num_threads(threads)
 
 
-def _perform_in_worker(
-    number: int, task: Task, progress_file: Path, config: ResolvedConfig, store: Path, parent: int
-) -> tuple[int, Any]:
-    _leave_with(parent)
-    # Ctrl-C goes to the whole process group; the main process decides what happens then.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.simplefilter("ignore")
-    os.environ["TQDM_DISABLE"] = "1"
+def _perform_in_worker(task: Task, progress_file: Path, config: ResolvedConfig, store: Path) -> Any:
     try:
-        return number, _perform(task, _load_once(config, store), ProgressFile(progress_file))
+        return _perform(task, _load_once(config, store), ProgressFile(progress_file))
     finally:
         with contextlib.suppress(OSError):
             progress_file.unlink()
-
-
-def _leave_with(parent: int) -> None:
-    """End this worker when the process that asked it is killed: joblib's would wait for work for five minutes."""
-    name = f"art-divqat leaves with {parent}"
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_SECONDS)
-        os._exit(1)
-
-    if os.getppid() == parent and name not in {thread.name for thread in threading.enumerate()}:
-        threading.Thread(target=watch, name=name, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from art_divqat.audit.progress import Silent, Watcher
 from art_divqat.audit.tasks import MeasureVictim
 from art_divqat.errors import UserError
 from art_divqat.plan.config import ResolvedConfig
+from art_divqat.victims.store import SET_ASIDE
 
 
 def train(
@@ -41,7 +42,7 @@ def train(
     with Executor(one_job, store or default_store(), watcher or Silent()) as executor:
         ((_, (folder, measured)),) = executor.run([MeasureVictim(victim, seed, retrain)])
     try:
-        shutil.copytree(folder, output, dirs_exist_ok=True, ignore=shutil.ignore_patterns("evasion-*", ".*"))
+        shutil.copytree(folder, output, dirs_exist_ok=True, ignore=shutil.ignore_patterns("evasion-*", SET_ASIDE, ".*"))
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror or error}.") from None
     return {"victim": str(victim), **measured}

@@ -1,10 +1,12 @@
 """Command-line application: register the commands, turn every failure into one line and an exit code.
 
-Exit codes: 0 done, 1 a gate failed, 2 the user's input, 3 incomplete, 70 a bug of this program, 130 interrupted.
+Exit codes: 0 done, 1 a gate failed, 2 the user's input, 3 incomplete because the system killed a worker twice, 70 a
+bug of this program, 129, 130 or 143 interrupted by SIGHUP, Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Annotated, NoReturn, cast
@@ -17,10 +19,11 @@ from art_divqat.cli.compare import compare
 from art_divqat.cli.doctor import doctor
 from art_divqat.cli.evaluate import evaluate
 from art_divqat.cli.show import list_names, report
+from art_divqat.cli.stopping import MESSAGE, StopSignals
 from art_divqat.cli.train import train
-from art_divqat.errors import InterruptedRunError, UserError
+from art_divqat.errors import InterruptedRunError, LostWorkerError, UserError
 
-EXIT_USER, EXIT_BUG, EXIT_INTERRUPTED = 2, 70, 130
+EXIT_USER, EXIT_INCOMPLETE, EXIT_BUG, EXIT_INTERRUPTED = 2, 3, 70, 130
 # click's UsageError: typer shows no name for it, and newer ones bring a click of their own
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
@@ -58,37 +61,47 @@ def _options(
 def main() -> NoReturn:
     """Run the command line; every way it can fail ends in one line on stderr and an exit code that says which."""
     os.environ.setdefault("TQDM_DISABLE", "1")
-    code: object = None
+    stop = StopSignals()
+    message, code = MESSAGE, EXIT_INTERRUPTED
+    with contextlib.suppress(KeyboardInterrupt):
+        stop.listen()
+        message, code = _run(stop)
+    if stop.received is not None:
+        stop.say()
+        raise SystemExit(stop.exit_code)
+    if message:
+        sys.stderr.write(f"art-divqat: {' '.join(message.split())}\n")
+        sys.stderr.flush()
+    raise SystemExit(code)
+
+
+def _run(stop: StopSignals) -> tuple[str, int]:
+    """What to say of how the command ended, if anything, and the exit code."""
     try:
         # typer would draw a usage error as a box of several lines
         code = app(standalone_mode=False)
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
-            raise SystemExit(EXIT_USER) from None
+            return "", EXIT_USER
         command = error.ctx.command_path if error.ctx else "art-divqat"
         message = error.format_message()
-        _leave(f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help.", EXIT_USER)
-    except UserError as error:
-        _leave(str(error), EXIT_USER)
-    except OSError as error:
-        _leave(str(error), EXIT_USER)
+        return f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help.", EXIT_USER
+    except (UserError, OSError) as error:
+        return str(error), EXIT_USER
+    except LostWorkerError as error:
+        return str(error), EXIT_INCOMPLETE
     except (KeyboardInterrupt, typer.Abort, InterruptedRunError):
-        _leave("Interrupted. What was finished is kept: the same command goes on from there.", EXIT_INTERRUPTED)
+        return MESSAGE, EXIT_INTERRUPTED
     except MemoryError:
-        _leave("The memory of this machine is not enough: lower --jobs or --limit.", EXIT_USER)
+        return "The memory of this machine is not enough: lower --jobs or --limit.", EXIT_USER
     except Exception as error:
-        if os.environ.get("ART_DIVQAT_DEBUG"):
+        # an interrupt can become another exception on its way through code of others
+        if os.environ.get("ART_DIVQAT_DEBUG") and stop.received is None:
             raise
-        _leave(
+        return (
             f"A bug in art-divqat: {type(error).__name__}: {error}. Set ART_DIVQAT_DEBUG=1 to see where, and please "
             "report it.",
             EXIT_BUG,
         )
-    raise SystemExit(code if isinstance(code, int) else 0)
-
-
-def _leave(message: str, code: int) -> NoReturn:
-    sys.stderr.write(f"art-divqat: {' '.join(message.split())}\n")
-    sys.stderr.flush()
-    raise SystemExit(code)
+    return "", code if isinstance(code, int) else 0

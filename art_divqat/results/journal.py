@@ -57,12 +57,17 @@ class PointRecord(TypedDict):
     value: float
 
 
-class CellRecord(TypedDict):
+class _MayBeAbsent(TypedDict, total=False):
+    victim_sha256: str
+
+
+class CellRecord(_MayBeAbsent):
     """One finished cell.
 
     `samples` are the packed bits, one an image, that rates among `metrics` are means of; `details` is what flags are
     computed from. Lines of earlier versions may lack `samples` and `details`, and cells below the largest budget have
-    no `curves`: a record that was read has them, empty.
+    no `curves`: a record that was read has them, empty. `victim_sha256` is the hash of the stored victim that the cell
+    used, as the store's entry has it; absent for a model of somebody else's, and in earlier lines.
     """
 
     cell: CellCoordinates
@@ -94,6 +99,7 @@ def cell_record(
     seconds: float,
     details: Mapping[str, float] | None = None,
     curves: Mapping[str, Sequence[PointRecord]] | None = None,
+    victim_sha256: str | None = None,
 ) -> CellRecord:
     """The record of a finished cell, for :meth:`Journal.append`.
 
@@ -107,7 +113,7 @@ def cell_record(
     >>> cell_record(cell, queries=100, metrics={"agreement": 0.5}, samples={}, seconds=1.0)["curves"]
     {}
     """
-    return {
+    record: CellRecord = {
         "cell": {
             "dataset": cell.dataset,
             "victim": str(cell.victim),
@@ -124,6 +130,9 @@ def cell_record(
         "curves": {name: list(points) for name, points in (curves or {}).items()},
         "seconds": seconds,
     }
+    if victim_sha256 is not None:
+        record["victim_sha256"] = victim_sha256
+    return record
 
 
 def group_of(record: CellRecord) -> Group:

@@ -16,7 +16,7 @@ from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.specs import Spec
 from art_divqat.victims.external.settings import ExternalModel
 from art_divqat.victims.specs import VictimSpec, auxiliary_sources, plugin_origins
-from art_divqat.victims.store import VictimStore
+from art_divqat.victims.store import WEIGHTS, VictimStore
 from art_divqat.victims.training import VictimContext, train_victim
 from art_divqat.victims.victim import Victim, trained_victim
 
@@ -162,7 +162,8 @@ class VictimProvider:
         if classifier is None:
             classifier = train_victim(spec, context)
             self._save(identity, classifier)
-        return trained_victim(classifier)
+        kept_in = WEIGHTS if isinstance(classifier, RecipeClassifier) else _INT8
+        return trained_victim(classifier, self.store.sha256(identity, kept_in))
 
     def _load(self, identity: dict[str, Any], context: VictimContext, quantized: bool) -> Any:
         if quantized:

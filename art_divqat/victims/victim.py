@@ -46,15 +46,19 @@ class Victim:
 
     :param classifier: an ART classifier on float32 NCHW images in [0, 1].
     :param capabilities: what else it can do.
+    :param sha256: of the stored file that it was read from or written to; None where there is none.
     """
 
     classifier: Classifier
     capabilities: Capabilities
+    sha256: str | None = None
 
 
-def trained_victim(classifier: Any) -> Victim:
+def trained_victim(classifier: Any, sha256: str | None = None) -> Victim:
     """The victim that a classifier trained here is: it gives logits, and gradients of itself.
 
     :param classifier: a `RecipeClassifier` or `QuantizedPyTorchClassifier`.
+    :param sha256: of the file that keeps it.
     """
-    return Victim(classifier, Capabilities(white_box=classifier, in_train_mode=lambda: bool(classifier.model.training)))
+    able = Capabilities(white_box=classifier, in_train_mode=lambda: bool(classifier.model.training))
+    return Victim(classifier, able, sha256)

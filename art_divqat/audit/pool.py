@@ -1,0 +1,141 @@
+"""Worker processes: start them, keep each busy, try again alone what a killed one was doing, and end them at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from art_divqat.errors import LostWorkerError
+
+T = TypeVar("T")
+Call = Callable[[], Any]
+
+_WATCH_SECONDS = 0.25
+# what a terminal, a container or `timeout` sends to a whole group; the main process decides what happens then
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "NUMEXPR")
+_THREAD_VARIABLES = [*(f"{library}_NUM_THREADS" for library in _LIBRARIES), "VECLIB_MAXIMUM_THREADS"]
+
+
+class WorkerPool:
+    """Processes that perform calls, started with the first; :meth:`end` ends them.
+
+    :param workers: how many.
+    :param threads: what numerical libraries use in each.
+    """
+
+    def __init__(self, workers: int, threads: int) -> None:
+        self._workers = workers
+        self._threads = threads
+        self._processes: Any = None
+
+    def run(self, calls: list[tuple[Call, str]]) -> Iterator[tuple[int, Any]]:
+        """Perform calls and yield (number of the call, its result) as each is done, in no particular order.
+
+        What was under way when the system killed a worker is performed once more, each call with nothing beside it.
+
+        :param calls: each with what it is in words.
+        :raises LostWorkerError: if a worker is killed then too.
+        """
+        waiting = deque(range(len(calls)))
+        running: dict[Future[Any], int] = {}
+        while waiting or running:
+            lost: list[int] = []
+            while waiting and len(running) < self._workers and not lost:
+                number = waiting.popleft()
+                try:
+                    running[self._submit(calls[number][0], self._workers)] = number
+                except BrokenProcessPool:
+                    lost.append(number)
+            if not lost:
+                wait(running, return_when=FIRST_COMPLETED)
+            for future in [future for future in running if lost or future.done()]:
+                number = running.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    lost.append(number)
+                else:
+                    yield number, result
+            if lost:
+                # all that was under way is lost with one worker, and which of the calls was too much is not known
+                lost += running.values()
+                running.clear()
+                for number in sorted(lost):
+                    yield number, self._alone(*calls[number])
+
+    def _alone(self, call: Call, description: str) -> Any:
+        self.end()
+        try:
+            return self._submit(call, 1).result()
+        except BrokenProcessPool as error:
+            how = re.findall(r"SIG\w+", str(error))
+            raise LostWorkerError(
+                f"A worker process was killed twice{f' by {how[0]}' if how else ''} in {description}, the second time "
+                "with nothing beside it: most likely the memory of this machine is not enough; lower --jobs, --limit "
+                "or --budget. What was finished is kept: the same command goes on from there."
+            ) from None
+        finally:
+            self.end()
+
+    def _submit(self, call: Call, workers: int) -> Future[Any]:
+        def submit() -> Future[Any]:
+            if self._processes is None:
+                from joblib.externals.loky import ProcessPoolExecutor
+
+                threads = dict.fromkeys(_THREAD_VARIABLES, str(self._threads))
+                self._processes = ProcessPoolExecutor(
+                    workers, env=threads, initializer=_start_worker, initargs=(os.getpid(),)
+                )
+            return self._processes.submit(call)  # type: ignore[no-any-return]
+
+        return _out_of_reach(submit)
+
+    def end(self) -> None:
+        """End every process, in the middle of a call too; the next call starts others."""
+        processes, self._processes = self._processes, None
+        if processes is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                processes.shutdown(wait=True, kill_workers=True)
+
+
+def _out_of_reach(work: Callable[[], T]) -> T:
+    """Do something in a thread, which no signal interrupts, and whose processes are born deaf to those of a group.
+
+    A worker that is half started when the main thread is interrupted would be nobody's.
+    """
+
+    def in_thread() -> T:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        return work()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(in_thread).result()
+
+
+def _start_worker(parent: int) -> None:
+    """Leave signals of the group to the main process, and end when it does."""
+    for number in _SIGNALS:
+        with contextlib.suppress(ValueError):
+            signal.signal(number, signal.SIG_IGN)
+    warnings.simplefilter("ignore")
+    os.environ["TQDM_DISABLE"] = "1"
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="ends with its parent", daemon=True).start()

@@ -1,0 +1,69 @@
+"""Stopping: Ctrl-C, SIGTERM and SIGHUP interrupt the command alike, and end it within two seconds whatever it does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+
+MESSAGE = "Interrupted. What was finished is kept: the same command goes on from there."
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+_PATIENCE_SECONDS = 1.25
+
+
+class StopSignals:
+    """The first signal raises KeyboardInterrupt in the main thread; later ones change nothing.
+
+    A main thread that has not come to its end soon after, because compiled code holds it or something swallowed the
+    exception, is ended with the process: what a run keeps is whole at every moment, and workers end with their parent.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._said = False
+        self._heard, self._hear = socket.socketpair()
+
+    @property
+    def exit_code(self) -> int:
+        """128 and the number of the signal, as shells have it."""
+        return 128 + (self.received or 0)
+
+    def listen(self) -> None:
+        """Begin. A signal that the caller had ignored, as `nohup` does, stays ignored."""
+        self._hear.setblocking(False)
+        # told by the signal itself, while compiled code holds the main thread too
+        signal.set_wakeup_fd(self._hear.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, name="stopping", daemon=True).start()
+        for name in _SIGNALS:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def say(self) -> None:
+        """Print the message, once."""
+        if not self._said:
+            self._said = True
+            # the terminal may be what went away
+            with contextlib.suppress(OSError):
+                os.write(2, f"art-divqat: {MESSAGE}\n".encode())
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.received is None:
+            self.received = number
+            raise KeyboardInterrupt
+
+    def _watch(self) -> None:
+        handled = {int(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name)}
+        while True:
+            heard = [number for number in self._heard.recv(1) if number in handled]
+            if heard:
+                break
+        time.sleep(_PATIENCE_SECONDS)
+        self.received = self.received or heard[0]
+        self.say()
+        os._exit(self.exit_code)
