@@ -25,6 +25,7 @@ from art_divqat.report.text import (
     points_range,
     ratio,
     ratio_range,
+    seeds_to_tell,
     undecided,
 )
 from art_divqat.results.schema import Comparison, Estimate, SummaryRow
@@ -245,7 +246,8 @@ def _effect_cell(effect: DefenceEffect) -> TableCell:
         return TableCell(NONE, f"{who}, the best thief under it, was not compared with itself without it", "unknown")
     detail = points_range(comparison.value)
     if effect.verdict == "cannot tell":
-        detail += f", cannot be told from zero{corrected(comparison)}"
+        planned = seeds_to_tell(comparison)
+        detail += f", cannot be told from zero{corrected(comparison)}{f' ({planned})' if planned else ''}"
     if not effect.one_attacker:
         other = effect.best_without
         detail += (

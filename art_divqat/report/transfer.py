@@ -27,7 +27,8 @@ def claims_section(view: ResultsView) -> Section | None:
             "claimed side of no difference, does not hold if it puts it on the other side, and cannot be told "
             "otherwise. The tests are corrected by Holm's method for all comparisons of one kind and metric in this "
             f"run ({_tested(view, judged)}), so that a 95 % interval may leave out no difference and the claim not be "
-            "told. "
+            "told. How many seeds would tell is planned for a difference as large as measured, to be told from none "
+            "with a probability of 80 %. "
             "Whether robustness transfers is judged at the ε of the run and by the mean over all ε of the curves; at "
             "small ε a difference is also one of plain accuracy."
         )
