@@ -134,7 +134,7 @@ def corrected(c: Comparison) -> str:
     if c.value is None or c.value.low is None:
         return ""
     below = c.value.high is not None and c.value.high < neutral
-    return " after Holm's correction" if c.value.low > neutral or below else ""
+    return " after correction" if c.value.low > neutral or below else ""
 
 
 def undecided(c: Comparison) -> str:
