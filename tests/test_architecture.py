@@ -357,7 +357,7 @@ def test_plans_results_reports_and_registries_need_neither_torch_nor_art() -> No
     check("light", found)
 
 
-_STATISTICS = ("art_divqat.metrics.intervals", "art_divqat.metrics.estimator")
+_STATISTICS = ("art_divqat.metrics.intervals", "art_divqat.metrics.estimator", "art_divqat.metrics.verdicts")
 
 
 def test_the_report_computes_no_statistics_and_only_the_command_line_knows_typer() -> None:

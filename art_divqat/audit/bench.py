@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
-from art_divqat._types import Images, PhaseProgress, Progress
+from art_divqat._types import PhaseProgress, Progress
 from art_divqat.audit.probe import ProbedThief
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
 from art_divqat.data.copies import shared_part
@@ -58,29 +58,26 @@ class Bench:
     @functools.cached_property
     def pool(self) -> QueryPool:
         """What the attacker queries with."""
-        config = self.config
-        return load_pool(
-            config.query_pool,
-            self.dataset,
-            data_root=config.data_root,
-            download=config.download,
-            fit=config.image_fit,
-            seed=config.split_seed,
-        )
+        return self._load_pool(self.config.query_pool)
 
     def other_pool(self, name: str) -> ImageSource:
         """A pool by name that an attack asks beside the query pool: a function that makes images, or images."""
         if name in generated_pools():
             shape = self.dataset.input_shape
             return lambda count, seed: generate(name, shape, count, seed)
-        return self._other_pools(name)
+        return self._load_pool(name).x
 
     @functools.cache  # noqa: B019 - a bench lives as long as its run
-    def _other_pools(self, name: str) -> Images:
+    def _load_pool(self, name: str) -> QueryPool:
         config = self.config
         return load_pool(
-            name, self.dataset, data_root=config.data_root, download=config.download, seed=config.split_seed
-        ).x
+            name,
+            self.dataset,
+            data_root=config.data_root,
+            download=config.download,
+            fit=config.image_fit,
+            seed=config.split_seed,
+        )
 
     @functools.cached_property
     def pool_overlap(self) -> float:

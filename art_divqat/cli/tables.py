@@ -33,9 +33,7 @@ def print_results(results: Results, folder: Path) -> None:
         console.width = _WIDTH
     seeds, epsilon = results.config["seeds"], results.config.get("epsilon")
     attacked = f"; robust accuracies at ε = {epsilon:g}" if isinstance(epsilon, int | float) else ""
-    caption = (
-        f"{results.config['dataset']}, {counted(seeds, 'seed')}: means, and half of the 95 % interval after ±{attacked}"
-    )
+    caption = f"{results.config['dataset']}, {counted(seeds, 'seed')}: means with their 95 % intervals{attacked}"
     console.print(Text(caption))
     for note in data_notes(results.data):
         console.print(Text(clean(f"Data: {note}")))
@@ -94,9 +92,11 @@ def _table(
 
     columns = [name for name in metrics if any(name in row.metrics for _, row in rows)]
     names = [max(map(len, (heading, *column))) for heading, column in zip(headings, _columns(rows), strict=True)]
-    # on one line where that leaves the names half of their width, else the interval below the number
-    one_line = sum(names[1:]) + names[0] // 2 + 16 * len(columns) + 3 * len(headings) < width
+    # where that leaves the names half of the first column, on one line or the interval below its number; else in three
+    needed = sum(names[1:]) + names[0] // 2 + 3 * len(headings)
+    one_line = needed + 18 * len(columns) < width
     gap = " " if one_line else "\n"
+    dash = "–" if needed + 11 * len(columns) < width else "–\n"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
         numeric = heading == "queries"
@@ -107,7 +107,7 @@ def _table(
     for number, (cells, row) in enumerate(rows):
         if number and cells[0] and len(headings) > 1:
             table.add_section()
-        table.add_row(*map(Text, cells), *(Text(_number(row.metrics.get(name), gap)) for name in columns))
+        table.add_row(*map(Text, cells), *(Text(_number(row.metrics.get(name), gap, dash)) for name in columns))
     return table
 
 
@@ -115,10 +115,19 @@ def _columns(rows: Sequence[tuple[list[str], SummaryRow]]) -> list[tuple[str, ..
     return list(zip(*(cells for cells, _ in rows), strict=True))
 
 
-def _number(estimate: Estimate | None, gap: str) -> str:
+def _number(estimate: Estimate | None, gap: str, dash: str) -> str:
     if estimate is None:
         return "–"
     if estimate.low is None or estimate.high is None:
         return f"{estimate.mean:.3f}"
-    half = max(estimate.mean - estimate.low, estimate.high - estimate.mean)
-    return f"{estimate.mean:.3f}{gap}±{half:.3f}"
+    return f"{estimate.mean:.3f}{gap}{_end(estimate.low)}{dash}{_end(estimate.high)}"
+
+
+def _end(value: float) -> str:
+    """An end of an interval, without its leading zero: on 80 columns both ends must fit below their number.
+
+    >>> _end(0.0), _end(0.2216), _end(1.0384), _end(-0.05)
+    ('.000', '.222', '1.038', '-.050')
+    """
+    text = f"{value:.3f}"
+    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text

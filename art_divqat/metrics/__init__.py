@@ -19,7 +19,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "transfer_attack_success",
         ],
         "intervals": ["Interval", "mean_interval", "wilson_interval"],
-        "estimator": ["Effect", "differences", "judge", "query_fraction", "rates", "ratios"],
+        "estimator": ["Effect", "differences", "query_fraction", "rates", "ratios"],
+        "verdicts": ["judge", "seeds_needed"],
         "curves": ["queries_to_reach"],
     },
 )
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
     from art_divqat.metrics.curves import queries_to_reach as queries_to_reach
     from art_divqat.metrics.estimator import Effect as Effect
     from art_divqat.metrics.estimator import differences as differences
-    from art_divqat.metrics.estimator import judge as judge
     from art_divqat.metrics.estimator import query_fraction as query_fraction
     from art_divqat.metrics.estimator import rates as rates
     from art_divqat.metrics.estimator import ratios as ratios
     from art_divqat.metrics.intervals import Interval as Interval
     from art_divqat.metrics.intervals import mean_interval as mean_interval
     from art_divqat.metrics.intervals import wilson_interval as wilson_interval
+    from art_divqat.metrics.verdicts import judge as judge
+    from art_divqat.metrics.verdicts import seeds_needed as seeds_needed

@@ -1,4 +1,4 @@
-"""Estimate rates, differences, ratios and query fractions from hits of seeds × images, and judge what they show.
+"""Estimate rates, differences, ratios and query fractions from hits of seeds × images.
 
 One table (seeds, images) says which images counted in each seed. It is crossed: every seed saw every image. Two-way
 random effects without replication give the variance of its mean, that of the seeds and that of the images both in it
@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,6 @@ from art_divqat.metrics.intervals import CONFIDENCE, Interval, mean_intervals, w
 
 Hits = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-Verdict = Literal["higher", "lower", "cannot tell"]
-SIGNIFICANCE = 1 - CONFIDENCE
 # seeds that differ by less than a twentieth of what their cells alone make them differ do so by luck: it keeps three
 # seeds of equal counts from an interval without a width, and adds .01 at most to its cover
 _LEAST_SEEDS = 0.05
@@ -40,16 +38,29 @@ _ROUNDING = 1e-20
 _QUANTILES = 2_048
 
 
+class Parts(NamedTuple):
+    """Of an effect on the scale it is tested on: its distance from no effect, and the parts of its variance.
+
+    With n seeds the variance is `of_seeds` / n + `of_images`: more seeds on the same images leave the second part.
+    """
+
+    distance: float
+    of_seeds: float
+    of_images: float
+    images: int
+
+
 class Effect(NamedTuple):
     """An estimate, its 95 % interval, and the two-sided p value of its neutral value; None where nothing can be said.
 
-    The mean is None where a query fraction is not reached.
+    The mean is None where a query fraction is not reached; the parts are None where no variance of seeds is known.
     """
 
     mean: float | None
     low: float | None
     high: float | None
     p_value: float | None
+    parts: Parts | None = None
 
 
 class Error(NamedTuple):
@@ -101,13 +112,25 @@ def _error(squares: _MeanSquares, seeds: int, images: int) -> Error:
             return Error(np.full(len(squares.cells), np.inf), np.ones(len(squares.cells)))
         only = squares.images if seeds == 1 else squares.seeds
         return Error(np.sqrt(only / number), np.full(len(only), number - 1.0))
-    of_seeds = np.maximum(squares.seeds, _LEAST_SEEDS * squares.cells)
-    of_images = np.maximum(squares.images - squares.cells, 0)
+    of_seeds, of_images = _shares(squares)
     total = of_seeds + of_images
     nothing = total <= _ROUNDING
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = total / (of_seeds / (seeds - 1) + of_images / (images - 1))
     return Error(np.sqrt(np.where(nothing, 0, total) / (seeds * images)), np.where(nothing, seeds - 1.0, freedom))
+
+
+def _shares(squares: _MeanSquares) -> tuple[Floats, Floats]:
+    """What the seeds and what the images give to the variance, times the number of cells."""
+    return np.maximum(squares.seeds, _LEAST_SEEDS * squares.cells), np.maximum(squares.images - squares.cells, 0)
+
+
+def _parts(distances: Floats, squares: _MeanSquares, seeds: int, images: int) -> list[Parts | None]:
+    if seeds == 1 or images == 1:
+        return [None] * len(distances)
+    of_seeds, of_images = _shares(squares)
+    columns = (np.abs(distances), of_seeds / images, of_images / (seeds * images))
+    return [Parts(*row, images) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 @functools.lru_cache(maxsize=1)
@@ -177,18 +200,20 @@ def differences(sets: Hits) -> list[Effect]:
     :param sets: (differences, sets, seeds, images): the same seeds and images, in the same order.
 
     >>> equal = np.ones((3, 50), bool)
-    >>> differences(np.array([[equal, equal]]))
-    [Effect(mean=0.0, low=0.0, high=0.0, p_value=1.0)]
+    >>> differences(np.array([[equal, equal]]))[0][:4]
+    (0.0, 0.0, 0.0, 1.0)
     """
     found: list[Effect] = []
     half = sets.shape[1] // 2
     for block in _blocks(sets):
         rest = block[:, half:].sum(axis=1, dtype=np.int16)
         tables = (block[:, :half].sum(axis=1, dtype=np.int16) - rest) / half
-        means, error = tables.mean(axis=(1, 2)), crossed_error(tables)
+        means, squares = tables.mean(axis=(1, 2)), _mean_squares(tables)
+        error = _error(squares, *tables.shape[1:])
         width = margin(error)
         low, high = np.maximum(means - width, -1), np.minimum(means + width, 1)
-        found += _effects(means, low, high, p_values(means, error))
+        parts = _parts(means, squares, *tables.shape[1:])
+        found += _effects(means, low, high, p_values(means, error), parts=parts)
     return found
 
 
@@ -201,7 +226,7 @@ def ratios(sets: Hits) -> list[Effect]:
 
     >>> both = np.arange(200).reshape(1, 2, 1, 100) % 2 == 0
     >>> ratios(both)
-    [Effect(mean=1.0, low=1.0, high=1.0, p_value=1.0)]
+    [Effect(mean=1.0, low=1.0, high=1.0, p_value=1.0, parts=None)]
     """
     found: list[Effect] = []
     signs = np.array([1.0, -1.0, -1.0, 1.0])[: sets.shape[1]]
@@ -214,11 +239,13 @@ def ratios(sets: Hits) -> list[Effect]:
             tables = np.zeros((len(block), *sets.shape[2:]))
             for weight, hits in zip(weights.T, np.moveaxis(block, 1, 0), strict=True):
                 tables += weight[:, None, None] * hits
-            error = crossed_error(tables)
+            squares = _mean_squares(tables)
+            error = _error(squares, *tables.shape[1:])
             width = np.where(np.isfinite(error.standard), margin(error), np.inf)
             means = np.prod(shares**signs, axis=1)
             bounds = [np.where(usable, means * np.exp(way * width), np.nan) for way in (-1, 1)]
-        found += _effects(means, *bounds, np.where(usable, p_values(logs, error), np.nan))
+        parts = _parts(logs, squares, *tables.shape[1:])
+        found += _effects(means, *bounds, np.where(usable, p_values(logs, error), np.nan), parts=parts)
     return found
 
 
@@ -256,8 +283,9 @@ def query_fraction(curve: Hits, target: Hits, budgets: Sequence[int]) -> Effect:
     fractions, width = place / place[-1], margin(error)
     reached = queries_to_reach(float(level), budgets, shares.tolist())
     likely = p_values(gap, error)
+    (parts,) = _parts(gap[-1:], _MeanSquares(*(each[-1:] for each in ends)), seeds, images)
     if reached is None:
-        return Effect(None, None, None, float(likely.max()))
+        return Effect(None, None, None, float(likely.max()), parts)
     mean = reached / budgets[-1]
     at = int(np.searchsorted(fractions, mean))
     inside = np.insert(width - np.abs(gap), at, np.interp(mean, fractions, width))
@@ -265,7 +293,7 @@ def query_fraction(curve: Hits, target: Hits, budgets: Sequence[int]) -> Effect:
     possible = np.flatnonzero(inside >= 0)
     low = _crossing(fractions, inside, int(possible[0]), -1)
     high = _crossing(fractions, inside, int(possible[-1]), 1)
-    return Effect(mean, low, high, float(likely[-1]) if gap[-1] > 0 else 1.0)
+    return Effect(mean, low, high, float(likely[-1]) if gap[-1] > 0 else 1.0, parts)
 
 
 def _crossing(places: Floats, inside: Floats, last: int, way: int) -> float | None:
@@ -296,44 +324,8 @@ def over_seeds(values: Sequence[float], bounds: tuple[float, float] | None = Non
         return Effect(*interval, None)
     numbers = np.asarray(values, dtype=np.float64)
     error = Error(np.array([numbers.std(ddof=1) / math.sqrt(len(numbers))]), np.array([len(numbers) - 1.0]))
-    return Effect(*interval, float(p_values(np.array([interval.mean]), error)[0]))
-
-
-def judge(effects: Sequence[Effect], neutral: float) -> list[Verdict]:
-    """The verdict on each of the comparisons that were tested together, by Holm's correction: errors of 5 % for all.
-
-    `higher` or `lower` than `neutral`, where the corrected p value is below .05. With one comparison that is where its
-    interval leaves `neutral` out; with more an interval may leave it out and the verdict be `cannot tell`.
-
-    >>> alone = Effect(1.2, 1.01, 1.4, 0.04)
-    >>> judge([alone], 1.0), judge([alone, Effect(1.0, 0.8, 1.2, 0.9)], 1.0)
-    (['higher'], ['cannot tell', 'cannot tell'])
-    """
-    corrected = holm([each.p_value for each in effects])
-    return [
-        "cannot tell"
-        if p_value is None or p_value >= SIGNIFICANCE
-        # a fraction that is never reached is larger than every budget
-        else "higher"
-        if each.mean is None or each.mean > neutral
-        else "lower"
-        for each, p_value in zip(effects, corrected, strict=True)
-    ]
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's corrected p values, in the same order; one that is None counts for no test.
-
-    >>> holm([0.01, None, 0.04, 0.03])
-    [0.03, None, 0.06, 0.06]
-    """
-    known = sorted((p_value, place) for place, p_value in enumerate(p_values) if p_value is not None)
-    found: list[float | None] = [None] * len(p_values)
-    worst = 0.0
-    for number, (p_value, place) in enumerate(known):
-        worst = max(worst, min(1.0, (len(known) - number) * p_value))
-        found[place] = worst
-    return found
+    parts = Parts(abs(interval.mean), float(numbers.var(ddof=1)), 0.0, 2)
+    return Effect(*interval, float(p_values(np.array([interval.mean]), error)[0]), parts)
 
 
 def best_of(attackers: Hits) -> Interval:
@@ -378,11 +370,11 @@ def _blocks(sets: Hits) -> list[Hits]:
     return [sets[start : start + step] for start in range(0, len(sets), step)]
 
 
-def _effects(*columns: Floats) -> list[Effect]:
+def _effects(*columns: Floats, parts: Sequence[Parts | None]) -> list[Effect]:
     """A row for each place of the columns; None for what is no number."""
     listed = [[value if math.isfinite(value) else None for value in column.tolist()] for column in columns]
-    rows = zip(*listed, strict=True)
+    rows = zip(*listed, parts, strict=True)
     return [
-        Effect(mean, low, high, p) if None not in (low, high, p) else Effect(mean, None, None, None)
-        for mean, low, high, p in rows
+        Effect(mean, low, high, p, of) if None not in (low, high, p) else Effect(mean, None, None, None)
+        for mean, low, high, p, of in rows
     ]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from art_divqat.metrics.table import AGREEMENT, THIEF_ACCURACY, THIEF_ROBUST_ACCURACY, TRANSFER_ROBUST_ACCURACY
 from art_divqat.report.results_view import ResultsView
-from art_divqat.report.text import points, points_range, ratio, ratio_range, undecided
+from art_divqat.report.text import points, points_range, ratio, ratio_range, seeds_to_tell, undecided
 from art_divqat.results.schema import Comparison
 from art_divqat.victims.registry import known_victim
 
@@ -97,8 +97,14 @@ def _judge(claim: str, comparison: Comparison, along: str = "") -> Judged:
     if value.low is None or value.high is None:
         interval = "no interval from one seed" if comparison.n_seeds == 1 else "no interval"
     elif verdict == "cannot tell":
-        interval += f", {undecided(comparison)}"
+        interval += f", {undecided(comparison)}{_planned(comparison)}"
     return Judged(claim, comparison, measured, f"{interval}; {along}" if along else interval, verdict)
+
+
+def _planned(comparison: Comparison) -> str:
+    """How many seeds would tell, as the end of what was measured."""
+    planned = seeds_to_tell(comparison)
+    return f"; {planned}" if planned else ""
 
 
 def judge_fraction(comparison: Comparison) -> ClaimVerdict:
@@ -120,10 +126,10 @@ def judge_fraction(comparison: Comparison) -> ClaimVerdict:
 
 def _fraction_text(comparison: Comparison) -> tuple[str, str]:
     if comparison.value is None:
-        return ("not reached" if comparison.bound == "not reached" else "not measured"), ""
+        return ("not reached" if comparison.bound == "not reached" else "not measured"), seeds_to_tell(comparison)
     prefix = "at most " if comparison.bound == "at most" else ""
     interval = ratio_range(comparison.value)
     low, high = comparison.value.low, comparison.value.high
     if low is not None and low <= PAPER_FRACTION and (high is None or high >= PAPER_FRACTION):
         interval += f", includes {PAPER_FRACTION:g}"
-    return f"{prefix}{ratio(comparison.value.mean)}", interval
+    return f"{prefix}{ratio(comparison.value.mean)}", interval + _planned(comparison)

@@ -25,6 +25,7 @@ from art_divqat.report.text import (
     points_range,
     ratio,
     ratio_range,
+    seeds_to_tell,
     undecided,
 )
 from art_divqat.results.schema import Comparison, Estimate, SummaryRow
@@ -81,7 +82,8 @@ def comparison_section(view: ResultsView) -> Section | None:
     )
     note = (
         "Ratios and fractions are against 1, differences against zero, paired by seed. An interval where nothing can "
-        "be told is marked. Verdicts are corrected by Holm's method for the comparisons of a column, in the whole run: "
+        "be told is marked. Verdicts are corrected by Holm's method for the comparisons of a column at the largest "
+        "budget, and those at smaller budgets among themselves: "
         + ", ".join(f"{labels[k]} {heading(m).lower()} {view.tested(k, m):,}" for k, m in columns)
         + ". The fraction of queries is of the largest budget."
     )
@@ -207,7 +209,8 @@ def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
         blocks.append(
             Text(
                 "What each defence does to the best thief, and to the thief with each kind of answers; whether it can "
-                f"be told from zero is corrected by Holm's method for the {tested} of thief accuracy in this run:"
+                f"be told from zero is corrected by Holm's method for the {tested} of thief accuracy at the largest "
+                "budget:"
             )
         )
         blocks.append(effects)
@@ -245,7 +248,8 @@ def _effect_cell(effect: DefenceEffect) -> TableCell:
         return TableCell(NONE, f"{who}, the best thief under it, was not compared with itself without it", "unknown")
     detail = points_range(comparison.value)
     if effect.verdict == "cannot tell":
-        detail += f", cannot be told from zero{corrected(comparison)}"
+        planned = seeds_to_tell(comparison)
+        detail += f", cannot be told from zero{corrected(comparison)}{f' ({planned})' if planned else ''}"
     if not effect.one_attacker:
         other = effect.best_without
         detail += (

@@ -11,6 +11,7 @@ from art_divqat.report.text import (
     percent_range,
     ratio,
     ratio_range,
+    seeds_to_tell,
     short_name,
     undecided,
 )
@@ -109,9 +110,14 @@ def _against_baseline(view: ResultsView) -> str | None:
     else:
         sentence += (
             f" the {baseline} victim's, an interval of {ratio_range(value)} that {undecided(comparison)}: "
-            "they cannot be told apart"
+            f"they cannot be told apart{_planned(comparison)}"
         )
     return sentence + _fraction_clause(fraction_of(view, comparison), baseline)
+
+
+def _planned(comparison: Comparison) -> str:
+    planned = seeds_to_tell(comparison)
+    return f" ({planned})" if planned else ""
 
 
 def _fraction_clause(fraction: Comparison | None, baseline: str) -> str:
@@ -175,7 +181,7 @@ def _effect(effect: DefenceEffect, victim: str) -> str:
         return f"lowers {quantity} {change}"
     if effect.verdict == "higher":
         return f"does not protect: it raises {quantity} {change}"
-    correction = "" if effect.comparison is None else corrected(effect.comparison)
+    correction = "" if effect.comparison is None else corrected(effect.comparison) + _planned(effect.comparison)
     return f"takes {quantity} {change}, a difference that cannot be told from zero{correction}"
 
 

@@ -9,6 +9,7 @@ from art_divqat.plan.cells import without_recovery
 from art_divqat.report.text import short_name
 from art_divqat.results.comparisons import rank
 from art_divqat.results.effects import Verdict as Verdict
+from art_divqat.results.effects import is_primary
 from art_divqat.results.schema import Comparison, Estimate, Results, SummaryRow
 
 
@@ -110,11 +111,12 @@ class ResultsView:
         return self._scores.get(key, row.metrics[metric])
 
     def tested(self, kind: str, metric: str) -> int:
-        """How many comparisons of one kind and metric have a test: their verdicts are corrected for so many.
+        """How many primary comparisons of one kind and metric have a test: their verdicts are corrected for so many.
 
         The same one in several rows is one test.
         """
-        found = self.comparisons(kind, metric)
+        largest = max((c.budget for c in self.results.comparisons), default=0)
+        found = [c for c in self.comparisons(kind, metric) if is_primary(c.budget, c.epsilon, largest)]
         unreached = sum(c.value is None and c.bound is not None for c in found)
         return unreached + len(
             {(v.mean, v.low, v.high) for c in found if (v := c.value) is not None and v.low is not None}

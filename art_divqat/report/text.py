@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from math import isinf
 
+from art_divqat.results.effects import MOST_SEEDS
 from art_divqat.results.schema import Comparison, Estimate
 
 NONE = "–"
@@ -132,13 +134,29 @@ def corrected(c: Comparison) -> str:
     if c.value is None or c.value.low is None:
         return ""
     below = c.value.high is not None and c.value.high < neutral
-    return " after Holm's correction" if c.value.low > neutral or below else ""
+    return " after correction" if c.value.low > neutral or below else ""
 
 
 def undecided(c: Comparison) -> str:
     """Why the verdict on a comparison with an interval is `cannot tell`, as the end of a sentence on the interval."""
     name = "1" if c.kind in ("ratio", "query_fraction") else "zero"
     return f"leaves out {name}, but not{after}" if (after := corrected(c)) else f"includes {name}"
+
+
+def seeds_to_tell(c: Comparison) -> str:
+    """How many seeds would tell a comparison that cannot be told; empty where nothing is known of seeds.
+
+    >>> from math import inf
+    >>> row = {"dataset": "d", "victim": "v", "defence": "none", "attack": "a", "answers": "soft", "budget": 1}
+    >>> c = Comparison(**row, kind="ratio", metric="agreement", n_seeds=3, value=None, seeds_needed=12.0)
+    >>> seeds_to_tell(c), seeds_to_tell(c.model_copy(update={"seeds_needed": inf}))
+    ('about 12 seeds would tell', 'more than 100 seeds: too small to tell')
+    """
+    if c.seeds_needed is None:
+        return ""
+    if isinf(c.seeds_needed):
+        return f"more than {MOST_SEEDS} seeds: too small to tell"
+    return f"about {c.seeds_needed:.0f} seeds would tell"
 
 
 def points_range(estimate: Estimate) -> str:

@@ -25,9 +25,10 @@ def claims_section(view: ResultsView) -> Section | None:
             f"The published study ({PAPER}) claims that adversarially trained models are easier to steal and that "
             "robustness transfers to the thief. A claim holds here if a test at the 5 % level puts the truth on the "
             "claimed side of no difference, does not hold if it puts it on the other side, and cannot be told "
-            "otherwise. The tests are corrected by Holm's method for all comparisons of one kind and metric in this "
-            f"run ({_tested(view, judged)}), so that a 95 % interval may leave out no difference and the claim not be "
-            "told. "
+            "otherwise. The tests are corrected by Holm's method for all comparisons of one kind and metric at the "
+            f"largest budget ({_tested(view, judged)}), so that a 95 % interval may leave out no difference and "
+            "the claim not be told. How many seeds would tell is planned for a difference as large as measured, to be told from none "
+            "with a probability of 80 %. "
             "Whether robustness transfers is judged at the ε of the run and by the mean over all ε of the curves; at "
             "small ε a difference is also one of plain accuracy."
         )

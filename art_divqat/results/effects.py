@@ -9,9 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from art_divqat.metrics.estimator import Effect, differences, judge, query_fraction, ratios
-from art_divqat.metrics.estimator import Verdict as Verdict
+from art_divqat.metrics.estimator import Effect, differences, query_fraction, ratios
 from art_divqat.metrics.intervals import Interval
+from art_divqat.metrics.verdicts import MOST_SEEDS as MOST_SEEDS
+from art_divqat.metrics.verdicts import SIGNIFICANCE, judge, seeds_needed
+from art_divqat.metrics.verdicts import Verdict as Verdict
 from art_divqat.results.samples import unpack_all
 
 # a sample of every seed of a group, each as text
@@ -62,23 +64,52 @@ class _Sets:
         return tuple([self._places[each] for each in sets])
 
 
-def compare_contrasts(contrasts: Sequence[Contrast]) -> list[Fields]:
+def compare_contrasts(contrasts: Sequence[Contrast], significance: float = SIGNIFICANCE) -> list[Fields]:
     """Every comparison with its estimate and its verdict, in the same order.
 
-    Those of one kind and metric are tested together, see :func:`art_divqat.metrics.estimator.judge`. What is the same
-    comparison in several rows, as that of two victims in the rows of every attacker, is one test.
+    Those of one kind and metric are tested together, see :func:`art_divqat.metrics.verdicts.judge`: the primary ones as
+    one family, and the others as another one. What is the same comparison in several rows, as that of two victims in
+    the rows of every attacker, is one test. Each that cannot be told says how many seeds would tell it.
+
+    :param significance: how likely a false verdict in a family may be.
     """
     effects = _estimate(contrasts)
-    together: dict[tuple[str, str], dict[object, list[int]]] = {}
+    largest = max((each.common["budget"] for each in contrasts), default=0)
+    together: dict[tuple[str, str, bool], dict[object, list[int]]] = {}
     for number, each in enumerate(contrasts):
         same = number if each.effect is not None else (tuple(each.sets), tuple(each.budgets))
-        together.setdefault((each.kind, each.metric), {}).setdefault(same, []).append(number)
-    verdicts: dict[int, Verdict] = {}
+        primary = is_primary(each.common["budget"], each.common.get("epsilon"), largest)
+        together.setdefault((each.kind, each.metric, primary), {}).setdefault(same, []).append(number)
+    found: list[Fields] = [{}] * len(contrasts)
     for alike in together.values():
-        first = [numbers[0] for numbers in alike.values()]
-        judged = judge([effects[n] for n in first], contrasts[first[0]].neutral)
-        verdicts |= {n: verdict for numbers, verdict in zip(alike.values(), judged, strict=True) for n in numbers}
-    return [_fields(each, effects[n], verdicts[n]) for n, each in enumerate(contrasts)]
+        tested = [effects[numbers[0]] for numbers in alike.values()]
+        judged = judge(tested, contrasts[next(iter(alike.values()))[0]].neutral, significance)
+        needed = _seeds_needed(tested, judged, significance)
+        for numbers, verdict, seeds in zip(alike.values(), judged, needed, strict=True):
+            for n in numbers:
+                found[n] = _fields(contrasts[n], effects[n], verdict) | {"seeds_needed": seeds}
+    return found
+
+
+def is_primary(budget: int, epsilon: float | None, largest: int) -> bool:
+    """Whether a comparison is one of those that a run is made for, told before anything is measured.
+
+    It is at the largest budget, and not at a single radius of a curve: smaller budgets and single radii describe how
+    the answer comes about. Attackers, victims and defences are not left out: the report chooses among them.
+    """
+    return budget == largest and epsilon is None
+
+
+def _seeds_needed(effects: Sequence[Effect], verdicts: Sequence[Verdict], significance: float) -> list[float | None]:
+    """The seeds that would tell each that cannot be told; None for the others, and where nothing is known of seeds."""
+    undecided = [
+        effect.parts if verdict == "cannot tell" and effect.p_value is not None else None
+        for effect, verdict in zip(effects, verdicts, strict=True)
+    ]
+    known = [parts for parts in undecided if parts is not None]
+    # Holm's step for those that are left
+    needed = iter(seeds_needed(known, significance / max(len(known), 1)))
+    return [None if parts is None else next(needed) for parts in undecided]
 
 
 def as_estimate(interval: Interval | Effect) -> dict[str, float | None]:

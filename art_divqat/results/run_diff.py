@@ -10,8 +10,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from art_divqat.errors import UserError
-from art_divqat.metrics.estimator import Effect, judge
+from art_divqat.metrics.estimator import Effect
 from art_divqat.metrics.table import AGREEMENT, SAMPLES, select
+from art_divqat.metrics.verdicts import judge
 from art_divqat.results.comparisons import paired_difference
 from art_divqat.results.effects import as_estimate
 from art_divqat.results.journal import CellRecord, Group, Journal, group_of

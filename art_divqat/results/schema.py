@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from art_divqat.metrics.table import select
 
@@ -90,6 +91,9 @@ class Comparison(Coordinates):
 
     `verdict` is `higher` or `lower` where the interval leaves out 1 (ratios, fractions) or 0 (differences), else
     `cannot tell`; null for `best_attacker`.
+
+    In Python alone, `seeds_needed` says about how many seeds would change `cannot tell`, see
+    :func:`art_divqat.metrics.verdicts.seeds_needed`; None where nothing is known of seeds.
     """
 
     kind: Literal["ratio", "difference", "curve_difference", "defence_effect", "query_fraction", "best_attacker"]
@@ -100,6 +104,8 @@ class Comparison(Coordinates):
     value: Estimate | None
     verdict: Literal["higher", "lower", "cannot tell"] | None = None
     bound: Literal["exact", "at most", "not reached"] | None = None
+    # version 1 of the file is without it
+    seeds_needed: SkipJsonSchema[float | None] = Field(None, exclude=True)
 
 
 class Flag(_Strict):

@@ -9,6 +9,7 @@ from support.builders import make_results
 
 from art_divqat.cli import tables
 from art_divqat.report import finding
+from art_divqat.results.schema import Estimate
 
 DEFENCES = ("none", "heuristic:beta=0.5,preserve_label=true", "heuristic:beta=0.9+rounding:decimals=2")
 
@@ -44,3 +45,41 @@ def test_what_was_done_to_the_images_is_said(capsys: pytest.CaptureFixture[str])
     tables.print_results(make_results(data={**data, "evasion_images": 200}), Path("run"))
     printed = capsys.readouterr().out.splitlines()
     assert printed[1:3] == ["Data: 2 of 9 pictures\ufffd[31m turned", "Data: queries: squashed"]
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_both_ends_of_an_interval_are_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    """A rate near 0 has an interval of 0 to .22, which no half width says; one seed may have none."""
+    monkeypatch.setattr(tables, "_WIDTH", width)
+    found = make_results()
+    for row in found.summary:
+        row.metrics["thief_accuracy"] = Estimate(mean=0.002, low=0.0, high=0.2204)
+        row.metrics["extraction_ratio"] = Estimate(mean=1.004, low=0.9996, high=10.25)
+        row.metrics["agreement"] = Estimate(mean=0.507, low=None, high=None)
+    tables.print_results(found, Path("run"))
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= width
+    assert "±" not in printed
+    # on 80 columns the ends stand on two lines
+    for ends in ([".000–", ".220"], ["1.000–", "10.250"]):
+        assert all(f"{end} " in printed for end in ends) or "".join(ends) in printed
+    assert "0.002" in printed
+    assert "0.507" in printed
+    assert "0.507 ." not in printed
+
+
+def test_a_narrow_terminal_leaves_names_room_beside_both_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tables, "_WIDTH", 80)
+    found = make_results(defences=DEFENCES, attacks=("knockoff", "jbda:nb_seeds=100"), budgets=(1_000,))
+    for row in found.summary:
+        row.metrics["thief_accuracy"] = Estimate(mean=0.002, low=0.0114, high=0.2204)
+    tables.print_results(found, Path("run"))
+    printed = capsys.readouterr().out
+    assert ".011– " in printed
+    assert ".220 " in printed
+    # names are cut to pieces of a word, not to letters
+    assert "knoc" in printed

@@ -11,6 +11,7 @@ from support.builders import read_cell
 from art_divqat.metrics.estimator import differences, over_seeds
 from art_divqat.plan.cells import Cell
 from art_divqat.results.comparisons import compare_cells, paired_difference
+from art_divqat.results.effects import Contrast, compare_contrasts
 from art_divqat.results.journal import CellRecord, cell_record
 from art_divqat.results.samples import pack, unpack
 from art_divqat.results.schema import Comparison
@@ -173,3 +174,34 @@ def _record(attack: str, defence: str, seed: int, hits: np.ndarray, victim: str 
     packed = {name: pack(hits) for name in ("thief_correct", "agrees", "agrees_clean")}
     cell = Cell("digits", victim, defence, attack, "soft", 100, seed)
     return cell_record(cell, queries=100, metrics=rates, samples=packed, seconds=1.0)
+
+
+def contrast(shift: float, *, seed: int, budget: int = 100, epsilon: float | None = None) -> Contrast:
+    draws = np.random.default_rng(seed).random((3, 200))
+    sets = [tuple(pack(row < rate) for row in draws) for rate in (0.5 + shift, 0.5)]
+    return Contrast("difference", "agreement", {"budget": budget, "epsilon": epsilon}, family="agrees", sets=sets)
+
+
+def verdicts(contrasts: Sequence[Contrast], level: float = 0.05) -> list[str]:
+    return [fields["verdict"] for fields in compare_contrasts(contrasts, level)]
+
+
+@pytest.mark.parametrize("where", [{"budget": 50}, {"epsilon": 0.1}], ids=str)
+def test_smaller_budgets_and_single_radii_do_not_weaken_the_primary_comparisons(where: dict[str, float]) -> None:
+    primary = [contrast(0.03, seed=0)]
+    (alone,) = verdicts(primary)
+    assert alone == "higher"
+    others = [contrast(0.0, seed=n, **where) for n in range(1, 40)]
+    assert verdicts([*others, *primary])[-1] == "higher"
+    # of one family they do: these are at the largest budget too
+    together = [contrast(0.01 if n % 2 else -0.01, seed=n) for n in range(1, 40)]
+    assert verdicts([*together, *primary])[-1] == verdicts(primary, 0.05 / 40)[0] == "cannot tell"
+
+
+def test_what_cannot_be_told_says_how_many_seeds_would_tell() -> None:
+    told, untold = compare_contrasts([contrast(0.2, seed=0), contrast(0.01, seed=1)])
+    assert (told["verdict"], told["seeds_needed"]) == ("higher", None)
+    assert untold["verdict"] == "cannot tell"
+    assert untold["seeds_needed"] > 3
+    (stricter,) = compare_contrasts([contrast(0.01, seed=1)], 0.01)
+    assert stricter["seeds_needed"] >= untold["seeds_needed"]

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from art_divqat.metrics.curves import queries_to_reach
-from art_divqat.metrics.estimator import SIGNIFICANCE, Effect, best_of, differences, query_fraction, rates, ratios
+from art_divqat.metrics.estimator import Effect, best_of, differences, query_fraction, rates, ratios
 from art_divqat.metrics.intervals import Interval
+from art_divqat.metrics.verdicts import SIGNIFICANCE
 
 HERE = Path(__file__).resolve().parent
 SEEDS, IMAGES = (3, 5, 10), (200, 1_000, 10_000)
