@@ -25,20 +25,21 @@ def print_results(results: Results, folder: Path) -> None:
     from rich.text import Text
 
     from art_divqat.report import finding
+    from art_divqat.report.seeds import seeds_added
     from art_divqat.report.text import counted
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
-    seeds, epsilon = results.config["seeds"], results.config.get("epsilon")
+    seeds, epsilon = max((row.n_seeds for row in results.summary), default=0), results.config.get("epsilon")
     attacked = f"; robust accuracies at ε = {epsilon:g}" if isinstance(epsilon, int | float) else ""
-    caption = (
-        f"{results.config['dataset']}, {counted(seeds, 'seed')}: means, and half of the 95 % interval after ±{attacked}"
-    )
+    caption = f"{results.config['dataset']}, {counted(seeds, 'seed')}: means and their 95 % intervals{attacked}"
     console.print(Text(caption))
     for table in _tables(results, console.width):
         console.print(table)
     console.print(Text(finding(results)))
+    if added := seeds_added(results):
+        console.print(Text(added))
     for condition in results.gate.conditions:
         if condition.failed:
             console.print(Text(f"Gate failed: {condition.condition} in {len(condition.where)} of the groups."))
@@ -92,7 +93,7 @@ def _table(
     columns = [name for name in metrics if any(name in row.metrics for _, row in rows)]
     names = [max(map(len, (heading, *column))) for heading, column in zip(headings, _columns(rows), strict=True)]
     # on one line where that leaves the names half of their width, else the interval below the number
-    one_line = sum(names[1:]) + names[0] // 2 + 16 * len(columns) + 3 * len(headings) < width
+    one_line = sum(names[1:]) + names[0] // 2 + 18 * len(columns) + 3 * len(headings) < width
     gap = " " if one_line else "\n"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
@@ -117,5 +118,9 @@ def _number(estimate: Estimate | None, gap: str) -> str:
         return "–"
     if estimate.low is None or estimate.high is None:
         return f"{estimate.mean:.3f}"
-    half = max(estimate.mean - estimate.low, estimate.high - estimate.mean)
-    return f"{estimate.mean:.3f}{gap}±{half:.3f}"
+    return f"{estimate.mean:.3f}{gap}{_bound(estimate.low)}–{_bound(estimate.high)}"
+
+
+def _bound(value: float) -> str:
+    """Without the zero that all but 1 begin with."""
+    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 0.9995 else f"{value:.3f}"
