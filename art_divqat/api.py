@@ -75,8 +75,10 @@ def evaluate(
         written then.
     """
     from art_divqat.report import write_report
+    from art_divqat.report.findings import is_decided
 
-    return run(config, output, store=store, retrain=retrain, watcher=watcher, live=live, publish=write_report)
+    handed = {"store": store, "retrain": retrain, "watcher": watcher, "live": live}
+    return run(config, output, **handed, publish=write_report, decided=is_decided)  # type: ignore[arg-type]
 
 
 def audit_model(

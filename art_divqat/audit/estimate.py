@@ -15,6 +15,7 @@ from art_divqat.audit.executor import default_jobs
 from art_divqat.audit.preflight import preflight
 from art_divqat.plan.cells import Cell, plan_cells
 from art_divqat.plan.config import ResolvedConfig
+from art_divqat.plan.looks import looks_of
 from art_divqat.results.data_notes import data_notes
 from art_divqat.victims.external.adapter import PROBE_IMAGES, REPEATED_IMAGES
 
@@ -53,6 +54,7 @@ def estimate(config: ResolvedConfig) -> RunEstimate:
     :raises UserError: for all that :func:`art_divqat.audit.run.run` refuses before it starts; the model is not read
         and no endpoint is asked.
     """
+    # with seeds: auto, what it costs if nothing is decided before
     plan = plan_cells(config)
     data, seconds_a_unit, victim_image = _measure(config)
     costs = Costs(config, data, victim_image)
@@ -67,7 +69,7 @@ def estimate(config: ResolvedConfig) -> RunEstimate:
     return RunEstimate(
         cells=len(plan),
         victims=len(trained),
-        seeds=config.seeds,
+        seeds=looks_of(config)[-1],
         attack_queries=sum(cell.budget for cell in plan),
         endpoint_queries=endpoint_queries,
         jobs=jobs,

@@ -5,6 +5,7 @@ It can be stopped anywhere and goes on where it stopped.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +22,7 @@ from art_divqat.audit.tasks import CheckAndDescribe, MeasureCell, PrepareVictim
 from art_divqat.errors import UserError
 from art_divqat.plan.cells import Cell, cell_id, plan_cells
 from art_divqat.plan.config import ResolvedConfig, write_config
+from art_divqat.plan.looks import at_look, looks_of
 from art_divqat.results.build import build_results, config_of, data_of
 from art_divqat.results.journal import CellRecord, Header
 from art_divqat.results.schema import Results
@@ -38,6 +40,7 @@ def run(
     watcher: Watcher | None = None,
     live: Victim | None = None,
     publish: Callable[[Results, Path], object] | None = None,
+    decided: Callable[[Results], bool] | None = None,
 ) -> Results:
     """Run every cell of a configuration that the run folder does not hold yet, and build the results.
 
@@ -47,16 +50,17 @@ def run(
     :param retrain: train the victims anew even if the store has them.
     :param live: the victim that an `external` one of the configuration stands for, where that is an object of this
         process.
+    :param decided: whether a run with `seeds: auto` needs no more of them; it has as many as it may if not given.
     :param publish: called with the results and the folder, while no other process may write into it.
     :raises UserError: for anything in the configuration, the data or the folder that cannot be used; nothing is
         written then.
     """
     watcher = watcher or Silent()
+    began = time.monotonic()
     folder = RunFolder(output)
     folder.check()
     if config.external is not None and config.external.is_remote:
         config = config.model_copy(update={"answers_file": folder.answers})
-    plan = plan_cells(config)
     with Executor(config, store or default_store(), watcher, live) as executor:
         if folder.journal.exists():
             header, _ = folder.journal.read()
@@ -69,11 +73,21 @@ def run(
             ((_, data),) = executor.run([CheckAndDescribe()])
         with folder.locked():
             lines = _start_or_continue(folder, config, data)
-            done = {cell_id(line["cell"]) for line in lines}
-            pending = [cell for cell in plan if cell.id not in done]
-            _run_cells(folder, executor, Costs(config, data), retrain, pending, plan, watcher)
-            header, lines = folder.journal.read()
-            results = build_results(header, lines, plan, config.fail_on)
+            schedule, begun_with = looks_of(config), 0
+            for seeds, following in zip(schedule, (*schedule[1:], None), strict=True):
+                plan = plan_cells(at_look(config, seeds))
+                done = {cell_id(line["cell"]) for line in lines}
+                pending = [cell for cell in plan if cell.id not in done]
+                if not pending:
+                    begun_with = seeds
+                _run_cells(folder, executor, Costs(config, data), retrain, pending, plan, watcher)
+                header, lines = folder.journal.read()
+                results = build_results(header, lines, plan, config.fail_on)
+                if following is None or (decided is not None and decided(results)):
+                    break
+                each = (time.monotonic() - began) / max(seeds - begun_with, 1)
+                if pending and time.monotonic() - began + each * (following - seeds) > 60 * config.max_minutes:
+                    break
             if publish is not None:
                 publish(results, output)
             return results

@@ -36,6 +36,8 @@ def audit(
     budgets: options.Budgets = None,
     query_pool: options.QueryPool = None,
     seeds: options.Seeds = None,
+    max_seeds: options.MaxSeeds = None,
+    max_minutes: options.MaxMinutes = None,
     thief_model: options.ThiefModel = None,
     epsilon: options.Epsilon = None,
     preset: options.Preset = None,

@@ -21,13 +21,14 @@ def show_plan(config: ResolvedConfig, *, json_output: bool) -> None:
     if json_output:
         sys.stdout.write(json.dumps({"config": config.for_results(), "plan": plan.as_dict()}, indent=2) + "\n")
         return
+    most = "until decided, at most " if config.seeds == "auto" else ""
     rows = [
         ("data", f"{config.dataset}, queries from {config.query_pool}"),
         *(("images" if number == 0 else "", clean(note)) for number, note in enumerate(plan.data_notes)),
         ("victims", ", ".join(map(str, config.victims))),
         ("defences", ", ".join(map(str, config.defences))),
         ("attacks", f"{', '.join(map(str, config.attacks))}; answers {', '.join(config.answers)}"),
-        ("budgets", f"{', '.join(f'{budget:,}' for budget in config.budgets)}; {plan.seeds} seeds"),
+        ("budgets", f"{', '.join(f'{budget:,}' for budget in config.budgets)}; {most}{plan.seeds} seeds"),
         ("cells", f"{plan.cells:,}"),
         ("queries", f"{plan.attack_queries:,} by all attackers together"),
     ]

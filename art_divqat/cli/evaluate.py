@@ -14,6 +14,8 @@ def evaluate(
     budgets: options.Budgets = None,
     query_pool: options.QueryPool = None,
     seeds: options.Seeds = None,
+    max_seeds: options.MaxSeeds = None,
+    max_minutes: options.MaxMinutes = None,
     model: options.Model = None,
     thief_model: options.ThiefModel = None,
     epsilon: options.Epsilon = None,

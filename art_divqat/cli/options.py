@@ -9,6 +9,13 @@ import typer
 
 Many = list[str] | None
 
+
+def _seeds(text: str) -> str:
+    if text != "auto" and not text.isdecimal():
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor auto.")
+    return text
+
+
 Dataset = Annotated[str | None, typer.Option(help="Data set: a name, npz:PATH or folder:PATH.")]
 AuditedData = Annotated[str | None, typer.Option("--data", help="Data set: a name, npz:PATH or folder:PATH.")]
 Victims = Annotated[Many, typer.Option("--victim", help="Victim, such as standard or robust:epsilon=0.2; repeatable.")]
@@ -26,7 +33,14 @@ AvoidedPool = Annotated[
     str | None,
     typer.Option("--query-pool", help="The attacker's pool, which DivQAT's auxiliary images keep away from."),
 ]
-Seeds = Annotated[int | None, typer.Option(help="How many repetitions with different seeds.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(parser=_seeds, metavar="N|auto", help="How many repetitions; auto: until the lead is decided."),
+]
+MaxSeeds = Annotated[int | None, typer.Option(help="With --seeds auto: the most seeds.")]
+MaxMinutes = Annotated[
+    float | None, typer.Option(help="With --seeds auto: add none that would end later; the same command goes on then.")
+]
 Model = Annotated[str | None, typer.Option(help="Architecture of the victims.")]
 ThiefModel = Annotated[str | None, typer.Option(help="Architecture of the thieves.")]
 Epsilon = Annotated[float | None, typer.Option(help="L∞ radius of robustness, in units of [0, 1] pixels.")]

@@ -25,21 +25,24 @@ def print_results(results: Results, folder: Path) -> None:
     from rich.text import Text
 
     from art_divqat.report import finding
+    from art_divqat.report.seeds import seeds_added
     from art_divqat.report.text import clean, counted
     from art_divqat.results.data_notes import data_notes
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
-    seeds, epsilon = results.config["seeds"], results.config.get("epsilon")
+    seeds, epsilon = max((row.n_seeds for row in results.summary), default=0), results.config.get("epsilon")
     attacked = f"; robust accuracies at ε = {epsilon:g}" if isinstance(epsilon, int | float) else ""
-    caption = f"{results.config['dataset']}, {counted(seeds, 'seed')}: means with their 95 % intervals{attacked}"
+    caption = f"{results.config['dataset']}, {counted(seeds, 'seed')}: means and their 95 % intervals{attacked}"
     console.print(Text(caption))
     for note in data_notes(results.data):
         console.print(Text(clean(f"Data: {note}")))
     for table in _tables(results, console.width):
         console.print(table)
     console.print(Text(finding(results)))
+    if added := seeds_added(results):
+        console.print(Text(added))
     for condition in results.gate.conditions:
         if condition.failed:
             console.print(Text(f"Gate failed: {condition.condition} in {len(condition.where)} of the groups."))

@@ -130,7 +130,8 @@ def _parts(distances: Floats, squares: _MeanSquares, seeds: int, images: int) ->
         return [None] * len(distances)
     of_seeds, of_images = _shares(squares)
     columns = (np.abs(distances), of_seeds / images, of_images / (seeds * images))
-    return [Parts(*row, images) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [Parts(distance, varying, fixed, images) for distance, varying, fixed in rows]
 
 
 @functools.lru_cache(maxsize=1)
@@ -283,9 +284,9 @@ def query_fraction(curve: Hits, target: Hits, budgets: Sequence[int]) -> Effect:
     fractions, width = place / place[-1], margin(error)
     reached = queries_to_reach(float(level), budgets, shares.tolist())
     likely = p_values(gap, error)
-    (parts,) = _parts(gap[-1:], _MeanSquares(*(each[-1:] for each in ends)), seeds, images)
+    (of_last,) = _parts(gap[-1:], _MeanSquares(*(each[-1:] for each in ends)), seeds, images)
     if reached is None:
-        return Effect(None, None, None, float(likely.max()), parts)
+        return Effect(None, None, None, float(likely.max()), of_last)
     mean = reached / budgets[-1]
     at = int(np.searchsorted(fractions, mean))
     inside = np.insert(width - np.abs(gap), at, np.interp(mean, fractions, width))
@@ -293,7 +294,7 @@ def query_fraction(curve: Hits, target: Hits, budgets: Sequence[int]) -> Effect:
     possible = np.flatnonzero(inside >= 0)
     low = _crossing(fractions, inside, int(possible[0]), -1)
     high = _crossing(fractions, inside, int(possible[-1]), 1)
-    return Effect(mean, low, high, float(likely[-1]) if gap[-1] > 0 else 1.0, parts)
+    return Effect(mean, low, high, float(likely[-1]) if gap[-1] > 0 else 1.0, of_last)
 
 
 def _crossing(places: Floats, inside: Floats, last: int, way: int) -> float | None:

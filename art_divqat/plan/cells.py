@@ -62,6 +62,8 @@ def cell_id(cell: Mapping[str, Any]) -> str:
 def plan_cells(config: ResolvedConfig) -> list[Cell]:
     """Every cell of a resolved configuration, seeds outermost so that an interrupted run holds whole seeds.
 
+    With `seeds: auto` those of the largest number of seeds; see :mod:`art_divqat.plan.looks`.
+
     >>> from art_divqat.plan.config import EvaluateConfig
     >>> from art_divqat.plan.presets import resolve
     >>> len(plan_cells(resolve(EvaluateConfig(victims=("robust",), seeds=2, budgets=(100, 200)))))
@@ -76,7 +78,7 @@ def plan_cells(config: ResolvedConfig) -> list[Cell]:
     ]
     return [
         Cell(config.dataset, victim, defence, attack, answers, budget, seed)
-        for seed in range(config.seeds)
+        for seed in range(config.max_seeds if config.seeds == "auto" else config.seeds)
         for victim in config.victims
         for defence, attack, answers in attacked
         for budget in config.budgets

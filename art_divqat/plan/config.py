@@ -40,6 +40,17 @@ def _known_answers(value: Any) -> Any:
     return value
 
 
+def _number_or_auto(value: Any) -> Any:
+    if value is None or value == "auto":
+        return value
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 1 <= value <= 1000:
+        raise ValueError(f"expected a whole number from 1 to 1000, or auto, got {value!r}")
+    return int(value)
+
+
+Seeds = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
 # the pattern is for the JSON schema; its own message would be a regular expression
 Answers = Annotated[str, BeforeValidator(_known_answers), Field(pattern=_ANSWERS)]
 
@@ -133,7 +144,9 @@ class Options(BaseModel):
     answers: tuple[Answers, ...] = ("soft", "hard")
     budgets: tuple[int, ...] | None = None
     query_pool: str | None = None
-    seeds: int | None = Field(None, ge=1, le=1000)
+    seeds: Annotated[int | Literal["auto"] | None, BeforeValidator(_number_or_auto)] = None
+    max_seeds: int = Field(20, ge=3, le=1000, description="of seeds: auto, the most that are run")
+    max_minutes: float = Field(30, gt=0, description="of seeds: auto, after how long no more seeds are added")
     model: str | None = None
     thief_model: str | None = None
     epsilon: float | None = None
@@ -197,7 +210,9 @@ class Options(BaseModel):
 
     def for_results(self) -> dict[str, Any]:
         """What the results record: all that the numbers depend on, without places, parallelism and the gate."""
-        values = self.model_dump(mode="json", exclude={"jobs", "data_root", "download", "fail_on", "external"})
+        # with a number of seeds there is no other option on them, as in the runs before there were any
+        unused = {"max_minutes"} if self.seeds == "auto" else {"max_minutes", "max_seeds"}
+        values = self.model_dump(mode="json", exclude={"jobs", "data_root", "download", "fail_on", "external", *unused})
         return values if self.external is None else {**values, "external": self.external.for_results()}
 
 
@@ -223,7 +238,7 @@ class ResolvedConfig(Options):
     attacks: tuple[Annotated[AttackSpec, _reader(AttackSpec, read_attack), _AS_TEXT], ...]
     budgets: tuple[int, ...]
     query_pool: str
-    seeds: int = Field(ge=1, le=1000)
+    seeds: Seeds
     model: str
     thief_model: str
     epsilon: float
@@ -311,5 +326,9 @@ def write_config(config: Options) -> str:
 
     return (
         "# What was asked for, whole. Run it again with: art-divqat evaluate --config config.yaml\n"
-        + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        + yaml.safe_dump(
+            config.model_dump(mode="json", exclude=set() if config.seeds == "auto" else {"max_seeds", "max_minutes"}),
+            sort_keys=False,
+            allow_unicode=True,
+        )
     )

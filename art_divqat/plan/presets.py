@@ -5,14 +5,15 @@ from __future__ import annotations
 from art_divqat.attacks.extraction.registry import parse_attack
 from art_divqat.data.pools import canonical_pool, default_pool
 from art_divqat.data.sources import DatasetEntry, canonical_dataset, dataset_entry
-from art_divqat.defences.registry import parse_defence
+from art_divqat.defences.registry import DefenceSpec, parse_defence
 from art_divqat.errors import UserError
 from art_divqat.models.registry import check_model
 from art_divqat.plan.cells import applies
 from art_divqat.plan.conditions import parse_condition
 from art_divqat.plan.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig, validated
 from art_divqat.victims.external.settings import resolve_external
-from art_divqat.victims.specs import parse_victim, with_baselines
+from art_divqat.victims.registry import baseline_of
+from art_divqat.victims.specs import VictimSpec, parse_victim, with_baselines
 
 PRESETS: dict[str, str] = {
     "quick": "three seeds, three budgets, PGD-20 on 200 images: minutes on a laptop",
@@ -62,11 +63,13 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
                 f"Attack {str(attack)!r} undoes a defence, from soft answers, and there is none to undo: add one it "
                 "applies to with --defence, and --answers soft."
             )
+    baselined = with_baselines(victims) if config.baseline else victims
+    _check_seeds(config, baselined, defences)
     for condition in config.fail_on:
         parse_condition(condition)
     values = {
         "dataset": dataset,
-        "victims": with_baselines(victims) if config.baseline else victims,
+        "victims": baselined,
         "attacks": attacks,
         "defences": defences,
         "budgets": budgets,
@@ -81,6 +84,21 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     }
     unwritten = {"trust_code": config.trust_code, "answers_file": config.answers_file, "external": external}
     return validated(ResolvedConfig, {**config.model_dump(), **values, **unwritten})
+
+
+def _check_seeds(config: EvaluateConfig, victims: tuple[VictimSpec, ...], defences: tuple[DefenceSpec, ...]) -> None:
+    if config.seeds != "auto":
+        for name in ("max_seeds", "max_minutes"):
+            if name in config.model_fields_set:
+                raise UserError(f"Option {name}: expected with seeds: auto alone, got seeds {config.seeds or 3}.")
+        return
+    names = [str(victim) for victim in victims]
+    compared = any(baseline_of(name, names) is not None for name in names)
+    if not compared and not ("none" in map(str, defences) and len(defences) > 1):
+        raise UserError(
+            "Option seeds: auto adds seeds until a comparison is decided, and here is none: name a victim that has a "
+            "baseline, or defences beside none, or give a number of seeds."
+        )
 
 
 def curve_epsilons(preset: str, epsilon: float) -> tuple[float, ...]:

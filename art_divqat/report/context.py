@@ -9,6 +9,7 @@ from typing import Any
 from art_divqat.report.blocks import Block, Bullets, Code, Notice, Section, Table, TableCell, Text
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.results_view import ResultsView
+from art_divqat.report.seeds import seeds_added
 from art_divqat.report.text import NONE, clean, counted, percent
 from art_divqat.results.data_notes import data_notes
 
@@ -139,6 +140,8 @@ def limits_section(view: ResultsView) -> Section:
         f"Intervals cover {counted(seeds, 'seed')} and the test images. They say nothing of other networks, data sets "
         "or training recipes, and they are not corrected for the number of comparisons made.",
     ]
+    if added := seeds_added(results):
+        items.insert(0, added)
     if any("victim_robust_accuracy" in row.metrics for row in results.summary):
         how = f" ({_value(config, 'evasion')})" if isinstance(evasion, Mapping) else ""
         items.append(

@@ -74,6 +74,18 @@ def leading_comparison(view: ResultsView, metric: str = "agreement") -> Comparis
     return None
 
 
+def is_decided(results: Results) -> bool:
+    """Whether the leading comparison has a verdict: that of the finding's first clause, a ratio or a defence's effect.
+
+    With it a run with `seeds: auto` ends.
+    """
+    view = ResultsView(results)
+    comparison = leading_comparison(view)
+    if comparison is None and (effect := leading_effect(view)) is not None:
+        comparison = effect[1].comparison
+    return comparison is not None and comparison.verdict in ("higher", "lower")
+
+
 def row_of(view: ResultsView, comparison: Comparison) -> SummaryRow | None:
     """The summary row that a comparison is about."""
     rows = view.rows(comparison.victim, comparison.defence, comparison.budget)

@@ -8,6 +8,7 @@ from art_divqat.report.claims import PAPER, Judged, judge_claims
 from art_divqat.report.epsilon import curved, epsilon_figures
 from art_divqat.report.evidence import compared_cell, metric_cell
 from art_divqat.report.results_view import ResultsView
+from art_divqat.report.seeds import level_text
 from art_divqat.report.tables import heading
 from art_divqat.report.text import NONE, attacker, clean, counted, short_name
 
@@ -23,12 +24,12 @@ def claims_section(view: ResultsView) -> Section | None:
     blocks: list[Block] = [
         Text(
             f"The published study ({PAPER}) claims that adversarially trained models are easier to steal and that "
-            "robustness transfers to the thief. A claim holds here if a test at the 5 % level puts the truth on the "
-            "claimed side of no difference, does not hold if it puts it on the other side, and cannot be told "
-            "otherwise. The tests are corrected by Holm's method for all comparisons of one kind and metric at the "
-            f"largest budget ({_tested(view, judged)}), so that a 95 % interval may leave out no difference and "
-            "the claim not be told. How many seeds would tell is planned for a difference as large as measured, to be told from none "
-            "with a probability of 80 %. "
+            f"robustness transfers to the thief. A claim holds here if a test at the {level_text(view.results)} level "
+            "puts the truth on the claimed side of no difference, does not hold if it puts it on the other side, and "
+            "cannot be told otherwise. The tests are corrected by Holm's method for all comparisons of one kind "
+            f"and metric at the largest budget ({_tested(view, judged)}), so that a 95 % interval may leave out no "
+            "difference and the claim not be told. How many seeds would tell is planned for a difference as large as "
+            "measured, to be told from none with a probability of 80 %. "
             "Whether robustness transfers is judged at the ε of the run and by the mean over all ε of the curves; at "
             "small ε a difference is also one of plain accuracy."
         )

@@ -16,8 +16,9 @@ from art_divqat.metrics.intervals import Interval, mean_intervals, wilson_interv
 from art_divqat.metrics.table import METRICS, SAMPLES
 from art_divqat.plan.cells import Cell, cell_id, plan_cells
 from art_divqat.plan.config import ResolvedConfig
+from art_divqat.plan.looks import as_far_as, number_of_looks
 from art_divqat.results.comparisons import compare_cells
-from art_divqat.results.effects import as_estimate
+from art_divqat.results.effects import SIGNIFICANCE, as_estimate
 from art_divqat.results.flags import compute_flags
 from art_divqat.results.gate import evaluate_gate
 from art_divqat.results.journal import CellRecord, Header, Journal, group_seeds
@@ -72,7 +73,9 @@ def build_results(
             ]
         ),
         summary=summarise(finished, header["data"]),
-        comparisons=compare_cells(finished, header["config"]["victims"]),
+        comparisons=compare_cells(
+            finished, header["config"]["victims"], SIGNIFICANCE / number_of_looks(header["config"])
+        ),
     )
     gate = evaluate_gate(results, fail_on) if fail_on and results.cells else results.gate
     return results.model_copy(update={"flags": compute_flags(results), "gate": gate})
@@ -86,7 +89,8 @@ def read_results(folder: Path, fail_on: Sequence[str] = ()) -> Results:
     header, records = Journal(folder / "journal.jsonl").read()
     config = config_of(header, folder)
     try:
-        return build_results(header, records, plan_cells(config), fail_on)
+        begun = 1 + max((record["cell"]["seed"] for record in records), default=0)
+        return build_results(header, records, plan_cells(as_far_as(config, begun)), fail_on)
     except UserError:
         raise
     except Exception as error:
@@ -214,9 +218,8 @@ def _intervals(name: str, samples: Sequence[_Values], data: Mapping[str, Any]) -
             hits = np.stack(unpack_all([text for n in block for text in samples[n].packed]))
             tables = hits.reshape(len(block), -1, seeds, size)
             of_rates = tables.shape[1] == 1
-            for n, (mean, low, high, *_) in zip(
-                block, rates(tables[:, 0]) if of_rates else ratios(tables), strict=True
-            ):
+            made = rates(tables[:, 0]) if of_rates else [Interval(*each[:3]) for each in ratios(tables)]  # type: ignore[arg-type]
+            for n, (mean, low, high) in zip(block, made, strict=True):
                 # the mean of the quotients of each seed is a little another one than that of all
                 shift = found[n].mean / mean if not of_rates and mean else 1.0
                 if low is not None and high is not None:

@@ -16,7 +16,7 @@ from art_divqat.metrics.intervals import Interval, mean_interval
 from art_divqat.metrics.table import METRICS, compared_by
 from art_divqat.metrics.table import SAMPLES as _SAMPLES
 from art_divqat.plan.cells import without_recovery
-from art_divqat.results.effects import Contrast, Fields, Packed, as_estimate, compare_contrasts
+from art_divqat.results.effects import SIGNIFICANCE, Contrast, Fields, Packed, as_estimate, compare_contrasts
 from art_divqat.results.journal import CellRecord, Group, group_seeds
 from art_divqat.results.samples import curve_sample, unpack_all
 from art_divqat.results.schema import Comparison
@@ -81,10 +81,12 @@ class _Seeds:
 _Groups = dict[Group, _Seeds]
 
 
-def compare_cells(records: Sequence[CellRecord], victims: Sequence[str]) -> list[Comparison]:
-    """Every comparison that the finished cells allow, in a fixed order."""
+def compare_cells(
+    records: Sequence[CellRecord], victims: Sequence[str], significance: float = SIGNIFICANCE
+) -> list[Comparison]:
+    """Every comparison that the finished cells allow, in a fixed order, with verdicts at a level of significance."""
     groups = {key: _Seeds(of_group) for key, of_group in group_seeds(records).items()}
-    fields = compare_contrasts(_contrasts(groups, victims)) + _best_attackers(groups)
+    fields = compare_contrasts(_contrasts(groups, victims), significance) + _best_attackers(groups)
     # many in one call: a model made by itself costs several times as much; not all, to have few of them twice
     made: list[Comparison] = []
     for start in range(0, len(fields), _AT_ONCE):

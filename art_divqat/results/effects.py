@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from art_divqat.metrics.estimator import Effect, differences, query_fraction, ratios
 from art_divqat.metrics.intervals import Interval
 from art_divqat.metrics.verdicts import MOST_SEEDS as MOST_SEEDS
-from art_divqat.metrics.verdicts import SIGNIFICANCE, judge, seeds_needed
+from art_divqat.metrics.verdicts import SIGNIFICANCE as SIGNIFICANCE
 from art_divqat.metrics.verdicts import Verdict as Verdict
+from art_divqat.metrics.verdicts import judge, seeds_needed
 from art_divqat.results.samples import unpack_all
 
 # a sample of every seed of a group, each as text
