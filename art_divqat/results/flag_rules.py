@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from art_divqat.attacks.extraction.registry import ATTACKS, read_attack
+from art_divqat.data.pools import IN_DISTRIBUTION
 from art_divqat.results.flag_evidence import Evidence, Rule, first_few, group_label, offenders, rule
 
 
@@ -48,6 +49,23 @@ def no_random_baseline(e: Evidence) -> str | None:
     if any(entry is not None and entry.queries_at_random for entry in entries):
         return None
     return f"Every attack chooses or makes its queries: {', '.join(attacks)}."
+
+
+@rule(
+    "one-pool",
+    "How much is stolen depends on the images that are asked. Another pool, such as pictures that a program draws, may "
+    "steal far more, and the attacker can see from the answers which one does.",
+    "Add --attack scout, which tries many.",
+)
+def one_pool(e: Evidence) -> str | None:
+    """Every attacker asked the same images, which are not the victim's own kind."""
+    specs = [read_attack(attack) for attack in dict.fromkeys(row.attack for row in e.rows)]
+    known = [(spec, entry) for spec in specs if (entry := ATTACKS.find(spec.name)) is not None]
+    pool = e.results.config.get("query_pool")
+    if pool == IN_DISTRIBUTION or any(entry.other_pools(spec.own) for spec, entry in known):
+        return None
+    asked = [str(spec) for spec, entry in known if entry.needs_pool]
+    return f"Every attacker asked the images of {pool}: {first_few(asked)}." if asked else None
 
 
 @rule(
@@ -222,6 +240,7 @@ RULES: tuple[Rule, ...] = (
     incomplete,
     one_seed,
     no_random_baseline,
+    one_pool,
     only_soft,
     no_adaptive_attacker,
     undertrained,

@@ -23,7 +23,7 @@ def sound(**changes: object) -> Results:
     given = {
         "rates": steady,
         "defences": ("none", "heuristic:beta=0.9"),
-        "attacks": ("knockoff", "knockoff:recovery=invert"),
+        "attacks": ("knockoff", "knockoff:recovery=invert", "scout"),
         "details": {
             "thief_final_loss_slope": -0.01,
             "linear_probe_accuracy": 0.2,
@@ -71,6 +71,10 @@ CASES: dict[str, tuple[Callable[[], Results], Callable[[], Results]]] = {
     "no-random-baseline": (
         lambda: sound(attacks=("knockoff-adaptive", "jbda", "dfme:recovery=invert")),
         lambda: sound(attacks=("knockoff-adaptive", "random:recovery=invert")),
+    ),
+    "one-pool": (
+        lambda: sound(attacks=("knockoff", "knockoff-adaptive", "scout:pools=none", "random")),
+        lambda: sound(attacks=("knockoff", "scout:pools=walks", "random")),
     ),
     "only-soft-answers": (lambda: sound(answers=("soft",)), lambda: sound(answers=("soft", "top-k"))),
     "no-adaptive-attacker": (
