@@ -75,7 +75,7 @@ def test_a_pool_of_twins_is_empty_and_says_why(tmp_path: Path) -> None:
     y = np.repeat(np.arange(3), 40)
     np.savez(tmp_path / "a.npz", x=x, y=y)
     config = prepare(make_config({**OPTIONS, "dataset": f"npz:{tmp_path / 'a.npz'}"}))
-    with pytest.raises(UserError, match="in-distribution is empty: every image .* has a copy among the training"):
+    with pytest.raises(UserError, match=r"in-distribution is empty: every image .* has a copy among the training"):
         estimate(config)
 
 
