@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from art.estimators.classification import BlackBoxClassifier
+from PIL import Image
 
 from art_divqat import api
 from art_divqat.audit.folder import RunFolder, default_folder
@@ -135,3 +137,23 @@ def test_nothing_holds_a_live_model_after_its_audit(tmp_path: Path, monkeypatch:
     del model
     gc.collect()
     assert gone() is None
+
+
+def test_pictures_take_the_form_of_a_live_classifier(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in range(2):
+        (tmp_path / "pictures" / f"{label}").mkdir(parents=True)
+        for number in range(40):
+            pixels = rng.integers(0, 80, (20, 24 + number % 2, 3)) + 150 * label
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "pictures" / f"{label}" / f"{number}.png")
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        assert x.shape[1:] == (12, 10, 1)
+        return np.eye(2)[(x.mean(axis=(1, 2, 3)) > 0.5).astype(int)]
+
+    model = BlackBoxClassifier(predict, (12, 10, 1), 2, clip_values=(0, 1))
+    options = {**TINY, "limit": None, "query_pool": "noise"}
+    results = api.audit_model(model, f"folder:{tmp_path / 'pictures'}", output=tmp_path / "run", **options)
+    assert results.data["dataset"]["input_shape"] == [1, 12, 10]
+    assert results.config["image_size"] == [12, 10]
+    assert results.cells[0].metrics["victim_accuracy"] == 1
