@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,17 @@ def _refuse() -> None:
     raise UserError("refused")
 
 
+def _one_by_one(kept: dict[int, tuple[int, int]], results: Iterator[tuple[int, tuple[int, int]]]) -> None:
+    for number, result in results:
+        kept[number] = result
+
+
 def calls(folder: Path, killed: int, times: int) -> list[tuple[functools.partial[tuple[int, int]], str]]:
     return [(functools.partial(_work, number, folder, killed, times), f"cell {number}") for number in range(5)]
 
 
 @pytest.fixture
-def pool() -> object:
+def pool() -> Iterator[WorkerPool]:
     pool = WorkerPool(2, 1)
     yield pool
     pool.end()
@@ -57,10 +63,9 @@ def test_what_a_killed_worker_did_is_done_once_more(pool: WorkerPool, tmp_path: 
 
 
 def test_killed_twice_it_names_memory_and_jobs_and_keeps_the_rest(pool: WorkerPool, tmp_path: Path) -> None:
-    kept = {}
+    kept: dict[int, tuple[int, int]] = {}
     with pytest.raises(LostWorkerError, match=r"killed twice by SIGKILL in cell 3, .* memory .* --jobs"):
-        for number, result in pool.run(calls(tmp_path, 3, times=2)):
-            kept[number] = result
+        _one_by_one(kept, pool.run(calls(tmp_path, 3, times=2)))
     assert {0, 1} <= set(kept)
     assert 3 not in kept
     assert (tmp_path / "tries-3").read_text() == "xx"

@@ -197,16 +197,15 @@ def test_retrain_replaces_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_journal_names_the_stored_victim_that_a_cell_used(tmp_path: Path) -> None:
-    config = tiny(victims=["ptq"], seeds=1, budgets=[30], evasion={"images": 0})
+    config = tiny(victims=["standard"], seeds=1, budgets=[30], evasion={"images": 0})
     store = tmp_path / "store"
     for name, retrain in (("a", False), ("b", False), ("c", True)):
         evaluate(config, tmp_path / name, store=store, retrain=retrain)
     lines = [Journal(tmp_path / name / "journal.jsonl").read()[1] for name in "abc"]
-    used = [{line["cell"]["victim"]: line["victim_sha256"] for line in run} for run in lines]
-    assert used[0] == used[1] == used[2]
     (weights,) = store.glob("*/weights.safetensors")
-    assert used[0]["standard"] == hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert used[0]["ptq"] != used[0]["standard"]
+    assert {line["victim_sha256"] for run in lines for line in run} == {
+        hashlib.sha256(weights.read_bytes()).hexdigest()
+    }
 
 
 def test_valid_files_that_were_exchanged_change_no_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
