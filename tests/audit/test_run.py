@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from art_divqat.api import evaluate, prepare
 from art_divqat.audit.progress import Silent
@@ -192,6 +194,34 @@ def test_retrain_replaces_what_is_kept(tmp_path: Path) -> None:
     assert weights.stat().st_mtime_ns == stamp
     evaluate(config, tmp_path / "c", store=tmp_path / "store", retrain=True)
     assert weights.stat().st_mtime_ns > stamp
+
+
+def test_the_journal_names_the_stored_victim_that_a_cell_used(tmp_path: Path) -> None:
+    config = tiny(victims=["standard"], seeds=1, budgets=[30], evasion={"images": 0})
+    store = tmp_path / "store"
+    for name, retrain in (("a", False), ("b", False), ("c", True)):
+        evaluate(config, tmp_path / name, store=store, retrain=retrain)
+    lines = [Journal(tmp_path / name / "journal.jsonl").read()[1] for name in "abc"]
+    (weights,) = store.glob("*/weights.safetensors")
+    assert {line["victim_sha256"] for run in lines for line in run} == {
+        hashlib.sha256(weights.read_bytes()).hexdigest()
+    }
+
+
+def test_valid_files_that_were_exchanged_change_no_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = tiny(victims=["standard"], seeds=1, budgets=[30])
+    first = evaluate(config, tmp_path / "a", store=tmp_path / "store")
+    (weights,) = (tmp_path / "store").glob("*/weights.safetensors")
+    (examples,) = (tmp_path / "store").glob("*/evasion-[0-9a-f]*.safetensors")
+    state = load_file(weights)
+    name = next(key for key in state if key.endswith("weight"))
+    state[name][1] *= -1
+    save_file(state, weights)
+    save_file({"x": torch.full_like(load_file(examples)["x"], 0.5)}, examples)
+    second = evaluate(config, tmp_path / "b", store=tmp_path / "store")
+    assert without_times(first) == without_times(second)
+    assert [str(path) in caplog.text for path in (weights, examples)] == [True, True]
+    assert len(list((tmp_path / "store").glob("*/set-aside/*/*"))) == 2
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, store: Path) -> None:

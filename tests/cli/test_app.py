@@ -138,8 +138,8 @@ def test_list(root: Path, kind: str) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, config: Path, jobs: str) -> None:
+@pytest.mark.parametrize(("jobs", "number"), [("1", signal.SIGINT), ("2", signal.SIGINT), ("2", signal.SIGTERM)])
+def test_a_signal_keeps_what_is_finished(tmp_path: Path, config: Path, jobs: str, number: int) -> None:
     command = [sys.executable, "-m", "art_divqat", "evaluate", "--victim", "standard", "--seeds", "40"]
     command += ["--config", str(config), "--limit", "100", "--model", "lenet5", "--jobs", jobs, "--output", "run"]
     process = subprocess.Popen(
@@ -159,9 +159,9 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, config: Path, jobs: str) 
         time.sleep(0.1)
         if process.poll() is not None:
             break
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
+    assert process.returncode == 128 + number, stderr
     assert stderr == "art-divqat: Interrupted. What was finished is kept: the same command goes on from there.\n"
     assert not (tmp_path / "run" / "results.json").exists()
 

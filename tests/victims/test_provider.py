@@ -62,7 +62,10 @@ def test_a_quantized_victim_and_its_parent_are_trained_once_and_loaded_ever_afte
     again = provider(data, tmp_path).get(VictimSpec("ptq"), 0)
     assert trained == ["standard", "ptq"]
     np.testing.assert_array_equal(int8.classifier.predict(data.x_test), again.classifier.predict(data.x_test))
+    assert again.sha256 == int8.sha256 is not None
+    standard = first.get(VictimSpec("standard"), 0).sha256
     assert first.get(VictimSpec("standard"), 0, retrain=True) is first.get(VictimSpec("standard"), 0)
+    assert first.get(VictimSpec("standard"), 0).sha256 == standard not in (None, int8.sha256)
     assert trained == ["standard", "ptq", "standard"]
     # nothing is attacked here: that is for whoever measures
     assert not list(tmp_path.glob("*/evasion-*"))

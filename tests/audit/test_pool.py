@@ -1,0 +1,77 @@
+"""Worker processes: what is lost with one that the system kills is performed once more, alone."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from art_divqat.audit.pool import WorkerPool
+from art_divqat.errors import LostWorkerError, UserError
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+
+
+def _work(number: int, folder: Path, killed: int, times: int) -> tuple[int, int]:
+    """The number and how many others were under way; the killed one dies as often as is said."""
+    mark = folder / f"{number}-{os.getpid()}"
+    mark.touch()
+    tries = folder / f"tries-{number}"
+    with tries.open("a") as file:
+        file.write("x")
+    if number == killed and len(tries.read_text()) <= times:
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.1)
+    mark.unlink()
+    return number, len(tries.read_text())
+
+
+def _refuse() -> None:
+    raise UserError("refused")
+
+
+def _one_by_one(kept: dict[int, tuple[int, int]], results: Iterator[tuple[int, tuple[int, int]]]) -> None:
+    for number, result in results:
+        kept[number] = result
+
+
+def calls(folder: Path, killed: int, times: int) -> list[tuple[functools.partial[tuple[int, int]], str]]:
+    return [(functools.partial(_work, number, folder, killed, times), f"cell {number}") for number in range(5)]
+
+
+@pytest.fixture
+def pool() -> Iterator[WorkerPool]:
+    pool = WorkerPool(2, 1)
+    yield pool
+    pool.end()
+
+
+@pytest.mark.parametrize("killed", [0, 2, 4])
+def test_what_a_killed_worker_did_is_done_once_more(pool: WorkerPool, tmp_path: Path, killed: int) -> None:
+    results = dict(pool.run(calls(tmp_path, killed, times=1)))
+    assert set(results) == set(range(5))
+    assert results[killed] == (killed, 2)
+    # the pool goes on
+    assert dict(pool.run(calls(tmp_path, -1, times=0))).keys() == set(range(5))
+
+
+def test_killed_twice_it_names_memory_and_jobs_and_keeps_the_rest(pool: WorkerPool, tmp_path: Path) -> None:
+    kept: dict[int, tuple[int, int]] = {}
+    with pytest.raises(LostWorkerError, match=r"killed twice by SIGKILL in cell 3, .* memory .* --jobs"):
+        _one_by_one(kept, pool.run(calls(tmp_path, 3, times=2)))
+    assert {0, 1} <= set(kept)
+    assert 3 not in kept
+    assert (tmp_path / "tries-3").read_text() == "xx"
+
+
+def test_an_error_of_a_call_comes_through(pool: WorkerPool) -> None:
+    with pytest.raises(UserError, match="refused"):
+        list(pool.run([(_refuse, "a cell")]))
+    assert list(pool.run([])) == []
