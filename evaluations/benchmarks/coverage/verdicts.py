@@ -55,19 +55,19 @@ def sequential(spread: float, correlation: float, most: int, experiments: int) -
     return {"seeds": float(seeds.mean()), **{name: float(each.mean()) for name, each in decided.items()}}
 
 
-def families(spread: float, correlation: float, experiments: int) -> dict[str, float]:
-    """How often some verdict is false, of eight defences that do nothing against two attackers, with three seeds.
+def families(spread: float, correlation: float, experiments: int, seeds: int = 3) -> dict[str, float]:
+    """How often some verdict is false, of eight defences that do nothing against two attackers.
 
     `one family` is what reports have. `a family a defence` would correct each defence for its two attackers alone;
     `its best` is how often the defence that leaves its best attacker the least, which reports name, has a false one.
     """
     rng = np.random.default_rng([DEFENCES, round(1000 * spread), round(10 * correlation)])
-    case = Case(3, IMAGES, RATE, spread, correlation)
+    case = Case(seeds, IMAGES, RATE, spread, correlation)
     found: dict[str, list[bool]] = {}
     for _ in range(experiments):
         (sets,) = hits(rng, case, (RATE,) * (ANSWERS * (DEFENCES + 1)), 1)
-        bare, defended = sets[:ANSWERS], sets[ANSWERS:].reshape(DEFENCES, ANSWERS, 3, IMAGES)
-        pairs = np.stack([defended, np.broadcast_to(bare, defended.shape)], axis=2).reshape(-1, 2, 3, IMAGES)
+        bare, defended = sets[:ANSWERS], sets[ANSWERS:].reshape(DEFENCES, ANSWERS, seeds, IMAGES)
+        pairs = np.stack([defended, np.broadcast_to(bare, defended.shape)], axis=2).reshape(-1, 2, seeds, IMAGES)
         values = [effect.p_value for effect in differences(pairs)]
         apart = [holm(values[n : n + ANSWERS]) for n in range(0, len(values), ANSWERS)]
         named = int(defended.mean(axis=(2, 3)).max(axis=1).argmin())
@@ -99,15 +99,16 @@ def table(written: dict[str, list[dict[str, Any]]]) -> str:
         )
     lines += [
         "",
-        f"Families: {DEFENCES} defences that do nothing, two attackers, three seeds. *A family a defence* corrects",
+        f"Families: {DEFENCES} defences that do nothing, two attackers. *A family a defence* corrects",
         "each defence alone; *the named one* is then the defence that leaves its best attacker the least.",
         "",
-        "| spread | correlation | one family | a family a defence | of these the named one | uncorrected |",
-        "|---|---|---|---|---|---|",
+        "| seeds | spread | correlation | one family | a family a defence | of these the named one | uncorrected |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in written["families"]:
-        shares = (row[name] for name in ("one family", "a family a defence", "its best", "uncorrected"))
-        lines.append(f"| {row['spread']:g} | {row['correlation']:g} | {' | '.join(f'{each:.3f}' for each in shares)} |")
+        names = ("one family", "a family a defence", "its best", "uncorrected")
+        where = f"{row['seeds']} | {row['spread']:g} | {row['correlation']:g}"
+        lines.append(f"| {where} | {' | '.join(f'{row[name]:.3f}' for name in names)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -121,8 +122,9 @@ def main() -> None:
             added.append({**where, "most": most, "experiments": experiments}
                          | sequential(spread, correlation, most, experiments))  # fmt: skip
             print(added[-1], flush=True)
-        apart.append({**where, "experiments": 1_000, **families(spread, correlation, 1_000)})
-        print(apart[-1], flush=True)
+        for seeds in (3, 5):
+            apart.append({**where, "seeds": seeds, "experiments": 1_000} | families(spread, correlation, 1_000, seeds))
+            print(apart[-1], flush=True)
     written = rounded({"sequential": added, "families": apart})
     (HERE / "verdicts.json").write_text(json.dumps(written, indent=1) + "\n")
     (HERE / "verdicts.md").write_text(table(written))

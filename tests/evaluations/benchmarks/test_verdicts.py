@@ -23,8 +23,8 @@ def test_adding_seeds_until_decided_keeps_its_error_rate(spread: float, correlat
 
 
 def test_a_family_holds_a_false_verdict_seldom_and_smaller_families_often() -> None:
-    found = families(0.03, 0.9, EXPERIMENTS)
-    assert found["one family"] <= _MOST_FALSE + 0.02 < found["a family a defence"] <= found["uncorrected"]
+    found = families(0.03, 0.9, EXPERIMENTS, 5)
+    assert found["one family"] <= _MOST_FALSE < found["a family a defence"] <= found["uncorrected"]
 
 
 def test_the_committed_tables_show_what_the_text_says() -> None:
@@ -32,6 +32,6 @@ def test_the_committed_tables_show_what_the_text_says() -> None:
     assert (verdicts.HERE / "verdicts.md").read_text() == verdicts.table(written)
     assert len(written["sequential"]) == len(SPREADS) * len(CORRELATIONS) * len(MOST) == 18
     assert max(row["split"] for row in written["sequential"]) <= 0.05
-    shares = [row["one family"] for row in written["families"]]
-    assert max(shares) <= 0.07
-    assert np.mean(shares) <= 0.05
+    for seeds, most in ((3, 0.1), (5, 0.05)):
+        assert max(row["one family"] for row in written["families"] if row["seeds"] == seeds) <= most
+    assert min(row["a family a defence"] for row in written["families"]) > 0.2
