@@ -95,6 +95,8 @@ def test_evaluate_robust_with_knockoff(root: Path, config: Path) -> None:
         (["--config", "nothing.yaml"], "cannot be read"),
         (["--fooo"], "No such option: --fooo"),
         (["--seeds", "x"], "'--seeds'"),
+        (["--seeds", "auto"], "and here is none"),
+        (["--seeds", "2", "--max-seeds", "9"], "max_seeds: expected with seeds: auto alone, got seeds 2"),
         (["surplus"], "unexpected extra argument"),
         (["--defence", "heurstic"], "Unknown defence 'heurstic': did you mean heuristic?"),
         (["--defence", "heuristic:l1=3"], "'l1' parameter of defence 'heuristic' must be a float in (0, 2]"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import pytest
 from support.builders import comparison, make_results, robust_rates
 
-from art_divqat.report import finding, render_html, render_markdown
+from art_divqat.report import finding, render, render_html, render_markdown
 from art_divqat.report.claims import judge_claims
 from art_divqat.report.results_view import ResultsView
 from art_divqat.results.schema import Comparison, Estimate, Results
@@ -54,6 +55,20 @@ def test_an_interval_with_one_in_it_is_said_to_include_it() -> None:
     text = finding(compared(agreement_ratio(0.97, 1.04, 1.11)))
     assert "an interval of 0.97–1.11 that includes 1: they cannot be told apart" in text
     assert "higher" not in text
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [(12.0, "about 12 seeds would tell"), (inf, "more than 100 seeds: too small to tell"), (None, "")],
+)
+def test_what_cannot_be_told_says_how_many_seeds_would_tell(seeds: float | None, words: str) -> None:
+    found = compared(agreement_ratio(0.97, 1.04, 1.11).model_copy(update={"seeds_needed": seeds}))
+    end = f" ({words})." if words else "."
+    assert finding(found).endswith(f"they cannot be told apart{end}")
+    (judged,) = judge_claims(ResultsView(found))
+    assert judged.interval == "0.97–1.11, includes 1" + (f"; {words}" if words else "")
+    # the file is what it was before there were plans
+    assert "seeds_needed" not in render(found, "json")
 
 
 def test_without_an_interval_nothing_is_claimed() -> None:

@@ -1,6 +1,7 @@
 """The tables of the DivQAT study from its JSON lines: `python -m evaluations.studies.divqat.tables [FILE]`.
 
-Means over the seeds in the file, with their number and 95 % intervals; Markdown on standard output.
+Means over the seeds in the file, with their number and 95 % intervals; Markdown on standard output. The records hold
+rates and not which images counted, so the intervals are those that reports have then: Student's t over the seeds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from art_divqat.metrics.intervals import Interval, mean_interval
+from art_divqat.metrics.estimator import over_seeds
+from art_divqat.metrics.intervals import Interval
 
 Record = dict[str, Any]
 ANSWERS = ("soft", "hard", "adjusted", "amplified")
@@ -35,13 +37,13 @@ def one_a_seed(records: list[Record]) -> list[Record]:
 
 def average(records: list[Record], name: str) -> Interval | None:
     """Mean of one metric over the records, one a seed, and its interval; None for no records."""
-    return mean_interval([record[name] for record in records]) if records else None
+    return Interval(*over_seeds([record[name] for record in records], (0.0, 1.0))[:3]) if records else None  # type: ignore[arg-type]
 
 
 def shown(value: Interval | None) -> str:
     """The mean, with the interval where there is one, or a dash.
 
-    >>> shown(mean_interval([0.5, 0.6, 0.7])), shown(None)
+    >>> shown(Interval(0.6, 0.352, 0.848)), shown(None)
     ('.600 (.352–.848)', '–')
     """
     if value is None:
@@ -115,11 +117,25 @@ def stacking_lines(records: list[Record]) -> list[str]:
             for heuristic in (False, True)
         )
         if alone is not None and stacked is not None:
+            change = over_seeds(_paired_changes([r for r in records if r["variant"] == variant]), (-1.0, 1.0))
+            ends = "" if change.low is None else f" ({change.low:+.3f} to {change.high:+.3f})"
             lines.append(
-                f"- {variant}: best thief {shown(alone)} without the heuristic, {shown(stacked)} with it "
-                f"({stacked.mean - alone.mean:+.3f})"
+                f"- {variant}: best thief {shown(alone)} without the heuristic, {shown(stacked)} with it: "
+                f"{change.mean:+.3f}{ends}"
             )
     return lines
+
+
+def _paired_changes(records: list[Record]) -> list[float]:
+    """In each seed, the thief that is best with the heuristic less the one that is best without it."""
+    best: list[dict[int, float]] = []
+    for heuristic in (True, False):
+        rows = [r for r in records if r["heuristic"] is heuristic]
+        means = {a: average([r for r in rows if r["answers"] == a], "thief_accuracy") for a in ANSWERS}
+        chosen = max((a for a in ANSWERS if means[a] is not None), key=lambda a: means[a].mean)  # type: ignore[union-attr]
+        best.append({r["seed"]: r["thief_accuracy"] for r in rows if r["answers"] == chosen})
+    stacked, alone = best
+    return [stacked[seed] - alone[seed] for seed in stacked if seed in alone]
 
 
 def distinct_lines(records: list[Record]) -> list[str]:
