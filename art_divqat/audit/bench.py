@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from art_divqat._rng import derive_seed
 from art_divqat._types import PhaseProgress, Progress
 from art_divqat.audit.probe import ProbedThief
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
+from art_divqat.data.pools import IN_DISTRIBUTION
 from art_divqat.data.splits import stratified_subset
 from art_divqat.defences.registry import DefenceContext
 from art_divqat.estimators import TrainingRecipe
@@ -59,6 +61,22 @@ class Bench:
             download=config.download,
             seed=config.split_seed,
         )
+
+    def own_images(self, seed: int) -> NDArray[np.int64]:
+        """Which images of the data set's pool are the attacker's own: stratified, fewer a prefix of more."""
+        return stratified_subset(self.dataset.y_pool, self.config.attacker_images, seed=derive_seed("own images", seed))
+
+    def attackers_images(self, seed: int) -> dict[str, NDArray[Any] | None]:
+        """The images of an attacker's context: the pool, and, not among them, those of the attacker's own."""
+        pool, dataset = self.pool, self.dataset
+        x, labels = pool.x, pool.labels
+        if not self.config.attacker_images:
+            return {"pool": x, "pool_labels": labels}
+        own = self.own_images(seed)
+        if pool.name == IN_DISTRIBUTION:
+            x, labels = (None if part is None else np.delete(part, own, axis=0) for part in (x, labels))
+        own_labels = dataset.y_pool[own] if self.config.attacker_labels else None
+        return {"pool": x, "pool_labels": labels, "own_images": dataset.x_pool[own], "own_labels": own_labels}
 
     @functools.cached_property
     def pool_overlap(self) -> float:

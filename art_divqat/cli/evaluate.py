@@ -13,6 +13,8 @@ def evaluate(
     answers: options.Answers = None,
     budgets: options.Budgets = None,
     query_pool: options.QueryPool = None,
+    attacker_images: options.AttackerImages = None,
+    attacker_labels: options.AttackerLabels = None,
     seeds: options.Seeds = None,
     model: options.Model = None,
     thief_model: options.ThiefModel = None,

@@ -17,8 +17,10 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -29,6 +31,8 @@ from art_divqat.victims.external.settings import ExternalModel
 from art_divqat.victims.specs import VictimSpec, read_victim
 
 S = TypeVar("S")
+# options that came later than the first journals, which are written down only where they say something
+_LATER = ("attacker_images", "attacker_labels")
 _ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
 
 
@@ -111,6 +115,8 @@ class Options(BaseModel):
     answers: tuple[Answers, ...] = ("soft", "hard")
     budgets: tuple[int, ...] | None = None
     query_pool: str | None = None
+    attacker_images: int = Field(0, ge=0, description="images of the victim's own kind that the attacker has")
+    attacker_labels: bool = Field(True, description="whether the attacker knows their true labels")
     seeds: int | None = Field(None, ge=1, le=1000)
     model: str | None = None
     thief_model: str | None = None
@@ -167,6 +173,12 @@ class Options(BaseModel):
                 if key not in cls.model_fields:
                     raise ValueError(f"there is no option {key!r}: {suggest(str(key), cls.model_fields)}")
         return data
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        unsaid = [name for name in _LATER if values.get(name) == type(self).model_fields[name].default]
+        return {name: value for name, value in values.items() if name not in unsaid}
 
     def for_results(self) -> dict[str, Any]:
         """What the results record: all that the numbers depend on, without places, parallelism and the gate."""

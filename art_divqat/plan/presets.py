@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from art_divqat.attacks.extraction.registry import parse_attack
+from art_divqat.attacks.extraction.registry import AttackSpec, parse_attack
 from art_divqat.data.pools import canonical_pool, default_pool
 from art_divqat.data.sources import DatasetEntry, canonical_dataset, dataset_entry
 from art_divqat.defences.registry import parse_defence
@@ -54,7 +54,7 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     budgets = config.budgets
     if budgets is None:
         budgets = (1_000, *range(2_000, 10_001, 1_000)) if paper and small else _BUDGETS[config.preset]
-    attacks = tuple(parse_attack(attack) for attack in config.attacks)
+    attacks = _attacks(config)
     defences = tuple(parse_defence(defence) for defence in config.defences)
     for attack in attacks:
         if not any(applies(attack, defence, answers) for defence in defences for answers in config.answers):
@@ -81,6 +81,17 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     }
     unwritten = {"trust_code": config.trust_code, "answers_file": config.answers_file, "external": external}
     return validated(ResolvedConfig, {**config.model_dump(), **values, **unwritten})
+
+
+def _attacks(config: EvaluateConfig) -> tuple[AttackSpec, ...]:
+    """The attacks that were asked for, after what an attacker with labelled images of their own has without a query."""
+    attacks = tuple(parse_attack(attack) for attack in config.attacks)
+    for attack in attacks:
+        attack.check_own(config.attacker_images, config.attacker_labels)
+    if not (config.baseline and config.attacker_images and config.attacker_labels):
+        return attacks
+    without_queries = [attack for attack in attacks if not attack.asks_victim] or [parse_attack("own-images")]
+    return (*without_queries, *(attack for attack in attacks if attack.asks_victim))
 
 
 def curve_epsilons(preset: str, epsilon: float) -> tuple[float, ...]:
