@@ -66,7 +66,7 @@ class Bench:
         """Which images of the data set's pool are the attacker's own: stratified, fewer a prefix of more."""
         return stratified_subset(self.dataset.y_pool, self.config.attacker_images, seed=derive_seed("own images", seed))
 
-    def attackers_images(self, seed: int) -> dict[str, NDArray[Any] | None]:
+    def attackers_images(self, seed: int) -> dict[str, Any]:
         """The images of an attacker's context: the pool, and, not among them, those of the attacker's own."""
         pool, dataset = self.pool, self.dataset
         x, labels = pool.x, pool.labels
@@ -74,7 +74,8 @@ class Bench:
             return {"pool": x, "pool_labels": labels}
         own = self.own_images(seed)
         if pool.name == IN_DISTRIBUTION:
-            x, labels = (None if part is None else np.delete(part, own, axis=0) for part in (x, labels))
+            others = np.setdiff1d(np.arange(len(x)), own)
+            x, labels = x[others], None if labels is None else labels[others]
         own_labels = dataset.y_pool[own] if self.config.attacker_labels else None
         return {"pool": x, "pool_labels": labels, "own_images": dataset.x_pool[own], "own_labels": own_labels}
 

@@ -37,7 +37,7 @@ def preflight(bench: Bench, *, read_model: bool = True) -> dict[str, Any]:
             f"The attacker cannot have {own} images of their own: {config.dataset!r} holds {held_out} that the victim "
             "was not trained or tested on. Lower --attacker-images."
         )
-    data = {
+    data: dict[str, Any] = {
         "dataset": bench.dataset.describe(),
         "pool": {**bench.pool.describe(), "overlap": bench.pool_overlap},
         "evasion_images": len(bench.evasion_rows),

@@ -35,7 +35,8 @@ def added_section(view: ResultsView) -> Section | None:
         if alone is None or not budgets:
             continue
         name = TableCell(clean(victim), "" if defence == "none" else f"defence {clean(defence)}")
-        measured = (TableCell(value_text(m, alone.metrics.get(m)), range_text(m, alone.metrics.get(m))) for m in _METRICS)
+        estimates = ((metric, alone.metrics.get(metric)) for metric in _METRICS)
+        measured = (TableCell(value_text(*each), range_text(*each)) for each in estimates)
         without = TableCell(attacker(alone.attack, alone.answers), "what no defence of answers takes away")
         rows.append((name, without, TableCell("0"), *measured, TableCell(NONE), TableCell(NONE)))
         rows += [(name, *_asking(view, victim, defence, budget)) for budget in budgets]
@@ -98,15 +99,14 @@ def added_clause(view: ResultsView) -> str | None:
         of += "" if defence == "none" else f" behind {short_name(defence, view.defences)}"
         interval = f"95 % interval {points_range(c.value)}" if c.value.low is not None else "no interval"
         texts.append(
-            f"{points(c.value.mean)} of accuracy {of} ({attacker(c.attack, c.answers)}, {budget:,} queries; "
-            f"{interval}{doubt})"
+            f"{points(c.value.mean)} {of} ({attacker(c.attack, c.answers)}, {budget:,} queries; {interval}{doubt})"
         )
     if alone is None:
         return None
-    more = f" and as much is said of {len(texts) - _MOST_NAMED} more below" if len(texts) > _MOST_NAMED else ""
+    more = f", and {len(texts) - _MOST_NAMED} more below" if len(texts) > _MOST_NAMED else ""
     accuracy = alone.metrics[THIEF_ACCURACY]
     return (
         f"The attacker's own images alone, without a query, give a thief that is right on {percent(accuracy.mean)} of "
-        f"test images ({percent_range(accuracy)}), which no defence of answers takes away; the queries of the best "
-        f"attacker add {', '.join(texts[:_MOST_NAMED])}{more}"
+        f"test images ({percent_range(accuracy)}), which no defence of answers takes away; what the queries of the "
+        f"best attacker add to it: {', '.join(texts[:_MOST_NAMED])}{more}"
     )

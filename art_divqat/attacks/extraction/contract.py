@@ -35,8 +35,8 @@ class AttackContext:
     :param parameters: what the attack's name was given, such as `{"reward": "all", "recovery": "labels"}`.
     :param known_defence: the defence as the attacker can rebuild it: clean rows in, served rows out; None if there is
         none, or none that depends on the answer alone. The recoveries `dae`, `bayes` and `invert` use it.
-    :param own_images: images of the victim's own kind that the attacker has, (N, C, H, W), as `pool`; None for none. The
-        victim was not trained on them.
+    :param own_images: images of the victim's own kind that the attacker has, as `pool`, (N, C, H, W); None for none.
+        The victim was not trained on them.
     :param own_labels: their true labels, (N,); None if the attacker does not know them.
     :param known_hidden_units: width of the hidden layer of a victim that is linear, ReLU, linear; None for any other.
         Only `fee` uses it: its published attacker knows the architecture.

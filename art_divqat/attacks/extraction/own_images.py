@@ -1,4 +1,4 @@
-"""Attacks of somebody with some images of the victim's own kind: alone, beside a pool, augmented, and with their labels.
+"""Attacks of somebody with some images of the victim's own kind: alone, beside a pool, augmented, with labels.
 
 The registry names these functions; each takes an :class:`~art_divqat.attacks.extraction.contract.AttackContext` whose
 `own_images` are there.

@@ -205,11 +205,13 @@ class AttackSpec(Spec):
         >>> parse_attack("jbda:seeds=own").check_own(0, True)
         Traceback (most recent call last):
         ...
-        art_divqat.errors.UserError: Attack 'jbda:seeds=own' needs images of the attacker's own: give --attacker-images \
-a number.
+        art_divqat.errors.UserError: Attack 'jbda:seeds=own' needs images of the attacker's own: say how many \
+with --attacker-images.
         """
         if not images and self.entry.needs_own_images(self.own):
-            raise UserError(f"Attack {str(self)!r} needs images of the attacker's own: give --attacker-images a number.")
+            raise UserError(
+                f"Attack {str(self)!r} needs images of the attacker's own: say how many with --attacker-images."
+            )
         if not labelled and self.entry.needs_own_labels:
             raise UserError(
                 f"Attack {str(self)!r} needs the true labels of the attacker's own images: leave out "
