@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from art_divqat._types import PhaseProgress, Progress
 from art_divqat.audit.probe import ProbedThief
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
 from art_divqat.data.copies import shared_part
-from art_divqat.data.pools import generate, generated_pools
+from art_divqat.data.pools import IN_DISTRIBUTION, generate, generated_pools
 from art_divqat.data.splits import stratified_subset
 from art_divqat.defences.registry import DefenceContext
 from art_divqat.estimators import TrainingRecipe
@@ -78,6 +78,23 @@ class Bench:
             fit=config.image_fit,
             seed=config.split_seed,
         )
+
+    def own_images(self, seed: int) -> NDArray[np.int64]:
+        """Which images of the data set's pool are the attacker's own: stratified, fewer a prefix of more."""
+        return stratified_subset(self.dataset.y_pool, self.config.attacker_images, seed=derive_seed("own images", seed))
+
+    def attackers_images(self, seed: int) -> dict[str, Any]:
+        """The images of an attacker's context: the pool, and, not among them, those of the attacker's own."""
+        pool, dataset = self.pool, self.dataset
+        x, labels = pool.x, pool.labels
+        if not self.config.attacker_images:
+            return {"pool": x, "pool_labels": labels}
+        own = self.own_images(seed)
+        if pool.name == IN_DISTRIBUTION:
+            others = np.setdiff1d(np.arange(len(x)), own)
+            x, labels = x[others], None if labels is None else labels[others]
+        own_labels = dataset.y_pool[own] if self.config.attacker_labels else None
+        return {"pool": x, "pool_labels": labels, "own_images": dataset.x_pool[own], "own_labels": own_labels}
 
     @functools.cached_property
     def pool_overlap(self) -> float:

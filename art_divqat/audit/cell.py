@@ -48,8 +48,7 @@ def run_cell(
     # One seed for every budget and every kind of answer: budgets are nested and thieves start from the same weights.
     context = AttackContext(
         victim=MeteredClassifier(served, ledger),
-        pool=bench.pool.x,
-        pool_labels=bench.pool.labels,
+        **bench.attackers_images(cell.seed),
         build_thief=lambda: bench.fresh_thief(cell.seed, phase(progress, f"training the thief of {cell.victim}")),
         budget=cell.budget,
         answers=cell.answers,

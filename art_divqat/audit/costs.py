@@ -48,4 +48,6 @@ class Costs:
         """Training the thief and attacking it, with its curve at the largest budget."""
         curve = self._radii * _THIEF_RADIUS_COST if cell.budget == self._config.budgets[-1] else 0.0
         evasion = self._evasion * (1 + curve)
-        return cell.budget * self._config.thief_recipe.epochs + evasion
+        # one that asks nothing learns from about as many images
+        images = cell.budget or self._config.budgets[-1]
+        return images * self._config.thief_recipe.epochs + evasion

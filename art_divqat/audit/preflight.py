@@ -21,6 +21,7 @@ def preflight(bench: Bench, *, read_model: bool = True) -> dict[str, Any]:
     :raises UserError: for defences, networks, attacks or budgets that do not fit the data or each other, and a model
         that cannot be read.
     """
+    from art_divqat.data.pools import IN_DISTRIBUTION
     from art_divqat.defences.registry import check_defence
     from art_divqat.models.registry import check_model
 
@@ -30,11 +31,19 @@ def preflight(bench: Bench, *, read_model: bool = True) -> dict[str, Any]:
     for model in (config.model, config.thief_model):
         check_model(model, bench.dataset.input_shape)
     check_evasion(bench)
-    data = {
+    own, held_out = config.attacker_images, len(bench.dataset.x_pool)
+    if own > held_out:
+        raise UserError(
+            f"The attacker cannot have {own} images of their own: {config.dataset!r} holds {held_out} that the victim "
+            "was not trained or tested on. Lower --attacker-images."
+        )
+    data: dict[str, Any] = {
         "dataset": {**bench.dataset.describe(), "test_overlap": bench.test_overlap},
         "pool": {**bench.pool.describe(), "overlap": bench.pool_overlap},
         "evasion_images": len(bench.evasion_rows),
     }
+    if own and bench.pool.name == IN_DISTRIBUTION:
+        data["pool"]["images"] -= own
     check_attacks(config, data)
     for attack in config.attacks:
         for name in attack.entry.other_pools(attack.own):
@@ -63,6 +72,7 @@ def check_attacks(config: ResolvedConfig, data: dict[str, Any]) -> None:
         of an attack, images asked several times where that is free, or `fee` on a network that is not of its kind.
     """
     for attack in config.attacks:
+        attack.check_own(config.attacker_images, config.attacker_labels)
         if config.budgets[0] < attack.least_budget:
             raise UserError(
                 f"One step of attack {str(attack)!r} asks {attack.least_budget} queries, more than the budget of "

@@ -13,6 +13,8 @@ def evaluate(
     answers: options.Answers = None,
     budgets: options.Budgets = None,
     query_pool: options.QueryPool = None,
+    attacker_images: options.AttackerImages = None,
+    attacker_labels: options.AttackerLabels = None,
     seeds: options.Seeds = None,
     max_seeds: options.MaxSeeds = None,
     max_minutes: options.MaxMinutes = None,

@@ -29,6 +29,13 @@ Budgets = Annotated[Many, typer.Option("--budget", help="Queries, ascending: N,N
 QueryPool = Annotated[
     str | None, typer.Option(help="What the attacker queries with: in-distribution, photos, noise or a data set.")
 ]
+AttackerImages = Annotated[
+    int | None, typer.Option(help="Images of the victim's own kind that the attacker has, from its held-out ones.")
+]
+AttackerLabels = Annotated[
+    bool | None,
+    typer.Option("--attacker-labels/--no-attacker-labels", help="Whether the attacker knows their true labels."),
+]
 AvoidedPool = Annotated[
     str | None,
     typer.Option("--query-pool", help="The attacker's pool, which DivQAT's auxiliary images keep away from."),

@@ -31,7 +31,7 @@ class UnusableAnswersError(UserError):
 class QueryLedger:
     """Counts what an attacker asks and refuses what goes over the budget.
 
-    :param budget: how many charged queries are allowed; None for no limit.
+    :param budget: how many charged queries are allowed, 0 for not one; None for no limit.
     :param repeats: `paid` charges every image; `free` charges an image once and answers it from memory ever after.
     :param remember: how many different images are told apart, about 100 bytes each (and the answer, if repeats are
         free). Images first seen beyond that count as unique every time, so that memory stays flat however many queries
@@ -48,7 +48,7 @@ class QueryLedger:
     """
 
     def __init__(self, budget: int | None = None, repeats: str = "paid", remember: int = 1_000_000) -> None:
-        self.budget = None if budget is None else check_int(self, "budget", budget, 1)
+        self.budget = None if budget is None else check_int(self, "budget", budget, 0)
         self.repeats = check_choice(self, "repeats", repeats, ("paid", "free"))
         self.remember = check_int(self, "remember", remember, 0)
         self.charged = 0

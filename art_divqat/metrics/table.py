@@ -25,7 +25,9 @@ from art_divqat.metrics.answers import (
     label_flip_rate,
 )
 
-Kind = Literal["ratio", "difference", "curve_difference", "defence_effect", "query_fraction", "best_attacker"]
+Kind = Literal[
+    "ratio", "difference", "curve_difference", "defence_effect", "query_fraction", "best_attacker", "queries_added"
+]
 
 VICTIM_ACCURACY = "victim_accuracy"
 THIEF_ACCURACY = "thief_accuracy"
@@ -169,7 +171,7 @@ _ROWS = (
         worse="higher",
         sample="thief_correct",
         short="thief acc.",
-        compared=("ratio", "defence_effect", "query_fraction", "best_attacker"),
+        compared=("ratio", "defence_effect", "query_fraction", "best_attacker", "queries_added"),
         summarised=True,
         watched=True,
         counted=lambda a: a.thief.argmax(axis=1) == a.labels,
@@ -182,7 +184,7 @@ _ROWS = (
         worse="higher",
         sample="agrees",
         short="agree- ment",
-        compared=("ratio", "query_fraction", "best_attacker"),
+        compared=("ratio", "query_fraction", "best_attacker", "queries_added"),
         summarised=True,
         watched=True,
         counted=lambda a: a.thief.argmax(axis=1) == a.served.argmax(axis=1),

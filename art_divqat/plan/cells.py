@@ -12,10 +12,15 @@ from art_divqat.defences.registry import DEFENCES, DefenceSpec
 from art_divqat.plan.config import ResolvedConfig
 from art_divqat.victims.specs import VictimSpec
 
+# what an attack uses of the answers that asks for none
+NO_ANSWERS = "none"
+
 
 @dataclass(frozen=True)
 class Cell:
     """One (dataset, victim, defence, attack, answers, budget, seed).
+
+    The cell of an attack that asks nothing has the answers `none` and the budget 0.
 
     >>> victim = VictimSpec("robust", (("epsilon", 0.2),))
     >>> Cell("digits", victim, DefenceSpec(), AttackSpec("knockoff"), "soft", 500, 0).id
@@ -62,26 +67,27 @@ def cell_id(cell: Mapping[str, Any]) -> str:
 def plan_cells(config: ResolvedConfig) -> list[Cell]:
     """Every cell of a resolved configuration, seeds outermost so that an interrupted run holds whole seeds.
 
-    With `seeds: auto` those of the largest number of seeds; see :mod:`art_divqat.plan.looks`.
+    With `seeds: auto` those of the largest number of seeds; see :mod:`art_divqat.plan.looks`. An attack
+    that asks nothing has one cell for a seed, victim and defence, whatever the answers and budgets are.
 
     >>> from art_divqat.plan.config import EvaluateConfig
     >>> from art_divqat.plan.presets import resolve
     >>> len(plan_cells(resolve(EvaluateConfig(victims=("robust",), seeds=2, budgets=(100, 200)))))
-    16
+    32
     """
     attacked = [
-        (defence, attack, answers)
+        (defence, attack, answers, config.budgets if attack.asks_victim else (0,))
         for defence in config.defences
         for attack in config.attacks
-        for answers in config.answers
+        for answers in (config.answers if attack.asks_victim else (NO_ANSWERS,))
         if applies(attack, defence, answers)
     ]
     return [
         Cell(config.dataset, victim, defence, attack, answers, budget, seed)
         for seed in range(config.max_seeds if config.seeds == "auto" else config.seeds)
         for victim in config.victims
-        for defence, attack, answers in attacked
-        for budget in config.budgets
+        for defence, attack, answers, budgets in attacked
+        for budget in budgets
     ]
 
 

@@ -17,8 +17,10 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -31,6 +33,8 @@ from art_divqat.victims.specs import VictimSpec, read_victim
 
 S = TypeVar("S")
 _LARGEST_SIDE = 4096
+# options that came later than the first journals, which are written down only where they say something
+_LATER = ("attacker_images", "attacker_labels")
 _ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
 
 
@@ -147,6 +151,8 @@ class Options(BaseModel):
     seeds: Annotated[int | Literal["auto"] | None, BeforeValidator(_number_or_auto)] = None
     max_seeds: int = Field(20, ge=3, le=1000, description="of seeds: auto, the most that are run")
     max_minutes: float = Field(30, gt=0, description="of seeds: auto, after how long no more seeds are added")
+    attacker_images: int = Field(0, ge=0, description="images of the victim's own kind that the attacker has")
+    attacker_labels: bool = Field(True, description="whether the attacker knows their true labels")
     model: str | None = None
     thief_model: str | None = None
     epsilon: float | None = None
@@ -207,6 +213,12 @@ class Options(BaseModel):
     def image_form(self) -> ImageForm:
         """What images of the data set become."""
         return ImageForm(self.image_size, self.image_channels, self.image_fit)
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        unsaid = [name for name in _LATER if values.get(name) == type(self).model_fields[name].default]
+        return {name: value for name, value in values.items() if name not in unsaid}
 
     def for_results(self) -> dict[str, Any]:
         """What the results record: all that the numbers depend on, without places, parallelism and the gate."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from art_divqat.attacks.extraction.registry import parse_attack
+from art_divqat.attacks.extraction.registry import AttackSpec, parse_attack
 from art_divqat.data.pools import canonical_pool, default_pool
 from art_divqat.data.sources import DatasetEntry, canonical_dataset, dataset_entry
 from art_divqat.defences.registry import DefenceSpec, parse_defence
@@ -55,7 +55,7 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     budgets = config.budgets
     if budgets is None:
         budgets = (1_000, *range(2_000, 10_001, 1_000)) if paper and small else _BUDGETS[config.preset]
-    attacks = tuple(parse_attack(attack) for attack in config.attacks)
+    attacks = _attacks(config)
     defences = tuple(parse_defence(defence) for defence in config.defences)
     for attack in attacks:
         if not any(applies(attack, defence, answers) for defence in defences for answers in config.answers):
@@ -89,7 +89,8 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
 def _check_seeds(config: EvaluateConfig, victims: tuple[VictimSpec, ...], defences: tuple[DefenceSpec, ...]) -> None:
     if config.seeds != "auto":
         for name in ("max_seeds", "max_minutes"):
-            if name in config.model_fields_set:
+            # a configuration that was written down whole names them too
+            if getattr(config, name) != type(config).model_fields[name].default:
                 raise UserError(f"Option {name}: expected with seeds: auto alone, got seeds {config.seeds or 3}.")
         return
     names = [str(victim) for victim in victims]
@@ -99,6 +100,17 @@ def _check_seeds(config: EvaluateConfig, victims: tuple[VictimSpec, ...], defenc
             "Option seeds: auto adds seeds until a comparison is decided, and here is none: name a victim that has a "
             "baseline, or defences beside none, or give a number of seeds."
         )
+
+
+def _attacks(config: EvaluateConfig) -> tuple[AttackSpec, ...]:
+    """The attacks that were asked for, after what an attacker with labelled images of their own has without a query."""
+    attacks = tuple(parse_attack(attack) for attack in config.attacks)
+    for attack in attacks:
+        attack.check_own(config.attacker_images, config.attacker_labels)
+    if not (config.baseline and config.attacker_images and config.attacker_labels):
+        return attacks
+    without_queries = [attack for attack in attacks if not attack.asks_victim] or [parse_attack("own-images")]
+    return (*without_queries, *(attack for attack in attacks if attack.asks_victim))
 
 
 def curve_epsilons(preset: str, epsilon: float) -> tuple[float, ...]:

@@ -23,11 +23,11 @@ def curves_section(view: ResultsView) -> Section | None:
     """Agreement and thief accuracy over the budget, or as dots where there is one budget."""
     blocks: list[Block] = []
     for metric in _CURVES:
-        if any(metric in row.metrics for row in view.results.summary):
+        if any(metric in row.metrics and row.budget for row in view.results.summary):
             blocks.append(_curves(view, metric))
     if not blocks:
         return None
-    budgets = {row.budget for row in view.results.summary}
+    budgets = {row.budget for row in view.results.summary if row.budget}
     title = "What more queries buy" if len(budgets) > 1 else f"What {max(budgets):,} queries buy"
     return Section("curves", title, blocks)
 
@@ -35,7 +35,7 @@ def curves_section(view: ResultsView) -> Section | None:
 def _curves(view: ResultsView, metric: str) -> Figure:
     lines: dict[Attacker, dict[Pair, list[SummaryRow]]] = {}
     for row in view.results.summary:
-        if metric in row.metrics:
+        if metric in row.metrics and row.budget:
             of_attacker = lines.setdefault((row.attack, row.answers), {})
             of_attacker.setdefault((row.victim, row.defence), []).append(row)
     panels, pairs = most_telling(view, lines, metric, _MOST_PANELS, MOST_SERIES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from art_divqat.metrics.table import EXTRACTION_RATIO, THIEF_ACCURACY
+from art_divqat.report.added import added_section
 from art_divqat.report.blocks import Report, Tile
 from art_divqat.report.budgets import curves_section
 from art_divqat.report.context import (
@@ -24,7 +25,7 @@ from art_divqat.report.findings import caveats, finding, finding_clauses, leadin
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import range_text, value_text
-from art_divqat.report.text import clean, counted, percent, ratio, ratio_range, short_name
+from art_divqat.report.text import clean, counted, percent, ratio, ratio_range, short_name, used
 from art_divqat.report.transfer import claims_section
 from art_divqat.results.schema import Estimate, Results
 
@@ -37,6 +38,7 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
     row = view.most_stolen()
     rating, tone = thresholds.rate(view.score(row, "agreement") if row else None)
     sections = [
+        added_section(view),
         claims_section(view),
         curves_section(view),
         best_section(view, thresholds),
@@ -129,7 +131,7 @@ def _tiles(view: ResultsView) -> list[Tile]:
         verdict = {"higher": "more stealable", "lower": "less stealable"}.get(comparison.verdict or "", "cannot tell")
         tiles.append(Tile(f"Agreement, {victim} / {baseline}", ratio(comparison.value.mean), f"{interval}: {verdict}"))
     tiles.append(
-        Tile("Best attacker", clean(row.attack), f"{clean(row.answers)} answers, {row.budget:,} queries")
+        Tile("Best attacker", clean(row.attack), f"{used(row.answers)}, {row.budget:,} queries")
         if len(tiles) < 4
         else Tile(
             "Evidence", counted(row.n_seeds, "seed"), f"{len(view.results.cells):,} of {view.results.planned:,} cells"

@@ -32,10 +32,13 @@ def _value(config: Mapping[str, Any], key: str) -> str:
 def threat_section(view: ResultsView) -> Section:
     """What was attacked and what the attacker knows, has and pays."""
     config = view.results.config
-    budgets = ", ".join(f"{b:,}" for b in sorted({row.budget for row in view.results.summary}))
-    seen = ", ".join(clean(a) for a in dict.fromkeys(row.answers for row in view.results.summary))
+    budgets = ", ".join(f"{b:,}" for b in sorted({row.budget for row in view.results.summary if row.budget}))
+    seen = ", ".join(clean(a) for a in dict.fromkeys(row.answers for row in view.results.summary if row.budget))
     spent = sum(cell.queries for cell in view.results.cells)
     has = f"Images from {_value(config, 'query_pool')} and a network to train ({_value(config, 'thief_model')})."
+    if own := config.get("attacker_images"):
+        labels = "with" if config.get("attacker_labels", True) else "without"
+        has = f"{counted(own, 'image')} of the victim's own kind, {labels} their true labels. {has}"
     external = config.get("external") is not None
     what = "a model from outside" if external else _value(config, "model")
     notes = data_notes(view.results.data)

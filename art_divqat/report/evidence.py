@@ -27,6 +27,7 @@ from art_divqat.report.text import (
     ratio_range,
     seeds_to_tell,
     undecided,
+    used,
 )
 from art_divqat.results.schema import Comparison, Estimate, SummaryRow
 
@@ -225,7 +226,7 @@ def _by(view: ResultsView, row: SummaryRow, best: SummaryRow) -> str:
 
 def _effects(view: ResultsView) -> Table | None:
     rows = []
-    kinds = list(dict.fromkeys(row.answers for row in view.results.summary))
+    kinds = list(dict.fromkeys(row.answers for row in view.results.summary if row.budget))
     for victim in view.victims:
         for defence in view.defences:
             if defence == "none" or view.defence_effect(victim, defence, "thief_accuracy") is None:
@@ -296,7 +297,7 @@ def groups_section(view: ResultsView) -> Section | None:
     rows = [
         (
             TableCell(clean(r.victim), "" if r.defence == "none" else f"defence {clean(r.defence)}"),
-            TableCell(clean(r.attack), f"{clean(r.answers)} answers"),
+            TableCell(clean(r.attack), used(r.answers)),
             TableCell(f"{r.budget:,}", counted(r.n_seeds, "seed")),
             *(metric_cell(m, r) for m in shown),
         )

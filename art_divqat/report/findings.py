@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from art_divqat.report.added import added_clause
 from art_divqat.report.results_view import DefenceEffect, ResultsView
 from art_divqat.report.text import (
     attacker,
@@ -47,9 +48,13 @@ def caveats(results: Results) -> tuple[str, str]:
 
 
 def finding_clauses(view: ResultsView) -> list[str]:
-    """The clauses of the finding, each a sentence without its full stop: the victims', then the defences'."""
+    """The clauses of the finding, each a sentence without its full stop.
+
+    The victims', then the defences', then what the queries added to an attacker's own images.
+    """
     clauses = [clause for clause in (_against_baseline(view), _of_defences(view)) if clause]
-    return clauses or [clause for clause in (_alone(view),) if clause]
+    clauses = clauses or [clause for clause in (_alone(view),) if clause]
+    return [*clauses, *(clause for clause in (added_clause(view),) if clause)]
 
 
 def leading_comparison(view: ResultsView, metric: str = "agreement") -> Comparison | None:

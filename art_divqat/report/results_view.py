@@ -66,6 +66,9 @@ class ResultsView:
             (c.victim, c.defence, c.metric, c.attack, c.answers, c.budget): c
             for c in self.comparisons("defence_effect")
         }
+        self._added: dict[tuple[str, str, str], list[Comparison]] = {}
+        for c in self.comparisons("queries_added"):
+            self._added.setdefault((c.victim, c.defence, c.metric), []).append(c)
         self._scores = {
             (c.victim, c.defence, c.metric, c.attack, c.answers, c.budget): c.value
             for c in self.comparisons("best_attacker")
@@ -125,6 +128,19 @@ class ResultsView:
     def comparisons(self, kind: str, metric: str | None = None) -> list[Comparison]:
         """The comparisons of one kind; of one metric, if it is given."""
         return self._by_kind.get(kind, []) if metric is None else self._by_metric.get((kind, metric), [])
+
+    def added(self, victim: str, defence: str, metric: str) -> list[Comparison]:
+        """What the queries of each attacker added to the attacker's own images alone."""
+        return self._added.get((victim, defence, metric), [])
+
+    def added_by_best(self, victim: str, defence: str, metric: str, budget: int) -> Comparison | None:
+        """What the queries of the attacker that does best at a budget added."""
+        best = self.best(victim, defence, metric, budget)
+        if best is None:
+            return None
+        same = (best.attack, best.answers, budget)
+        found = (c for c in self.added(victim, defence, metric) if (c.attack, c.answers, c.budget) == same)
+        return next(found, None)
 
     def defence_effect(
         self, victim: str, defence: str, metric: str, answers: str | None = None

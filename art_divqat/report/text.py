@@ -174,8 +174,17 @@ def plain_range(estimate: Estimate) -> str:
 
 
 def attacker(attack: str, answers: str) -> str:
-    """An attack and what it used, such as `knockoff, soft answers`."""
-    return f"{clean(attack)}, {clean(answers)} answers"
+    """An attack and what it used, such as `knockoff, soft answers`.
+
+    >>> attacker("own-images", "none")
+    'own-images, no answers'
+    """
+    return f"{clean(attack)}, {used(answers)}"
+
+
+def used(answers: str) -> str:
+    """What an attacker used, such as `soft answers`."""
+    return f"{'no' if answers == 'none' else clean(answers)} answers"
 
 
 def counted(number: int, thing: str) -> str:

@@ -32,6 +32,7 @@ _CURVES = compared_by("curve_difference")
 _DEFENCE_EFFECTS = compared_by("defence_effect")
 _QUERY_FRACTIONS = compared_by("query_fraction")
 _BEST_ATTACKERS = compared_by("best_attacker")
+_QUERIES_ADDED = compared_by("queries_added")
 _AT_ONCE = 4_096
 # means of attackers that differ by less differ by rounding alone
 _TIE = 12
@@ -97,11 +98,34 @@ def compare_cells(
 def _contrasts(groups: _Groups, victims: Sequence[str]) -> list[Contrast]:
     """Every comparison of two groups or more."""
     found: list[Contrast] = []
+    # what asks nothing is no worse for a victim or a defence: compared with it is what asks
+    asking = {key: group for key, group in groups.items() if key.budget}
+    added = _queries_added(groups) if len(asking) < len(groups) else []
+    groups = asking
     for key, group in groups.items():
         baseline = baseline_of(key.victim, victims)
         if baseline is not None and (other := groups.get(key._replace(victim=baseline))) is not None:
             found += _against_baseline(key, group, baseline, other)
-    return [*found, *_defence_effects(groups), *_query_fractions(groups, victims)]
+    return [*found, *_defence_effects(groups), *_query_fractions(groups, victims), *added]
+
+
+def _queries_added(groups: _Groups) -> list[Contrast]:
+    """What each attacker who asks has above the best who asks nothing, against the same victim and defence."""
+    without: dict[tuple[str, str], list[Group]] = {}
+    for key in groups:
+        if not key.budget:
+            without.setdefault((key.victim, key.defence), []).append(key)
+    found: list[Contrast] = []
+    for key, group in groups.items():
+        if not key.budget or not (bare := without.get((key.victim, key.defence))):
+            continue
+        for metric in _QUERIES_ADDED:
+            best = max(bare, key=lambda each: rank(fmean(groups[each].numbers(metric))))
+            sides = _pair(group, groups[best])
+            if len(sides[0]):
+                common: Fields = {**key._asdict(), "baseline": best.attack, "n_seeds": len(sides[0])}
+                found.append(_contrast("queries_added", metric, _SAMPLES[metric], sides, common))
+    return found
 
 
 def paired_difference(metric: str, ours: Sequence[CellRecord], theirs: Sequence[CellRecord]) -> Effect:

@@ -76,7 +76,7 @@ def one_pool(e: Evidence) -> str | None:
 )
 def only_soft(e: Evidence) -> str | None:
     """No attacker tried labels alone, or the top few probabilities."""
-    return "Every attacker used probabilities." if {row.answers for row in e.rows} == {"soft"} else None
+    return "Every attacker used probabilities." if {row.answers for row in e.rows if row.budget} == {"soft"} else None
 
 
 @rule(

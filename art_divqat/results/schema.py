@@ -43,7 +43,10 @@ class CurveEstimate(Estimate):
 
 
 class Coordinates(_Strict):
-    """What a cell or a group of cells was about; `answers` is what the attacker used."""
+    """What a cell or a group of cells was about; `answers` is what the attacker used.
+
+    An attack that asks the victim nothing has `answers` "none" and `budget` 0.
+    """
 
     dataset: str
     victim: str
@@ -87,6 +90,9 @@ class Comparison(Coordinates):
       its `best_attacker`.
     - `query_fraction`: queries at which `victim` reaches what `baseline` has at the full budget, over the full budget;
       `value` is null if it is not reached; `bound` is `at most` if it was reached at the smallest budget already.
+    - `queries_added`: `metric` of an attack that asks the victim minus that of `baseline`, the best attack that asks
+      nothing (a thief of the attacker's own images alone), same victim and defence, paired by seed. What a defence can
+      take away is what the queries of its `best_attacker` added.
     - `best_attacker`: the attack and answers that give the highest `metric` against this victim and defence.
 
     `verdict` is `higher` or `lower` where the interval leaves out 1 (ratios, fractions) or 0 (differences), else
@@ -96,7 +102,9 @@ class Comparison(Coordinates):
     :func:`art_divqat.metrics.verdicts.seeds_needed`; None where nothing is known of seeds.
     """
 
-    kind: Literal["ratio", "difference", "curve_difference", "defence_effect", "query_fraction", "best_attacker"]
+    kind: Literal[
+        "ratio", "difference", "curve_difference", "defence_effect", "query_fraction", "best_attacker", "queries_added"
+    ]
     metric: str
     baseline: str | None = None
     epsilon: float | None = None

@@ -85,7 +85,7 @@ def _attack(name: str, spec: Spec) -> None:
     from art_divqat.testing.attack import check_attack
 
     attack = attack_spec(name, spec.as_dict)
-    budget = max(_BUDGET, attack.least_budget)
+    budget = max(_BUDGET, attack.least_budget) if attack.asks_victim else 0
     refusals = {model: attack.entry.refusal(model, attack.own) for model in ("small-cnn", "mlp2")}
     model = next((model for model, refusal in refusals.items() if refusal is None), "small-cnn")
     needed = attack.pool_needed(budget)
@@ -131,6 +131,8 @@ def _attack_context(model: str, budget: int, seed: int, parameters: Mapping[str,
         parameters=parameters,
         known_defence=build_postprocessors(parse_defence("rounding:decimals=2"), 0)[0],
         known_hidden_units=hidden_units(victim),
+        own_images=dataset.x_validation,
+        own_labels=dataset.y_validation,
     )
 
 

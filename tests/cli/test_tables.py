@@ -34,14 +34,6 @@ def test_numbers_and_names_are_whole(
     assert "".join(finding(found).split()) in "".join(printed.split())
 
 
-def test_both_ends_of_an_interval_are_printed() -> None:
-    assert tables._number(Estimate(mean=0.002, low=0.0, high=0.22), " ") == "0.002 .000–.220"
-    assert tables._number(Estimate(mean=0.99, low=0.9, high=1.0), "\n") == "0.990\n.900–1.000"
-    assert tables._number(Estimate(mean=1.2, low=0.9, high=10.25), " ") == "1.200 .900–10.250"
-    assert tables._number(Estimate(mean=0.1, low=-0.05, high=0.25), " ") == "0.100 -.050–.250"
-    assert tables._number(Estimate(mean=0.5), " ") == "0.500"
-
-
 def test_nothing_measured_yet(capsys: pytest.CaptureFixture[str]) -> None:
     found = make_results().model_copy(update={"cells": [], "summary": [], "comparisons": []})
     tables.print_results(found, Path("run"))

@@ -177,8 +177,8 @@ def test_a_caller_cannot_change_a_remembered_answer() -> None:
 
 
 def test_ledger_parameters() -> None:
-    with pytest.raises(UserError, match="'budget' parameter of QueryLedger must be an int of at least 1"):
-        QueryLedger(budget=0)
+    with pytest.raises(UserError, match="'budget' parameter of QueryLedger must be an int of at least 0"):
+        QueryLedger(budget=-1)
     with pytest.raises(UserError, match="'repeats' parameter of QueryLedger must be one of 'paid', 'free'"):
         QueryLedger(repeats="cheap")
 

@@ -13,7 +13,7 @@ from art_divqat.defences.registry import read_defence
 from art_divqat.errors import UserError
 from art_divqat.estimators import TrainingRecipe
 from art_divqat.plan.cells import applies, plan_cells
-from art_divqat.plan.config import EvaluateConfig, Recipe, make_config, read_config, write_config
+from art_divqat.plan.config import EvaluateConfig, Recipe, ResolvedConfig, make_config, read_config, write_config
 from art_divqat.plan.presets import PRESETS, resolve
 from art_divqat.specs import parse_spec
 
@@ -159,3 +159,72 @@ def test_a_recipe_of_the_configuration_is_a_training_recipe() -> None:
     fields = {field.name: field.default for field in dataclasses.fields(TrainingRecipe)}
     assert list(Recipe.model_fields) == list(fields)
     assert Recipe(epochs=fields["epochs"]).model_dump() == fields
+
+
+def test_an_attackers_own_images_are_written_down_only_where_there_are_some() -> None:
+    without = resolve(make_config({"attacker_images": 0, "attacker_labels": True}))
+    assert without == resolve(make_config({}))
+    for written in (write_config(without), str(without.for_results()), without.model_dump_json()):
+        assert "attacker" not in written
+    some = resolve(make_config({"attacker_images": 5, "attacker_labels": False}))
+    values = some.for_results()
+    assert (values["attacker_images"], values["attacker_labels"]) == (5, False)
+    assert ResolvedConfig.model_validate(values).for_results() == values
+    assert "attacker_labels" not in resolve(make_config({"attacker_images": 5})).for_results()
+
+
+@pytest.mark.parametrize("value", [-1, 2.5, "many"])
+def test_a_number_of_own_images_that_is_none(value: Any) -> None:
+    with pytest.raises(UserError, match="Option attacker_images"):
+        make_config({"attacker_images": value})
+
+
+def test_an_attack_that_asks_nothing_has_one_cell_a_seed_and_defence() -> None:
+    config = resolve(
+        make_config(
+            {
+                "attacks": ["knockoff", "own-augmented"],
+                "attacker_images": 20,
+                "budgets": [10, 20],
+                "defences": ["none", "labels"],
+                "seeds": 3,
+            }
+        )
+    )
+    cells = plan_cells(config)
+    alone = [cell for cell in cells if not cell.attack.asks_victim]
+    assert [(str(cell.attack), cell.answers, cell.budget) for cell in alone] == [("own-images", "none", 0)] * 6
+    assert len({cell.id for cell in cells}) == len(cells) == 6 + 3 * 2 * 2 * 2 * 2
+    # the first that a reader sees of a victim under a defence
+    assert not cells[0].attack.asks_victim
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"attacker_images": 9}, ["own-images", "knockoff"]),
+        (
+            {"attacker_images": 9, "attacks": ["knockoff", "own-images:variants=50"]},
+            ["own-images:variants=50", "knockoff"],
+        ),
+        ({"attacker_images": 9, "baseline": False}, ["knockoff"]),
+        ({"attacker_images": 9, "attacker_labels": False}, ["knockoff"]),
+        ({}, ["knockoff"]),
+    ],
+)
+def test_what_the_images_alone_are_worth_is_measured_too(values: dict[str, Any], expected: list[str]) -> None:
+    assert [str(attack) for attack in resolve(make_config(values)).attacks] == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"attacks": ["own-augmented"]}, "needs images of the attacker's own: say how many with --attacker-images"),
+        ({"attacks": ["jbda:seeds=own"]}, "'jbda:seeds=own' needs images"),
+        ({"attacks": ["semi-supervised"], "attacker_images": 5, "attacker_labels": False}, "true labels"),
+    ],
+)
+def test_an_attack_without_the_images_that_it_needs(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        resolve(make_config(values))
+    assert "\n" not in str(error.value)

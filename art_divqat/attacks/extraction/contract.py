@@ -39,6 +39,9 @@ class AttackContext:
     :param parameters: what the attack's name was given, such as `{"reward": "all", "recovery": "labels"}`.
     :param known_defence: the defence as the attacker can rebuild it: clean rows in, served rows out; None if there is
         none, or none that depends on the answer alone. The recoveries `dae`, `bayes` and `invert` use it.
+    :param own_images: images of the victim's own kind that the attacker has, as `pool`, (N, C, H, W); None for none.
+        The victim was not trained on them.
+    :param own_labels: their true labels, (N,); None if the attacker does not know them.
     :param known_hidden_units: width of the hidden layer of a victim that is linear, ReLU, linear; None for any other.
         Only `fee` uses it: its published attacker knows the architecture.
     :param pools: other pools that the attack's name asks for, by name: functions that make images, or images. Only
@@ -56,6 +59,8 @@ class AttackContext:
     known_defence: Defence | None = None
     known_hidden_units: int | None = None
     pools: Mapping[str, ImageSource] = field(default_factory=dict)
+    own_images: NDArray[np.float32] | None = None
+    own_labels: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,9 @@ class AttackEntry:
     :param parameters: the attack's own; `recovery=` and a recovery's parameters come by themselves.
     :param needs_pool: whether it looks at the query pool at all.
     :param needs_labels: whether it uses the pool's own labels.
+    :param asks_victim: whether it asks the victim anything; one that does not is run once a seed, on a budget of 0.
+    :param needs_own_images: whether it needs images of the attacker's own.
+    :param needs_own_labels: whether it needs their true labels too.
     :param queries_at_random: whether it asks images of the pool at random, and so is a baseline for those that choose.
     :param pool_needed: how many images of the pool it needs to ask a number of images.
     :param step: the images of one step; the attack cannot run on fewer.
@@ -94,6 +102,9 @@ class AttackEntry:
     parameters: Parameters = field(default_factory=dict)
     needs_pool: bool = True
     needs_labels: bool = False
+    asks_victim: bool = True
+    needs_own_images: Callable[[Mapping[str, Any]], bool] = lambda own: False
+    needs_own_labels: bool = False
     queries_at_random: bool = False
     pool_needed: Callable[[int, Mapping[str, Any]], int] = whole_budget
     step: Callable[[Mapping[str, Any]], int] = one_image

@@ -38,6 +38,10 @@ SCOUT: Parameters = {
     "power": real(4.0, 0),
     "pools": text(EVERY_GENERATOR),
 }
+JBDA_SEEDS: Parameters = {"seeds": choice("pool", "pool", "own")}
+FLIPS: Parameters = {"flips": flag(False)}
+OWN_IMAGES: Parameters = {"variants": integer(8_000, 1), **FLIPS}
+SEMI_SUPERVISED: Parameters = {"label_weight": real(0.5, 0, 1), "pool_share": real(0.0, 0, 1), **FLIPS}
 DFME: Parameters = {
     "batch_size": integer(128, 2),
     "directions": integer(1, 1),
@@ -90,6 +94,31 @@ def seeds_only(images: int, own: Mapping[str, Any]) -> int:
     (100, 60)
     """
     return min(images, int(own["nb_seeds"]))
+
+
+def pool_seeds(images: int, own: Mapping[str, Any]) -> int:
+    """The pool that `jbda` needs: its seeds, unless they are the attacker's own images.
+
+    >>> pool_seeds(1000, {"nb_seeds": 100, "seeds": "pool"}), pool_seeds(1000, {"nb_seeds": 100, "seeds": "own"})
+    (100, 0)
+    """
+    return 0 if seeds_are_own(own) else seeds_only(images, own)
+
+
+def seeds_are_own(own: Mapping[str, Any]) -> bool:
+    """Whether `jbda` starts from images of the attacker's own."""
+    return bool(own["seeds"] == "own")
+
+
+def pool_part(images: int, own: Mapping[str, Any]) -> int:
+    """The pool that `semi-supervised` needs."""
+    return round(images * float(own["pool_share"]))
+
+
+def always(own: Mapping[str, Any]) -> bool:
+    """What is so whatever the parameters are."""
+    del own
+    return True
 
 
 def unless_replaced(images: int, own: Mapping[str, Any]) -> int:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from art_divqat.attacks.recovery.contract import RecoveryEntry
 
 _RUNNERS = "art_divqat.attacks.extraction.runners"
+_OWN = "art_divqat.attacks.extraction.own_images"
 
 ATTACKS: Registry[AttackEntry] = Registry(
     "attack",
@@ -50,8 +51,9 @@ ATTACKS: Registry[AttackEntry] = Registry(
         "jbda": AttackEntry(
             "Jacobian augmentation of a small seed set (Papernot et al., 2017; targeted-random: Juuti et al., 2019)",
             f"{_RUNNERS}:jbda",
-            declared.JBDA,
-            pool_needed=declared.seeds_only,
+            {**declared.JBDA_SEEDS, **declared.JBDA},
+            needs_own_images=declared.seeds_are_own,
+            pool_needed=declared.pool_seeds,
         ),
         "knockoff": AttackEntry(
             "KnockoffNets, random policy (Orekondy et al., CVPR 2019): random images, the answers as they are",
@@ -72,6 +74,28 @@ ATTACKS: Registry[AttackEntry] = Registry(
             needs_pool=False,
             step=declared.data_free_step,
         ),
+        "own-and-pool": AttackEntry(
+            "images of the attacker's own, then random ones of the pool",
+            f"{_OWN}:own_and_pool",
+            needs_own_images=declared.always,
+        ),
+        "own-augmented": AttackEntry(
+            "variants of images of the attacker's own, as many as the budget allows",
+            f"{_OWN}:own_augmented",
+            declared.FLIPS,
+            needs_pool=False,
+            needs_own_images=declared.always,
+        ),
+        "own-images": AttackEntry(
+            "no query: a thief trained on images of the attacker's own with their true labels; no defence of answers "
+            "takes it away",
+            f"{_OWN}:own_images",
+            declared.OWN_IMAGES,
+            needs_pool=False,
+            asks_victim=False,
+            needs_own_images=declared.always,
+            needs_own_labels=True,
+        ),
         "random": AttackEntry(
             "the baseline: KnockoffNets' random policy again, with another draw of the pool; how far it lies from "
             "`knockoff` is the noise of the comparison",
@@ -85,6 +109,14 @@ ATTACKS: Registry[AttackEntry] = Registry(
             declared.SCOUT,
             pool_needed=declared.no_pool,
             other_pools=declared.named_pools,
+        ),
+        "semi-supervised": AttackEntry(
+            "variants of images of the attacker's own, learned from their true labels and from the answers together",
+            f"{_OWN}:semi_supervised",
+            declared.SEMI_SUPERVISED,
+            needs_own_images=declared.always,
+            needs_own_labels=True,
+            pool_needed=declared.pool_part,
         ),
     },
 )
@@ -162,6 +194,38 @@ class AttackSpec(Spec):
         """
         return self.entry.step(self.own) * self.queries_per_image
 
+    @property
+    def asks_victim(self) -> bool:
+        """Whether it asks the victim anything; one that is not known here is taken to.
+
+        >>> parse_attack("own-images").asks_victim, parse_attack("jbda").asks_victim
+        (False, True)
+        """
+        entry = ATTACKS.find(self.name)
+        return entry is None or entry.asks_victim
+
+    def check_own(self, images: int, labelled: bool) -> None:
+        """Refuse an attacker who has fewer images of their own than the attack needs.
+
+        :param labelled: whether they know the true labels of these.
+        :raises UserError: naming the option that gives them.
+
+        >>> parse_attack("jbda:seeds=own").check_own(0, True)
+        Traceback (most recent call last):
+        ...
+        art_divqat.errors.UserError: Attack 'jbda:seeds=own' needs images of the attacker's own: say how many \
+with --attacker-images.
+        """
+        if not images and self.entry.needs_own_images(self.own):
+            raise UserError(
+                f"Attack {str(self)!r} needs images of the attacker's own: say how many with --attacker-images."
+            )
+        if not labelled and self.entry.needs_own_labels:
+            raise UserError(
+                f"Attack {str(self)!r} needs the true labels of the attacker's own images: leave out "
+                "--no-attacker-labels, or use own-augmented instead."
+            )
+
     def pool_needed(self, budget: int) -> int:
         """How many images the query pool must hold for the attack to spend a budget; 0 if it looks at no pool.
 
@@ -188,7 +252,7 @@ def attack_spec(name: str, given: Mapping[str, Any]) -> AttackSpec:
     if given.get("recovery") is not None:
         written["recovery"] = recovery = RECOVERIES.canonical(str(given["recovery"]))
         theirs = dict(RECOVERIES[recovery].parameters)
-    refuse_unknown(name, given, [*own, *theirs, "recovery"])
+    refuse_unknown(name, given, [*own, *theirs, *(["recovery"] if ATTACKS[name].asks_victim else [])])
     return AttackSpec(
         name,
         tuple(sorted(written.items())),
@@ -229,6 +293,9 @@ def read_attack(text: str) -> AttackSpec:
 
 def _check_context(attack: AttackSpec, context: AttackContext, cost: int) -> None:
     name, entry = attack.name, attack.entry
+    attack.check_own(0 if context.own_images is None else len(context.own_images), context.own_labels is not None)
+    if not entry.asks_victim:
+        return
     if context.budget < cost:
         raise UserError(f"A budget of {context.budget} holds not one image at {cost} queries an image.")
     remaining = context.victim.ledger.remaining
@@ -255,7 +322,7 @@ def run_attack(attack: str | AttackSpec, context: AttackContext) -> AttackOutcom
     with isolated_random_state("attack", attack.name, context.seed):
         view = attackers_view(
             context.victim,
-            context.answers,
+            context.answers if attack.entry.asks_victim else "soft",
             attack.recovery,
             attack.theirs,
             context.known_defence,

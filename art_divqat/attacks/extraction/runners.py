@@ -57,8 +57,13 @@ def copycat(context: AttackContext) -> AttackOutcome:
 
 
 def jbda(context: AttackContext) -> AttackOutcome:
-    """Run Jacobian augmentation."""
-    return _run("jbda", JacobianAugmentation, context, **context.parameters)
+    """Run Jacobian augmentation, of random images of the pool or of all images of the attacker's own."""
+    options = dict(context.parameters)
+    if options.pop("seeds") == "own":
+        assert context.own_images is not None, "run_attack refuses an attack that needs own images and has none"
+        context = replace(context, pool=context.own_images, pool_labels=None)
+        options["nb_seeds"] = len(context.pool)
+    return _run("jbda", JacobianAugmentation, context, **options)
 
 
 def scout(context: AttackContext) -> AttackOutcome:
