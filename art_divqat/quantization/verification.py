@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from art_divqat.errors import UserError
 
@@ -55,7 +55,7 @@ def check_function(network: Network, images: Tensor, name: str) -> None:
         raise UserError(
             f"{name} is not a function of the image: its answer moves by up to "
             f"{float((first - halves).abs().max()):.2g} with the neighbours in the batch. Something reads statistics "
-            "of the batch in evaluation, such as a batch norm: pass training=self.training to it, or use nn.BatchNorm2d."
+            "of the batch in evaluation, such as a batch norm: pass training=self.training, or use nn.BatchNorm2d."
         )
 
 
@@ -89,18 +89,6 @@ def check_fidelity(int8: Network, twin: Network, images: Tensor, labels: Tensor 
             f"fake-quantized network has {float(was_right.float().mean()):.3f}: train more epochs with a larger "
             "frozen_fraction, or try the other backend."
         )
-
-
-def evaluated(network: nn.Module, images: Tensor) -> Tensor:
-    """The answers of `network` in evaluation mode, which is put back afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        with torch.no_grad():
-            answers: Tensor = network.eval()(images)
-        return answers
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _scale(answers: Tensor) -> float:

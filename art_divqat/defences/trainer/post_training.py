@@ -27,8 +27,8 @@ def quantize_post_training(
 
     :param calibration_images: a few hundred images of the training distribution, (N, C, H, W); without labels.
     :param batch_size: the ranges are moving averages over batches of this size.
-    :raises UserError: for a classifier that is no `PyTorchClassifier` or cannot be traced, no or other images, or an int8
-        network whose answers are not those of the full-precision arithmetic, or differ from call to call.
+    :raises UserError: for a classifier that is no `PyTorchClassifier` or cannot be traced, no or other images, or an
+        int8 network whose answers are not those of the full-precision arithmetic, or differ from call to call.
 
     >>> from sklearn.datasets import load_digits
     >>> from art_divqat.estimators import RecipeClassifier, TrainingRecipe
