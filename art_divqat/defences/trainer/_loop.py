@@ -128,6 +128,7 @@ class QATLoop:
         self.on_epoch = on_epoch
         self.history: list[EpochRecord] = []
         self.holds_a_result = False
+        self.first_batch: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._auxiliary_generator = torch_generator("auxiliary order", seed)
         self._auxiliary_order: Tensor | None = None
@@ -158,6 +159,8 @@ class QATLoop:
                     best_accuracy = -1.0
                 totals = _Totals()
                 for batch in epoch_batches(epoch):
+                    if done == 0:
+                        self.first_batch = batch.images, _class_ids(batch.labels)
                     if self.scheduler is None:
                         self._anneal(done / steps)
                     if not self._step(batch, totals, training=not frozen):
@@ -230,7 +233,7 @@ class QATLoop:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        targets = labels if labels.ndim == 1 else labels.argmax(dim=1)
+        targets = _class_ids(labels)
         correct = int((logits[:rows].detach().argmax(dim=1) == targets).sum())
         totals.add(rows, value, float(cross_entropy.detach()), terms, correct)
         return True
@@ -239,7 +242,7 @@ class QATLoop:
         assert self.adversary is not None
         assert self.bounds is not None
         self.backend.set_mode(self.prepared, training=False, observe=False)
-        targets = labels if labels.ndim == 1 else labels.argmax(dim=1)
+        targets = _class_ids(labels)
         perturbed = self.adversary.perturb(self.prepared, images, targets, self._attack_generator, self.bounds)
         self.backend.set_mode(self.prepared, training=training, observe=training)
         return perturbed
@@ -277,6 +280,10 @@ class QATLoop:
             # A scheduler that was rebound to another optimizer warns that it never saw that one step.
             warnings.filterwarnings("ignore", message="Seems like `optimizer.step\\(\\)`")
             self.scheduler.step()
+
+
+def _class_ids(labels: Tensor) -> Tensor:
+    return labels if labels.ndim == 1 else labels.argmax(dim=1)
 
 
 class _Totals:

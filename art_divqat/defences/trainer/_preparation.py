@@ -18,7 +18,8 @@ from art_divqat.defences.trainer.adversary import PixelBounds
 from art_divqat.errors import UserError
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture, standardisation_of
-from art_divqat.quantization import QuantizationBackend
+from art_divqat.quantization import QuantizationBackend, use_engine
+from art_divqat.quantization.verification import check_fidelity, check_function
 
 
 def preprocess(classifier: PyTorchClassifier, x: NDArray[Any], *, fit: bool) -> Tensor:
@@ -133,14 +134,23 @@ def pixel_bounds(classifier: PyTorchClassifier) -> PixelBounds:
 
 
 def quantized_like(
-    classifier: PyTorchClassifier, prepared: nn.Module, backend: QuantizationBackend, architecture: Architecture | None
+    classifier: PyTorchClassifier,
+    prepared: nn.Module,
+    backend: QuantizationBackend,
+    architecture: Architecture | None,
+    images: Tensor,
+    labels: Tensor | None = None,
 ) -> QuantizedPyTorchClassifier:
-    """The quantized classifier of a prepared network, with the preprocessing and postprocessing of `classifier`."""
+    """The quantized classifier of a prepared network, with the preprocessing and postprocessing of `classifier`.
+
+    :param images: preprocessed images on which it is verified, with their class ids if `labels` is given.
+    :raises UserError: if the int8 network is no function of the image, or not the network that was trained.
+    """
     preprocessing: Any = classifier.preprocessing
     with contextlib.suppress(UserError):
         # built anew, because ART binds it to the device of the classifier
         preprocessing = standardisation_of(classifier) or (0.0, 1.0)
-    return QuantizedPyTorchClassifier(
+    quantized = QuantizedPyTorchClassifier(
         prepared,
         backend,
         classifier.input_shape,
@@ -152,3 +162,9 @@ def quantized_like(
         postprocessing_defences=classifier.postprocessing_defences,
         preprocessing=preprocessing,
     )
+    images, int8 = images.cpu(), quantized.int8_network
+    with use_engine(backend.engine):
+        check_function(int8, images, "The int8 network")
+        check_function(quantized.twin, images, "The fake-quantized network")
+        check_fidelity(int8, quantized.twin, images, None if labels is None else labels.cpu())
+    return quantized

@@ -27,7 +27,8 @@ def quantize_post_training(
 
     :param calibration_images: a few hundred images of the training distribution, (N, C, H, W); without labels.
     :param batch_size: the ranges are moving averages over batches of this size.
-    :raises UserError: for a classifier that is no `PyTorchClassifier` or cannot be traced, or no or other images.
+    :raises UserError: for a classifier that is no `PyTorchClassifier` or cannot be traced, no or other images, or an
+        int8 network whose answers are not those of the full-precision arithmetic, or differ from call to call.
 
     >>> from sklearn.datasets import load_digits
     >>> from art_divqat.estimators import RecipeClassifier, TrainingRecipe
@@ -46,4 +47,4 @@ def quantize_post_training(
     prepared = quantizer.prepare(classifier.model, classifier.input_shape)
     images = preprocess(classifier, calibration_images, fit=False).to(classifier.device)
     quantizer.calibrate(prepared, images.split(batch_size) if len(images) else ())
-    return quantized_like(classifier, prepared, quantizer, architecture)
+    return quantized_like(classifier, prepared, quantizer, architecture, images[:batch_size])

@@ -134,7 +134,9 @@ class QATTrainer(Trainer):  # type: ignore[misc]
             learning rate fall to zero along half a cosine.
         :param verbose: log a line an epoch, at level INFO.
         :param progress: called with (steps done, steps in all, "epoch 2/10").
-        :raises UserError: for bad images, labels or sizes, or a loss that is not finite.
+        :raises UserError: for bad images, labels or sizes, a loss that is not finite, or an int8 network that is no
+            function of the image or far less accurate than the fake-quantized one; accuracy is compared on the
+            validation data, or on the first batch without any.
         """
         check_int(self, "batch_size", batch_size, 1)
         images, labels = self._tensors(x, y, fit=True)
@@ -231,8 +233,10 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 loop.run(nb_epochs, source, steps, validation)
             finally:
                 self.history = loop.history
+                self._quantized = None
                 if loop.holds_a_result:
-                    self._quantized = quantized_like(classifier, prepared, self.backend, self.architecture)
+                    proof = loop.first_batch if validation is None else validation
+                    self._quantized = quantized_like(classifier, prepared, self.backend, self.architecture, *proof)
 
     def _teacher(self) -> Callable[[Tensor], Tensor]:
         network: nn.Module = copy.deepcopy(self._classifier.model).eval().requires_grad_(False)
