@@ -202,14 +202,14 @@ def test_an_attack_that_asks_nothing_has_one_cell_a_seed_and_defence() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"attacker_images": 9}, ["own-images", "knockoff"]),
+        ({"attacker_images": 9}, ["own-images", "knockoff", "scout"]),
         (
             {"attacker_images": 9, "attacks": ["knockoff", "own-images:variants=50"]},
             ["own-images:variants=50", "knockoff"],
         ),
-        ({"attacker_images": 9, "baseline": False}, ["knockoff"]),
-        ({"attacker_images": 9, "attacker_labels": False}, ["knockoff"]),
-        ({}, ["knockoff"]),
+        ({"attacker_images": 9, "baseline": False}, ["knockoff", "scout"]),
+        ({"attacker_images": 9, "attacker_labels": False}, ["knockoff", "scout"]),
+        ({}, ["knockoff", "scout"]),
     ],
 )
 def test_what_the_images_alone_are_worth_is_measured_too(values: dict[str, Any], expected: list[str]) -> None:
