@@ -20,10 +20,10 @@ def check_attack(run: RunAttack, build_context: Callable[[int, int], AttackConte
     """Run an attack twice on small contexts and check what every attack must keep; True if it attacked.
 
     The budget is never exceeded, on a budget of 0 nothing is asked, and the ledger agrees with what the victim's log
-    has seen; pool and labels are unchanged; the same seed gives the same thief; the global random states of Python, numpy
-    and torch are left alone; the thief is an ART classifier of the victim's classes that gives finite answers, and
-    neither shares memory with the victim's weights nor holds a copy of one of them. An attack may refuse its context
-    with one `UserError` sentence, and must then have asked nothing.
+    has seen; pool and labels are unchanged; the same seed gives the same thief; the global random states of Python,
+    numpy and torch are left alone; the thief is an ART classifier of the victim's classes that gives finite answers,
+    and neither shares memory with the victim's weights nor holds a copy of one of them. An attack may refuse its
+    context with one `UserError` sentence, and must then have asked nothing.
 
     :param run: `lambda context: run_attack("knockoff", context)`, or anything with that contract.
     :param build_context: makes a fresh context, its meter included, from (budget, seed).
