@@ -20,7 +20,7 @@ from art_divqat.data.pictures import ImageForm
 from art_divqat.data.sources import has_pictures
 from art_divqat.data.splits import checksum, stratified_subset
 from art_divqat.errors import UserError
-from art_divqat.plan.config import Config, EvaluateConfig, ResolvedConfig, make_config
+from art_divqat.plan.config import Config, EvaluateConfig, ResolvedConfig, make_config, read_config
 from art_divqat.plan.presets import resolve
 from art_divqat.results.schema import Results
 from art_divqat.victims.external.own_form import form_in, own_form
@@ -83,8 +83,9 @@ def evaluate(
 
 def audit_model(
     model: Any,
-    data: Any,
+    data: Any = None,
     *,
+    config: Path | str | None = None,
     output: Path | str | None = None,
     store: Path | None = None,
     outputs: str = "auto",
@@ -97,7 +98,10 @@ def audit_model(
         address. Live objects are asked in this process; nothing of theirs is trained, copied or saved.
     :param data: a data set's name, `npz:PATH` or `folder:PATH`; (images, labels); or a mapping with x_train, y_train,
         x_test and y_test. Images are uint8, or floats in [0, 1], in (N, C, H, W), (N, H, W, C) or (N, H, W). Arrays are
-        written into the cache as an .npz, so that the run folder's configuration can repeat the audit.
+        written into the cache as an .npz, so that the run folder's configuration can repeat the audit. None for those
+        that `config` names.
+    :param config: a file of options, such as the `config.yaml` of a run folder, which repeats that audit with `model`
+        as the model; options given beside it win.
     :param output: the run folder; `art-divqat-runs/…` in the working folder if not given.
     :param store: where what is crafted on the model is kept; the user's cache if not given.
     :param outputs: what the model answers: `auto`, `logits` or `probabilities`.
@@ -105,30 +109,40 @@ def audit_model(
     :return: the results; `output` also holds them and every report.
     :raises UserError: for a model that does not fit the data, or any option that cannot be used.
     """
-    dataset = data if isinstance(data, str) else _kept(data)
+    from_file = {} if config is None else read_config(Path(config))
+    options = {**from_file, **options}
+    if data is not None:
+        options["dataset"] = data if isinstance(data, str) else _kept(data)
+    if "dataset" not in options:
+        raise UserError("Say what images the model takes: give data, or config, a file that names them.")
+    external = {"outputs": outputs, **(options.get("external") or {})}
     if isinstance(model, (str, Path)):
-        external = {"outputs": outputs, **(options.pop("external", None) or {})}
-        named = {"dataset": dataset, "victims": [model_at(str(model))], "external": external}
-        config = prepare(make_config({**options, **named}))
-        return evaluate(config, _folder(output, config), store=store, watcher=watcher)
+        resolved = prepare(make_config({**options, "victims": [model_at(str(model))], "external": external}))
+        return evaluate(resolved, _folder(output, resolved), store=store, watcher=watcher)
+    asked = make_config({**options, "victims": ["standard"], "external": {"outputs": external["outputs"]}})
+    resolved, live = _live(model, asked)
+    return evaluate(resolved, _folder(output, resolved), store=store, watcher=watcher, live=live)
+
+
+def _live(model: Any, asked: EvaluateConfig) -> tuple[ResolvedConfig, Victim]:
+    """The configuration and the victim of an object of this process, probed on the data."""
     from art_divqat.victims.external.adapter import probe
     from art_divqat.victims.external.live import adapt, live_name
 
-    unresolved = make_config({**options, "dataset": dataset, "external": {"outputs": outputs}})
-    if has_pictures(dataset):
-        unresolved = _with_images_of(unresolved, form_in([None, *(getattr(model, "input_shape", None) or ())]))
+    if has_pictures(asked.dataset):
+        asked = _with_images_of(asked, form_in([None, *(getattr(model, "input_shape", None) or ())]))
     split = load_dataset(
-        dataset,
-        data_root=unresolved.data_root,
-        download=unresolved.download,
-        form=unresolved.image_form,
-        limit=unresolved.limit,
-        seed=unresolved.split_seed,
+        asked.dataset,
+        data_root=asked.data_root,
+        download=asked.download,
+        form=asked.image_form,
+        limit=asked.limit,
+        seed=asked.split_seed,
     )
-    live = probe(adapt(model, split.input_shape, split.nb_classes), split.x_test, split.y_test, outputs)
+    assert asked.external is not None
+    live = probe(adapt(model, split.input_shape, split.nb_classes), split.x_test, split.y_test, asked.external.outputs)
     name = live_name(live.classifier, type(model).__name__, split.x_test)
-    config = prepare(unresolved.model_copy(update={"victims": (name,)}))
-    return evaluate(config, _folder(output, config), store=store, watcher=watcher, live=live)
+    return prepare(asked.model_copy(update={"victims": (name,)})), live
 
 
 def _with_images_of(config: Config, own: ImageForm) -> Config:

@@ -12,6 +12,7 @@ from art_divqat._files import default_store
 from art_divqat.attacks.extraction.registry import AttackSpec
 from art_divqat.audit.costs import Costs
 from art_divqat.audit.executor import default_jobs
+from art_divqat.audit.external_model import as_answered, describe_model
 from art_divqat.audit.preflight import preflight
 from art_divqat.plan.cells import Cell, plan_cells
 from art_divqat.plan.config import ResolvedConfig
@@ -31,6 +32,7 @@ class RunEstimate:
         that comes again is not asked again. None without an endpoint.
     :param seconds: about how long on this machine if nothing is kept from an earlier run.
     :param data_notes: what was done to the images on their way in.
+    :param model: what is known of the audited model, once it was tried; None without one.
     """
 
     cells: int
@@ -41,6 +43,7 @@ class RunEstimate:
     jobs: int
     seconds: float
     data_notes: tuple[str, ...] = ()
+    model: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -50,13 +53,14 @@ class RunEstimate:
 def estimate(config: ResolvedConfig) -> RunEstimate:
     """The plan of a configuration, with the time measured on one short training of a thief, and one of a victim.
 
-    :param config: as :func:`art_divqat.api.prepare` gives it.
-    :raises UserError: for all that :func:`art_divqat.audit.run.run` refuses before it starts; the model is not read
-        and no endpoint is asked.
+    :param config: as :func:`art_divqat.api.prepare` gives it. The audited model is loaded and asked up to 128 test
+        images; an endpoint only if `answers_file` says where its answers are kept.
+    :raises UserError: for all that :func:`art_divqat.audit.run.run` refuses before it starts.
     """
+    data, seconds_a_unit, victim_image = _measure(config)
+    config = as_answered(config, data)
     # with seeds: auto, what it costs if nothing is decided before
     plan = plan_cells(config)
-    data, seconds_a_unit, victim_image = _measure(config)
     costs = Costs(config, data, victim_image)
     jobs = config.jobs or default_jobs(config)
     trained = {(cell.victim, cell.seed) for cell in plan}
@@ -75,6 +79,7 @@ def estimate(config: ResolvedConfig) -> RunEstimate:
         jobs=jobs,
         seconds=round(seconds, 3),
         data_notes=tuple(data_notes(data)),
+        model=data.get("model"),
     )
 
 
@@ -85,7 +90,9 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
     from art_divqat.audit.bench import Bench
 
     bench = Bench(config, default_store())
-    data = preflight(bench, read_model=False)
+    data = preflight(bench)
+    if config.answers_file is not None:
+        data["model"] = describe_model(bench)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:

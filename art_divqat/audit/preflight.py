@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from art_divqat.audit.external_model import describe_model, model_kind
 from art_divqat.errors import UserError
 from art_divqat.plan.config import ResolvedConfig
 
@@ -11,13 +12,12 @@ if TYPE_CHECKING:
     from art_divqat.audit.bench import Bench
 
 
-def preflight(bench: Bench, *, read_model: bool = True) -> dict[str, Any]:
+def preflight(bench: Bench) -> dict[str, Any]:
     """Refuse what the configuration asks and cannot be done, and describe the data if all can.
 
     :param bench: of the run; it loads its data.
-    :param read_model: also read a model of somebody else's, which a plan alone leaves alone. An endpoint is never
-        asked here.
-    :return: `dataset` and `pool` as they describe themselves, and the number of `evasion_images`.
+    :return: `dataset` and `pool` as they describe themselves, the number of `evasion_images`, and the `model` of
+        somebody else's, which is read and tried. An endpoint is never asked here.
     :raises UserError: for defences, networks, attacks or budgets that do not fit the data or each other, and a model
         that cannot be read.
     """
@@ -48,8 +48,9 @@ def preflight(bench: Bench, *, read_model: bool = True) -> dict[str, Any]:
     for attack in config.attacks:
         for name in attack.entry.other_pools(attack.own):
             bench.other_pool(name)  # reads a data set, or says why it cannot
-    if read_model and config.external is not None and not config.external.is_remote:
-        bench.victims.external(next(victim for victim in config.victims if victim.is_external))
+    kind = model_kind(config)
+    if kind is not None:
+        data["model"] = {"kind": kind} if kind == "endpoint" else describe_model(bench)
     return data
 
 

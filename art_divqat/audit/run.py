@@ -15,10 +15,11 @@ from art_divqat._files import default_store, write_text_whole
 from art_divqat.audit.costs import Costs
 from art_divqat.audit.environment import environment, tool
 from art_divqat.audit.executor import Executor
+from art_divqat.audit.external_model import as_answered
 from art_divqat.audit.folder import RunFolder
 from art_divqat.audit.preflight import check_attacks
 from art_divqat.audit.progress import Silent, Watcher
-from art_divqat.audit.tasks import CheckAndDescribe, MeasureCell, PrepareVictim
+from art_divqat.audit.tasks import CheckAndDescribe, DescribeModel, MeasureCell, PrepareVictim
 from art_divqat.errors import UserError
 from art_divqat.plan.cells import Cell, cell_id, plan_cells
 from art_divqat.plan.config import ResolvedConfig, write_config
@@ -64,14 +65,19 @@ def run(
     with Executor(config, store or default_store(), watcher, live) as executor:
         if folder.journal.exists():
             header, _ = folder.journal.read()
-            _check_same(header, config, output)
             data = data_of(header, output)
+            config = as_answered(config, data)
+            _check_same(header, config, output)
             # the rest of the preflight cannot have changed since the run was begun
             check_attacks(config, data)
         else:
             watcher.working("0", "reading the data", 0, 0)
             ((_, data),) = executor.run([CheckAndDescribe()])
         with folder.locked():
+            if config.external is not None and config.external.is_remote and not folder.journal.exists():
+                watcher.working("0", "asking the endpoint", 0, 0)
+                ((_, data["model"]),) = executor.run([DescribeModel()])
+            config = as_answered(config, data)
             lines = _start_or_continue(folder, config, data)
             schedule, begun_with = looks_of(config), 0
             for seeds, following in zip(schedule, (*schedule[1:], None), strict=True):
@@ -98,7 +104,7 @@ def _start_or_continue(folder: RunFolder, config: ResolvedConfig, data: dict[str
         header, lines = folder.journal.read(repair=True)
         _check_same(header, config, folder.path)
         return lines
-    write_text_whole(folder.config, write_config(config))
+    write_text_whole(folder.config, write_config(config, folder.config))
     folder.journal.start(
         {
             "schema_version": 1,

@@ -45,6 +45,23 @@ class CheckAndDescribe:
 
 
 @dataclass(frozen=True)
+class DescribeModel:
+    """Try the audited model; see :func:`art_divqat.audit.external_model.describe_model`."""
+
+    @property
+    def description(self) -> str:
+        """In words."""
+        return "model"
+
+    def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> dict[str, Any]:
+        """What it is and answers, in plain values."""
+        from art_divqat.audit.external_model import describe_model
+
+        del robustness, progress
+        return describe_model(bench)
+
+
+@dataclass(frozen=True)
 class _VictimTask:
     """Work on one victim.
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from art_divqat.cli import common, options
 from art_divqat.errors import UserError
 
+if TYPE_CHECKING:
+    from art_divqat.plan.config import EvaluateConfig
+
 
 def audit(
     target: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A file, a folder of a saved classifier, or an http(s) address.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="A file, a folder of a saved classifier, or an http(s) address; else what --config names.",
+            show_default=False,
+        ),
+    ] = None,
     dataset: options.AuditedData = None,
     architecture: Annotated[
         str | None, typer.Option("--model", help="Architecture that a state dict belongs to.")
@@ -66,13 +75,35 @@ def audit(
 
     used |= {"mean": common.numbers("--mean", mean), "std": common.numbers("--std", std)}
     used |= {
-        "victims": [model_at(target)],
+        "victims": None if target is None else [model_at(target)],
         "external": common.given(used, ExternalModel) or None,
     }
     requested = common.configuration(config, used)
+    if target is None:
+        target = _named(requested, config)
     if "dataset" not in requested.model_fields_set:
         raise UserError("Say what images the model takes with --data: a name, npz:PATH or folder:PATH.")
     if trust_code:
         what = f" and {factory}" if factory else ""
         typer.echo(f"Running code of the model, as --trust-code allows: {target}{what}", err=True)
     common.run(requested, output, retrain=False, quiet=quiet, json_output=json_output, dry_run=dry_run)
+
+
+def _named(requested: EvaluateConfig, file: Path | None) -> str:
+    """Where the model is that a configuration names.
+
+    :raises UserError: if it names none, or one that no file holds.
+    """
+    from art_divqat.victims.external.settings import is_external, model_at
+
+    external = [victim for victim in requested.victims if is_external(victim)]
+    if not external:
+        named = "" if file is None else f" {file} names none:"
+        raise UserError(f"Say which model to audit:{named} give MODEL, a file, a folder or an http(s) address.")
+    source = requested.external and requested.external.source
+    if source is None and external[0] != model_at(external[0]):
+        raise UserError(
+            f"The model of {file} was an object of Python's, which no file holds: give MODEL, or run it from Python "
+            f"with that object, art_divqat.audit_model(model, config={str(file)!r})."
+        )
+    return source or external[0]

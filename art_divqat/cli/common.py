@@ -49,9 +49,6 @@ def configuration(file: Path | None, options: Mapping[str, Any]) -> EvaluateConf
     from art_divqat.plan.config import EvaluateConfig, make_config, read_config
 
     values = read_config(file) if file is not None else {}
-    for option in ("trust_code", "answers_file"):
-        if option in values:
-            raise UserError(f"{file} says {option}: a file grants no trust and says no places; use the command line.")
     used = given(options, EvaluateConfig)
     if isinstance(values.get("external"), dict) and "external" in used:
         used["external"] = {**values["external"], **used["external"]}
@@ -78,17 +75,17 @@ def run(
 ) -> None:
     """Run a configuration, show how it goes, and print what came out; or only what it would do."""
     from art_divqat import api
+    from art_divqat.audit.folder import default_folder
 
     resolved = api.prepare(config)
+    folder = output or default_folder(resolved)
     if dry_run:
         from art_divqat.cli.dry_run import show_plan
 
-        show_plan(resolved, json_output=json_output)
+        show_plan(resolved, json_output=json_output, folder=folder)
         return
-    from art_divqat.audit.folder import default_folder
     from art_divqat.report import render_json
 
-    folder = output or default_folder(resolved)
     with watched(quiet=quiet) as watcher:
         results = api.evaluate(resolved, folder, retrain=retrain, watcher=watcher)
     if json_output:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,22 +14,39 @@ if TYPE_CHECKING:
     from art_divqat.plan.config import ResolvedConfig
 
 
-def show_plan(config: ResolvedConfig, *, json_output: bool) -> None:
-    """Print the plan of a configuration; nothing is written, no model is read and no endpoint is asked for answers."""
+def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None = None) -> None:
+    """Print the plan of a configuration. An audited model is loaded and asked one batch of test images.
+
+    Nothing is written but an endpoint's answers, so that the run itself need not ask for them again.
+
+    :param folder: of the run; an endpoint is asked if it is given.
+    """
     from art_divqat.audit.estimate import estimate
+    from art_divqat.audit.folder import RunFolder
     from art_divqat.report.text import clean
 
-    plan = estimate(config)
+    if folder is not None and config.external is not None and config.external.is_remote:
+        kept = RunFolder(folder)
+        kept.check()
+        with kept.locked():
+            config = config.model_copy(update={"answers_file": kept.answers})
+            plan = estimate(config)
+    else:
+        plan = estimate(config)
     if json_output:
         sys.stdout.write(json.dumps({"config": config.for_results(), "plan": plan.as_dict()}, indent=2) + "\n")
         return
+    labels_only = bool(plan.model and plan.model.get("labels_only"))
+    answers = "hard, since there are labels only" if labels_only else ", ".join(config.answers)
     most = "until decided, at most " if config.seeds == "auto" else ""
     rows = [
         ("data", f"{config.dataset}, queries from {config.query_pool}"),
         *(("images" if number == 0 else "", clean(note)) for number, note in enumerate(plan.data_notes)),
         ("victims", ", ".join(map(str, config.victims))),
+        *_model_rows(plan.model),
+        ("thief", config.thief_model),
         ("defences", ", ".join(map(str, config.defences))),
-        ("attacks", f"{', '.join(map(str, config.attacks))}; answers {', '.join(config.answers)}"),
+        ("attacks", f"{', '.join(map(str, config.attacks))}; answers {answers}"),
         ("budgets", f"{', '.join(f'{budget:,}' for budget in config.budgets)}; {most}{plan.seeds} seeds"),
         ("cells", f"{plan.cells:,}"),
         ("queries", f"{plan.attack_queries:,} by all attackers together"),
@@ -36,9 +55,30 @@ def show_plan(config: ResolvedConfig, *, json_output: bool) -> None:
         rows.append(
             ("endpoint", f"asked for at most {plan.endpoint_queries:,} images, those of the evaluation included")
         )
-    rows.append(("time", f"about {_duration(plan.seconds)} with {plan.jobs} side by side; nothing was run"))
+    if config.answers_file is not None:
+        rows.append(("", f"a batch of test images was asked now; the answers are kept in {config.answers_file}"))
+    done = "nothing was run" if plan.model is None else "no attack was run"
+    rows.append(("time", f"about {_duration(plan.seconds)} with {plan.jobs} side by side; {done}"))
     for name, text in rows:
         typer.echo(f"{name:<9} {text}")
+
+
+def _model_rows(model: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What an audited model is, takes and answers, as far as it was tried."""
+    if not model or "architecture" not in model:
+        return []
+    from art_divqat.report.text import clean
+
+    answers = [f"{model['classes']:,} {model['outputs']}", *model.get("answers", ())]
+    rows = [
+        ("model", clean(str(model["architecture"]))),
+        ("input", f"images of {'×'.join(map(str, model['input']))}, in [0, 1]"),
+        ("outputs", "; ".join(answers)),
+    ]
+    if "probe_images" in model:
+        right, images = model["probe_right"], model["probe_images"]
+        rows.append(("accuracy", f"{right / images:.3f} ({right} of {images} test images)"))
+    return rows
 
 
 def _duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,6 +46,7 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
     :param rate: at most so many images a second; None for no limit.
     :param timeout: seconds that a request may take, from first byte to last.
     :param retries: repetitions of one request before giving up.
+    :param class_names: of the data, for an endpoint that answers with names.
     :param sleep: waits so many seconds; for tests.
     :raises MissingExtraError: without httpx.
     :raises UserError: for a missing credential, one that would go over an unencrypted connection, or bad values.
@@ -65,6 +66,7 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         rate: float | None = None,
         timeout: float = 30.0,
         retries: int = 5,
+        class_names: Sequence[str] = (),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         try:
@@ -79,6 +81,7 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         self.retries = check_int(self, "retries", retries, 0)
         self.requests = 0
         self._protocol: Protocol = protocol_of(url, protocol)
+        self._class_names = tuple(class_names)
         self._auth = (auth_env, auth_header)
         self._sleep = sleep
         self._not_before = 0.0
@@ -144,7 +147,7 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
             try:
                 status, content, wait = self._send("POST", self._protocol.url, body, limit)
                 if status == 200:
-                    return self._protocol.rows(content, len(x), self.nb_classes)
+                    return self._protocol.rows(content, len(x), self.nb_classes, self._class_names)
                 reason = f"status {status}"
                 if status not in _TRANSIENT:
                     raise UserError(f"{self.address} refused with {reason}{_hint(status)}.")

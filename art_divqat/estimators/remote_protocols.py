@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat.errors import UserError
+from art_divqat.estimators.named_answers import labels_to_rows, scores_to_rows
 
 _FLOATS = ("FP32", "FP64")
 _V2_PATH = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/?$")
@@ -63,15 +65,22 @@ class Protocol:
             request["outputs"] = [{"name": self.output_name}]
         return json.dumps(request).encode()
 
-    def rows(self, content: bytes, images: int, nb_classes: int) -> NDArray[np.float32]:
-        """The (N, classes) answer in the body of a response.
+    def rows(
+        self, content: bytes, images: int, nb_classes: int, class_names: Sequence[str] = ()
+    ) -> NDArray[np.float32]:
+        """The (N, classes) answer in the body of a response; class ids and names of classes become one-hot rows.
 
+        :param class_names: of the data, for answers that name classes.
+        :raises UserError: for a class that the data has not.
         :raises BadAnswerError: for anything else, values that are not finite among them.
         """
         try:
             record = json.loads(content)
-            rows = self._v2_rows(record, (images, nb_classes)) if self.kind == "v2" else _array(record["predictions"])
-        except BadAnswerError:
+            if self.kind == "v2":
+                rows = self._v2_rows(record, (images, nb_classes), class_names)
+            else:
+                rows = _json_rows(record["predictions"], nb_classes, class_names)
+        except (BadAnswerError, UserError):
             raise
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise BadAnswerError(f"a body that is not an answer ({type(error).__name__})") from None
@@ -81,14 +90,31 @@ class Protocol:
             raise BadAnswerError("an answer with values that are not finite")
         return rows
 
-    def _v2_rows(self, record: Any, expected: tuple[int, int]) -> NDArray[np.float32]:
+    def _v2_rows(self, record: Any, expected: tuple[int, int], class_names: Sequence[str]) -> NDArray[np.float32]:
         shapes = []
         for output in record["outputs"]:
             shape = tuple(int(size) for size in output["shape"])
             shapes.append(shape)
             if shape == expected and str(output.get("datatype", "FP32")).startswith(("FP", "BF")):
                 return _array(output["data"]).reshape(shape)
+        for output, shape in zip(record["outputs"], shapes, strict=True):
+            if shape in (expected[:1], (expected[0], 1)):
+                rows = labels_to_rows(np.ravel(output["data"]), expected[1], class_names)
+                if rows is not None:
+                    return rows
         raise BadAnswerError(f"outputs of shape {', '.join(map(str, shapes)) or 'none'} where {expected} was expected")
+
+
+def _json_rows(predictions: Any, nb_classes: int, class_names: Sequence[str]) -> NDArray[np.float32]:
+    """Rows of numbers, class ids, names of classes, or scores by name."""
+    first = predictions[0] if predictions else None
+    if isinstance(first, dict) or (isinstance(first, list) and first and isinstance(first[0], dict)):
+        return scores_to_rows(predictions, nb_classes, class_names)
+    if not isinstance(first, list) or (len(first) == 1 and nb_classes > 1):
+        rows = labels_to_rows(predictions, nb_classes, class_names)
+        if rows is not None:
+            return rows
+    return _array(predictions)
 
 
 def _array(values: Any) -> NDArray[np.float32]:

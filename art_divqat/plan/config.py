@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -329,18 +330,34 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"The configuration {path} is not valid {path.suffix.lstrip('.') or 'yaml'}: {line}.") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"The configuration {path} holds no options: expected lines such as 'dataset: digits'.")
+    for option in ("trust_code", "answers_file"):
+        if option in values:
+            raise UserError(f"{path} says {option}: a file grants no trust and says no places; use the command line.")
     return values
 
 
-def write_config(config: Options) -> str:
-    """The configuration as YAML, every option said."""
+def write_config(config: Options, path: Path = Path("config.yaml")) -> str:
+    """The configuration as YAML, every option said.
+
+    :param path: where it will lie, as seen from the working folder; the first line names it.
+    """
     import yaml
 
-    return (
-        "# What was asked for, whole. Run it again with: art-divqat evaluate --config config.yaml\n"
-        + yaml.safe_dump(
-            config.model_dump(mode="json", exclude=set() if config.seeds == "auto" else {"max_seeds", "max_minutes"}),
-            sort_keys=False,
-            allow_unicode=True,
-        )
+    return f"# What was asked for, whole. {_again(config, path)}\n" + yaml.safe_dump(
+        config.model_dump(mode="json", exclude=set() if config.seeds == "auto" else {"max_seeds", "max_minutes"}),
+        sort_keys=False,
+        allow_unicode=True,
     )
+
+
+def _again(config: Options, path: Path) -> str:
+    """How to run it again, from the folder that it was run in: paths in a configuration may be relative to that."""
+    if config.external is None:
+        return "Run it again with: art-divqat evaluate --config config.yaml"
+    if config.external.source is None:
+        return (
+            "The model was an object of Python's, which no file holds. Run it again from Python with that object: "
+            f"art_divqat.audit_model(model, config={str(path)!r})"
+        )
+    trust = " --trust-code" if config.trust_code else ""
+    return f"Run it again, from the same folder, with: art-divqat audit --config {shlex.quote(str(path))}{trust}"

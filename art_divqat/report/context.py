@@ -12,6 +12,7 @@ from art_divqat.report.results_view import ResultsView
 from art_divqat.report.seeds import seeds_added
 from art_divqat.report.text import NONE, clean, counted, percent
 from art_divqat.results.data_notes import data_notes
+from art_divqat.results.schema import Results
 
 _UNSAID = "not recorded"
 
@@ -29,6 +30,26 @@ def _value(config: Mapping[str, Any], key: str) -> str:
     return clean(str(value))
 
 
+def model_text(results: Results) -> str:
+    """What the victims are: an architecture, or what is known of a model from outside."""
+    config, model = results.config, results.data.get("model")
+    if config.get("external") is None:
+        return _value(config, "model")
+    if not isinstance(model, Mapping):
+        return "a model from outside"
+    where = {"file": "a file", "endpoint": "an endpoint", "object": "an object of Python's"}.get(str(model.get("kind")))
+    what = clean(str(model.get("architecture") or "")) if model.get("kind") != "endpoint" else ""
+    return f"{where or 'a model from outside'}{f' ({what})' if what else ''}"
+
+
+def _answer_rows(results: Results) -> list[tuple[str, str]]:
+    model = results.data.get("model")
+    if not isinstance(model, Mapping) or "outputs" not in model:
+        return []
+    kinds = [f"{model.get('classes')} {model['outputs']}", *(model.get("answers") or ())]
+    return [("It answers", clean("; ".join(map(str, kinds))))]
+
+
 def threat_section(view: ResultsView) -> Section:
     """What was attacked and what the attacker knows, has and pays."""
     config = view.results.config
@@ -39,11 +60,11 @@ def threat_section(view: ResultsView) -> Section:
     if own := config.get("attacker_images"):
         labels = "with" if config.get("attacker_labels", True) else "without"
         has = f"{counted(own, 'image')} of the victim's own kind, {labels} their true labels. {has}"
-    external = config.get("external") is not None
-    what = "a model from outside" if external else _value(config, "model")
+    what = model_text(view.results)
     notes = data_notes(view.results.data)
     rows = [
         ("The model", f"{what} on {_value(config, 'dataset')}; victims: {_value(config, 'victims')}"),
+        *_answer_rows(view.results),
         *([("What was done to the images", clean("; ".join(notes)))] if notes else []),
         ("How it was reached", "As a black box: images in, answers out, every query counted and capped."),
         ("The attacker knows", "The size and range of the images, and the classes; no weights, no training data."),
@@ -169,6 +190,26 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield prefix, NONE if value is None else clean(str(value))
 
 
+def _again(view: ResultsView) -> list[Block]:
+    """The command that runs it again, or what stands in for it where the model was an object of Python's."""
+    model = view.results.data.get("model")
+    kind = model.get("kind") if isinstance(model, Mapping) else None
+    whole = "The run folder holds the configuration whole; the same seeds give the same numbers, timings aside"
+    if view.results.config.get("external") is None:
+        return [Text(f"{whole}:"), Code("art-divqat evaluate --config config.yaml")]
+    if kind == "object":
+        return [
+            Text(f"{whole}. The model was an object of Python's, which no file holds; with that object, and this "
+                 "folder as RUN:"),
+            Code("art_divqat.audit_model(model, config='RUN/config.yaml')"),
+        ]  # fmt: skip
+    return [
+        Text(f"{whole}. From the folder in which it was run, with this one as RUN, and with --trust-code where the "
+             "model is code:"),
+        Code("art-divqat audit --config RUN/config.yaml"),
+    ]  # fmt: skip
+
+
 def repeat_section(view: ResultsView) -> Section:
     """Everything that is needed to run it again."""
     results = view.results
@@ -186,8 +227,7 @@ def repeat_section(view: ResultsView) -> Section:
         "repeat",
         "How to repeat it",
         [
-            Text("The run folder holds the configuration whole; the same seeds give the same numbers, timings aside:"),
-            Code("art-divqat evaluate --config config.yaml"),
+            *_again(view),
             Table(("", ""), [(TableCell(name), TableCell(text)) for name, text in facts]),
             Text("The configuration:"),
             Code("\n".join(clean(line) for line in config.splitlines())),

@@ -17,6 +17,22 @@ def never() -> bool:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """What a model of somebody else's answered to a few test images.
+
+    :param images: how many were asked.
+    :param right: how many of the answers were right.
+    :param notes: what is left out of its answers, such as `labels only`.
+    :param labels_only: whether they say the class and nothing else.
+    """
+
+    images: int
+    right: int
+    notes: tuple[str, ...] = ()
+    labels_only: bool = False
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """What is known of a victim that its answers do not say.
 
@@ -26,6 +42,7 @@ class Capabilities:
     :param nondeterminism: the largest difference between two answers to one image, where an endpoint was asked twice.
     :param own_defences: postprocessors between the network and its answers, which gradients do not see; None for a
         victim that was trained here, which has none.
+    :param probe: what a model of somebody else's answered when it was tried; None for a victim that was trained here.
     :param in_train_mode: says whether dropout and batch statistics are active now; False where that cannot be known.
 
     >>> Capabilities().outputs
@@ -37,6 +54,7 @@ class Capabilities:
     remote: bool = False
     nondeterminism: float = 0.0
     own_defences: int | None = None
+    probe: Probe | None = None
     in_train_mode: Callable[[], bool] = never
 
 

@@ -17,6 +17,7 @@ from scipy.special import softmax
 
 import art_divqat
 from art_divqat.api import evaluate, prepare
+from art_divqat.cli.dry_run import show_plan
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.evaluation import ExtractionEvaluation
@@ -73,6 +74,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, network: torch.nn.Module
     folder = tmp_path_factory.mktemp("audit")
     torch.save(network.state_dict(), folder / "model.pt")
     torch.jit.trace(network, torch.rand(2, 1, 8, 8)).save(str(folder / "script.pt"))
+    live = {"victims": ["external:name=Net,sha256=x0123456789abcdef"], "external": {}, "dataset": "digits"}
+    (folder / "live.yaml").write_text(json.dumps(live))
     (folder / "tiny.yaml").write_text(json.dumps({key: OPTIONS[key] for key in ("thief_recipe", "evasion")}))
     return folder
 
@@ -96,7 +99,10 @@ def test_a_file_from_the_command_line(workspace: Path) -> None:
     assert results.cells[0].metrics["victim_accuracy"] > 0.7  # type: ignore[operator]
     assert str(workspace) not in (workspace / "run" / "results.json").read_text()
 
-    again = run("evaluate", "--config", "run/config.yaml", "--output", "again", "--json", cwd=workspace)
+    first = (workspace / "run" / "config.yaml").read_text().splitlines()[0]
+    command = first.partition("with: art-divqat ")[2].split()
+    assert command == ["audit", "--config", "run/config.yaml"]
+    again = run(*command, "--output", "again", "--json", cwd=workspace)
     assert again.returncode == 1, again.stderr
     assert clean(json.loads(again.stdout)) == clean(json.loads(done.stdout))
 
@@ -116,6 +122,8 @@ def test_trust_is_asked_for_and_told(workspace: Path) -> None:
     done = run("audit", "script.pt", *TINY, "--output", "script", "--trust-code", cwd=workspace)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "Running code of the model, as --trust-code allows: script.pt\n"
+    assert "--config script/config.yaml --trust-code\n" in (workspace / "script" / "config.yaml").read_text()
+    assert "audit --config RUN/config.yaml" in (workspace / "script" / "report.md").read_text()
     assert "trust_code" not in (workspace / "script" / "config.yaml").read_text()
     (workspace / "sly.yaml").write_text("trust_code: true\n")
     sly = run("audit", "script.pt", "--data", "digits", "--config", "sly.yaml", cwd=workspace)
@@ -140,6 +148,9 @@ def test_the_plan_alone(workspace: Path) -> None:
     [
         (["nothing.pt", "--data", "digits"], "There is no model at 'nothing.pt'"),
         (["model.pt"], "Say what images the model takes with --data"),
+        (["--data", "digits"], "Say which model to audit: give MODEL"),
+        (["--data", "digits", "--config", "tiny.yaml"], "tiny.yaml names none: give MODEL"),
+        (["--config", "live.yaml"], "art_divqat.audit_model(model, config='live.yaml')"),
         (["model.pt", "--data", "digits"], "say --model NAME"),
         (["model.pt", "--data", "digits", "--model", "small-cnn"], "does not fit the network"),
         (["model.pt", "--data", "digits", "--factory", "a:b"], "--trust-code"),
@@ -197,6 +208,41 @@ def test_an_endpoint_with_faults_gives_the_same_results_and_is_paid_once(
     assert not {"victim_robust_accuracy", "transfer_robust_accuracy", "latency_us"} & set(metrics)
 
 
+@pytest.mark.parametrize("form", ["labels", "names", "rounded", "top"])
+def test_an_endpoint_that_leaves_something_out(
+    form: str, network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    pytest.importorskip("httpx")
+    from support.oip_server import Server
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    def answer(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            rows = softmax(network(torch.from_numpy(x)).numpy(), axis=1)
+        if form == "rounded":
+            return rows.round(2)
+        return rows.argmax(axis=1) if form != "top" else np.where(rows >= np.sort(rows, axis=1)[:, [-3]], rows, 0)
+
+    notes = {"rounded": "answers are rounded to 2 decimals", "top": "top 3 of 10"}.get(form, "labels only")
+    with Server(answer) as server:
+        options = {**OPTIONS, "budgets": (20,), "seeds": 1, "answers": ("soft", "hard"), "evasion": {"images": 0}}
+        address = server.base if form == "names" else server.v2
+        config = prepare(make_config({**options, "victims": [address]}))
+        show_plan(config, json_output=False, folder=tmp_path / "run")
+        shown = capsys.readouterr().out
+        assert f"outputs   10 probabilities; {notes}" in shown
+        assert "answers hard, since there are labels only" in shown or notes != "labels only"
+        asked = server.paid.copy()
+        assert 0 < sum(asked.values()) <= 128 + 16
+        results = evaluate(config, tmp_path / "run", store=tmp_path / "store")
+        # what the plan asked is not asked again
+        assert all(server.paid[image] == count for image, count in asked.items())
+    assert {cell.answers for cell in results.cells} == ({"hard"} if notes == "labels only" else {"soft", "hard"})
+    assert results.data["model"]["answers"][0] == notes
+    assert notes in (tmp_path / "run" / "report.md").read_text()
+
+
 def test_live_objects_from_python(network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn.linear_model import LogisticRegression
 
@@ -208,6 +254,12 @@ def test_live_objects_from_python(network: torch.nn.Module, tmp_path: Path, monk
     one = art_divqat.audit_model(classifier, "digits", output=tmp_path / "art", **OPTIONS)
     assert one.cells[0].victim.startswith("external:name=RecipeClassifier,")
     assert "victim_robust_accuracy" in one.cells[0].metrics
+    assert one.data["model"]["kind"] == "object"
+    config = tmp_path / "art" / "config.yaml"
+    assert f"art_divqat.audit_model(model, config={str(config)!r})" in config.read_text().splitlines()[0]
+    assert "with that object" in (tmp_path / "art" / "report.md").read_text()
+    again = art_divqat.audit_model(classifier, config=config, output=tmp_path / "again")
+    assert clean(again.model_dump(mode="json")) == clean(one.model_dump(mode="json"))
     other = ExtractionEvaluation("digits", output=tmp_path / "module", **OPTIONS).evaluate(network)
     for first, second in zip(one.cells, other.cells, strict=True):
         assert first.metrics["agreement"] == second.metrics["agreement"]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from support.digits_victim import victim
 
 from art_divqat.api import prepare
 from art_divqat.cli.dry_run import show_plan
+from art_divqat.errors import UserError
+from art_divqat.models import build_model
 from art_divqat.plan.config import make_config
 
 
@@ -37,3 +43,56 @@ def test_it_says_what_is_done_to_pictures(tmp_path: Path, capsys: pytest.Capture
     plan = json.loads(capsys.readouterr().out)
     assert len(plan["plan"]["data_notes"]) == 4
     assert (plan["config"]["image_size"], plan["config"]["image_fit"]) == ([16, 8], "crop")
+
+
+def options(**given: Any) -> dict[str, Any]:
+    small = {"budgets": [8], "seeds": 1, "thief_recipe": {"epochs": 1}, "evasion": {"images": 0}}
+    return {"dataset": "digits", "thief_model": "lenet5", "query_pool": "in-distribution", **small, **given}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    network = victim("lenet5", 12).model.eval()
+    torch.save(network.state_dict(), folder / "m.pt")
+    torch.save(network, folder / "pickled.pt")
+    other = build_model("small-cnn", (1, 8, 8), 10, seed=0)
+    torch.save(other.state_dict(), folder / "other.pt")
+    torch.jit.trace(network, torch.rand(2, 1, 8, 8)).save(str(folder / "script.pt"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "external", "message"),
+    [
+        ("m.pt", {"factory": "no_such_module:build"}, "no_such_module:build failed"),
+        ("m.pt", {"factory": "torch.nn:Identity"}, "does not fit the network"),
+        ("m.pt", {"factory": "os:getcwd"}, "expected a torch.nn.Module"),
+        ("pickled.pt", {"architecture": "lenet5"}, "pickled objects"),
+        ("other.pt", {"architecture": "lenet5"}, "does not fit the network"),
+        ("m.pt", {"architecture": "lenet5", "mean": [50.0]}, "no better than chance"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_fails_in_the_plan(
+    models: Path, file: str, external: dict[str, Any], message: str
+) -> None:
+    config = prepare(make_config(options(victims=[f"file:{models / file}"], external=external, trust_code=True)))
+    with pytest.raises(UserError, match=message) as caught:
+        show_plan(config, json_output=False)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("file", "external"), [("m.pt", {"architecture": "lenet5"}), ("script.pt", {})])
+def test_the_plan_says_what_the_model_is(
+    models: Path, tmp_path: Path, file: str, external: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = prepare(make_config(options(victims=[f"file:{models / file}"], external=external, trust_code=True)))
+    show_plan(config, json_output=False, folder=tmp_path / "run")
+    rows = {line[:9].strip(): line[10:] for line in capsys.readouterr().out.splitlines()}
+    assert re.fullmatch(r"\w+, [\d,]+ parameters", rows["model"])
+    assert (rows["input"], rows["outputs"]) == ("images of 1×8×8, in [0, 1]", "10 logits")
+    right, images = map(int, re.findall(r"(\d+) of (\d+) test images", rows["accuracy"])[0])
+    assert right > 0.8 * images == 0.8 * 128
+    assert rows["thief"] == "lenet5"
+    assert "no attack was run" in rows["time"]
+    assert not (tmp_path / "run").exists()

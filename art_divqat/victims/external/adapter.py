@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from scipy import stats
 from art_divqat._files import first_line
 from art_divqat._types import Images, Labels, Shape
 from art_divqat.errors import UserError
+from art_divqat.estimators.named_answers import labels_to_rows
+from art_divqat.victims.external.answers import AnswerForm, form_of
 from art_divqat.victims.external.settings import ExternalModel
-from art_divqat.victims.victim import Capabilities, Outputs, Victim, never
+from art_divqat.victims.victim import Capabilities, Outputs, Probe, Victim, never
 
 AnswerFunction = Callable[[NDArray[np.float32]], Any]
 _SIMPLEX = 1e-3
@@ -30,12 +32,14 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
 
     What else it can do is known once it was probed: see :func:`probe`.
 
-    :param answer: the model: (N, C, H, W) in, (N, classes) out.
+    :param answer: the model: (N, C, H, W) in, (N, classes) out, or (N,) class ids or names.
     :param white_box: gives a logit-valued torch module or ART classifier to take gradients of, from what the answers
         are; None for a black box.
     :param train_mode: says whether the model answers in train mode, where that can be known.
     :param repeat: asks an endpoint again, where every answer is paid for; None for a model that is here.
     :param own_defences: postprocessors that stand between the network and its answers, which gradients do not see.
+    :param architecture: what it is, in a few words.
+    :param class_names: of the data, for a model that answers with names.
     """
 
     def __init__(
@@ -49,6 +53,8 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         repeat: AnswerFunction | None = None,
         own_defences: int = 0,
         description: str = "the model",
+        architecture: str = "a model",
+        class_names: Sequence[str] = (),
     ) -> None:
         super().__init__(self._answer, input_shape, nb_classes, clip_values=(0.0, 1.0))
         self._behind = answer
@@ -57,12 +63,16 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         self.repeat = repeat
         self.own_defences = own_defences
         self.description = description
+        self.architecture = architecture
+        self.class_names = tuple(class_names)
+        # known once it was probed
+        self.form = AnswerForm()
 
     def __repr__(self) -> str:
         return f"ExternalClassifier({self.description!r})"
 
     def predict(self, x: NDArray[Any], batch_size: int = _BATCH, **kwargs: Any) -> NDArray[np.float32]:
-        """The model's own answers, (N, classes), float32.
+        """The model's own answers, (N, classes), float32; once it was probed, with what they leave out completed.
 
         :raises UserError: if the model fails, or answers with another shape.
         """
@@ -78,8 +88,9 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
 
     def _one(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
-            raw: Any = self._behind(x)
-            answers = np.asarray(raw, dtype=np.float32)
+            raw = np.asarray(self._behind(x))
+            rows = labels_to_rows(raw, self.nb_classes, self.class_names)
+            answers = np.asarray(raw, dtype=np.float32) if rows is None else rows
         except UserError:
             raise
         except Exception as error:
@@ -92,7 +103,7 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
                 f"{self.description} answers {len(x)} images with shape {answers.shape}; the data has "
                 f"{self.nb_classes} classes, so {(len(x), self.nb_classes)} is expected."
             )
-        return answers
+        return self.form.complete(answers)
 
 
 def in_train_mode(network: Any) -> bool:
@@ -131,8 +142,11 @@ def probe(classifier: ExternalClassifier, x: Images, y: Labels, requested: str) 
         no more often than chance (p > 0.001), which normalisation, channel or class order missing its due looks like.
     """
     x, y = x[:PROBE_IMAGES], y[:PROBE_IMAGES]
+    classifier.form = AnswerForm()
     answers = classifier.predict(x)
     outputs = decide_outputs(answers, requested, classifier.description)
+    form = (form_of(answers) if outputs == "probabilities" else None) or AnswerForm()
+    answers, classifier.form = form.complete(answers), form
     right = int((answers.argmax(axis=1) == y).sum())
     chance = max(np.bincount(y).max() / len(y), 1 / classifier.nb_classes)
     if stats.binomtest(right, len(y), float(min(chance, 1.0)), alternative="greater").pvalue > _LUCK:
@@ -143,15 +157,18 @@ def probe(classifier: ExternalClassifier, x: Images, y: Labels, requested: str) 
     nondeterminism = 0.0
     if classifier.repeat is not None:
         again = classifier.repeat(x[:REPEATED_IMAGES])
-        nondeterminism = float(np.abs(answers[:REPEATED_IMAGES] - again).max())
+        nondeterminism = float(np.abs(answers[:REPEATED_IMAGES] - form.complete(again)).max())
+    # what a network leaves out of its own answers has no gradient; what stands behind it leaves that as it is
+    seen = classifier.white_box is not None and (classifier.own_defences > 0 or not form.notes)
     return Victim(
         classifier,
         Capabilities(
             outputs,
-            white_box=None if classifier.white_box is None else classifier.white_box(outputs),
+            white_box=classifier.white_box(outputs) if seen and classifier.white_box is not None else None,
             remote=classifier.repeat is not None,
             nondeterminism=nondeterminism,
             own_defences=classifier.own_defences,
+            probe=Probe(len(x), right, form.notes, form.labels),
             in_train_mode=classifier.train_mode or never,
         ),
     )
@@ -175,7 +192,8 @@ scores of a sigmoid, per cent or logits. Say --outputs logits if a softmax belon
     low, high = float(answers.min()), float(answers.max())
     sums = answers.sum(axis=1, dtype=np.float64)
     simplex = low >= -_NEGATIVE and bool(np.abs(sums - 1).max() <= _SIMPLEX)
-    if requested == "probabilities" and not simplex:
+    completed = not simplex and form_of(answers) is not None
+    if requested == "probabilities" and not (simplex or completed):
         raise UserError(
             f"{description} was said to answer probabilities; its answers run from {low:g} to {high:g} and sum to "
             f"between {sums.min():g} and {sums.max():g}. Leave --outputs out, or say logits."
@@ -185,6 +203,8 @@ scores of a sigmoid, per cent or logits. Say --outputs logits if a softmax belon
             f"{description} was said to answer logits; its answers are probabilities, and a second softmax would "
             "flatten them. Leave --outputs out, or say probabilities."
         )
+    if completed and requested != "logits":
+        return "probabilities"
     shares = high <= 1 or float(np.ptp(sums)) <= _SIMPLEX * abs(float(sums.mean()))
     if requested == "auto" and not simplex and low >= 0 and shares:
         raise UserError(

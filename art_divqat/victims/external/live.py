@@ -77,6 +77,7 @@ def _from_art(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
         train_mode=lambda: in_train_mode(getattr(model, "model", None)),
         own_defences=len(getattr(model, "postprocessing_defences", None) or ()),
         description=f"The {type(model).__name__}",
+        architecture=type(model).__name__,
     )
 
 
@@ -124,6 +125,8 @@ def _from_sklearn(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifi
         first_few = ", ".join(map(str, list(classes)[:12]))
         raise UserError(f"The estimator has the classes {first_few}; the data has 0 to {nb_classes - 1}.")
 
+    name = type(model).__name__
+
     def answer(x: NDArray[np.float32]) -> Any:
         rows = x.reshape(len(x), -1)
         for method in ("predict_proba", "decision_function"):
@@ -133,4 +136,4 @@ def _from_sklearn(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifi
                 return np.stack([-given / 2, given / 2], axis=1) if given.ndim == 1 else given
         return np.eye(nb_classes, dtype=np.float32)[np.asarray(model.predict(rows), dtype=np.int64)]
 
-    return ExternalClassifier(answer, shape, nb_classes, description=f"The {type(model).__name__}")
+    return ExternalClassifier(answer, shape, nb_classes, description=f"The {name}", architecture=name)

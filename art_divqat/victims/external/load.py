@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def load_external(
     trust_code: bool = False,
     device: str = "cpu",
     answers: Path | None = None,
+    class_names: Sequence[str] = (),
 ) -> ExternalClassifier:
     """An ART classifier for a file, a folder or an endpoint; not yet probed, see :func:`adapter.probe`.
 
@@ -31,14 +33,18 @@ def load_external(
     :param trust_code: allow a factory, TorchScript or `torch.export` file, each of which is code.
     :param device: `cpu` or `cuda:i`; ONNX and int8 models stay on the CPU.
     :param answers: the file that keeps an endpoint's answers; needed for an endpoint.
+    :param class_names: of the data, for a model that answers with names.
     :raises UserError: for anything that is not a whole model of a kind that can be read, or code without `trust_code`.
     """
     if model.source is None:
-        raise UserError("This model is a live Python object of another process: run the audit from Python again.")
+        raise UserError(
+            "This model was an object of Python's, which no file holds: run the audit from Python with that object, "
+            "art_divqat.audit_model(model, config='RUN/config.yaml')."
+        )
     if model.factory is not None:
         check_trust(f"to be built by {model.factory}", model.source, trust_code)
     if model.is_remote:
-        return _endpoint(model, input_shape, nb_classes, answers)
+        return _endpoint(model, input_shape, nb_classes, answers, class_names)
     path = local_path(model.source)
     kind = identify(path)
     if kind in CODE:
@@ -47,7 +53,14 @@ def load_external(
         from art_divqat.victims.external.onnx_file import onnx_function
 
         function = normalised(onnx_function(path, input_shape), model, input_shape)
-        return ExternalClassifier(function, input_shape, nb_classes, description=str(path))
+        return ExternalClassifier(
+            function,
+            input_shape,
+            nb_classes,
+            description=str(path),
+            architecture="an ONNX graph",
+            class_names=class_names,
+        )
     if kind == "saved" or (kind == "stored" and (path / "quantized").is_dir()):
         return _saved(path if kind == "saved" else path / "quantized", model, input_shape, nb_classes)
     from art_divqat.victims.external import torch_files
@@ -84,10 +97,13 @@ def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: i
         nb_classes,
         white_box=(lambda outputs: classifier) if plain else None,
         description=str(folder),
+        architecture=f"{type(classifier.model).__name__}, int8",
     )
 
 
-def _endpoint(model: ExternalModel, input_shape: Shape, nb_classes: int, answers: Path | None) -> ExternalClassifier:
+def _endpoint(
+    model: ExternalModel, input_shape: Shape, nb_classes: int, answers: Path | None, class_names: Sequence[str]
+) -> ExternalClassifier:
     from art_divqat.estimators.remote import RemoteClassifier
 
     assert model.source is not None
@@ -105,6 +121,7 @@ def _endpoint(model: ExternalModel, input_shape: Shape, nb_classes: int, answers
         rate=model.rate,
         timeout=model.timeout,
         retries=model.retries,
+        class_names=class_names,
     )
     return ExternalClassifier(
         normalised(remote.predict, model, input_shape),
@@ -112,4 +129,5 @@ def _endpoint(model: ExternalModel, input_shape: Shape, nb_classes: int, answers
         nb_classes,
         repeat=normalised(remote.repeat, model, input_shape),
         description=remote.address,
+        architecture="behind an endpoint",
     )

@@ -33,6 +33,12 @@ def external_victim(
     if model is None:
         raise UserError(f"{name} is a model of another place: say where it is with file:PATH or an http(s) address.")
     classifier = load_external(
-        model, dataset.input_shape, dataset.nb_classes, trust_code=trust_code, device=device, answers=answers
+        model,
+        dataset.input_shape,
+        dataset.nb_classes,
+        trust_code=trust_code,
+        device=device,
+        answers=answers,
+        class_names=dataset.class_names,
     )
     return probe(classifier, dataset.x_test, dataset.y_test, model.outputs)

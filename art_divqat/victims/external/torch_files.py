@@ -225,4 +225,13 @@ def classifier_of(
         white_box=lambda outputs: _Prepared(network, *scale, outputs).to(device),
         train_mode=lambda: in_train_mode(network),
         description=source,
+        architecture=_described(network),
     )
+
+
+def _described(network: nn.Module) -> str:
+    """What a network is, in a few words."""
+    if isinstance(network, _Exported):
+        return "a torch.export program"
+    name = getattr(network, "original_name", None) or type(network).__name__
+    return f"{name}, {sum(each.numel() for each in network.parameters()):,} parameters"

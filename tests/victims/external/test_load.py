@@ -22,6 +22,7 @@ from art_divqat.data import Dataset
 from art_divqat.errors import UserError
 from art_divqat.victims.external import ExternalModel, load_external
 from art_divqat.victims.external.adapter import decide_outputs, probe
+from art_divqat.victims.external.answers import form_of
 from art_divqat.victims.external.settings import external_name
 
 LENET = {"architecture": "lenet5"}
@@ -241,7 +242,14 @@ def test_outputs_are_never_told_wrong(rows: list[list[float]], soft: bool) -> No
         assert not simplex
         assert (answers >= 0).all()
     else:
-        assert (kind == "probabilities") == simplex
+        # rows that leave something out are completed, and may be logits if that is said
+        completed = not simplex and form_of(answers) is not None
+        assert (kind == "probabilities") == (simplex or completed)
+        if completed:
+            assert (answers >= 0).all()
+            assert (answers <= 1.001).all()
+            assert decide_outputs(answers, "logits") == "logits"
+            return
     with pytest.raises(UserError):
         decide_outputs(answers, "logits" if simplex else "probabilities")
 
