@@ -203,9 +203,9 @@ def _again(view: ResultsView) -> list[Block]:
             Code("art_divqat.audit_model(model, config='RUN/config.yaml')"),
         ]  # fmt: skip
     return [
-        Text(f"{whole}. From the folder in which it was run, with this one as RUN, and with --trust-code where the "
+        Text(f"{whole}. From the folder in which it was run, with this one as $RUN, and with --trust-code where the "
              "model is code:"),
-        Code("art-divqat audit --config RUN/config.yaml"),
+        Code("art-divqat audit --config $RUN/config.yaml"),
     ]  # fmt: skip
 
 

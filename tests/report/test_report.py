@@ -278,6 +278,6 @@ def test_a_model_from_outside_is_named_as_what_it_is(model: dict[str, Any] | Non
     assert "arrays given in Python · shop.pt · " in page
     assert f"{said} on arrays given in Python" in page
     assert ("10 probabilities; top 3 of 10" in page) == (said == "an endpoint")
-    command = "art_divqat.audit_model(model, config=" if said.startswith("an object") else "audit --config RUN/config"
+    command = "art_divqat.audit_model(model, config=" if said.startswith("an object") else "audit --config $RUN/config"
     assert command in page
     assert "art-divqat evaluate --config" not in page
