@@ -15,9 +15,10 @@ from art_divqat.victims.external.settings import resolve_external
 from art_divqat.victims.registry import baseline_of
 from art_divqat.victims.specs import VictimSpec, parse_victim, with_baselines
 
+# larger images and more classes take longer: --dry-run measures it
 PRESETS: dict[str, str] = {
-    "quick": "three seeds, three budgets, PGD-20 on 200 images: minutes on a laptop",
-    "standard": "three seeds, five budgets, longer training, PGD-50 on 1,000 images: hours on a laptop",
+    "quick": "three seeds, three budgets, PGD-20 on 200 images: for digits, minutes on a laptop",
+    "standard": "three seeds, five budgets, longer training, PGD-50 on 1,000 images: for digits, hours on a laptop",
     "paper": "the budgets and schedules of arXiv 2207.10561, AutoAttack: for a GPU",
 }
 _BUDGETS = {

@@ -25,9 +25,10 @@ from art_divqat.report.findings import caveats, finding, finding_clauses, leadin
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import range_text, value_text
-from art_divqat.report.text import clean, counted, percent, ratio, ratio_range, short_name, used
+from art_divqat.report.text import clean, counted, dataset_name, percent, ratio, ratio_range, short_name, used
 from art_divqat.report.transfer import claims_section
 from art_divqat.results.schema import Estimate, Results
+from art_divqat.victims.external.settings import is_external, same_external
 
 
 def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
@@ -53,7 +54,7 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
         groups_section(view),
         repeat_section(view),
     ]
-    dataset, model = (clean(str(results.config.get(key) or "?")) for key in ("dataset", "model"))
+    dataset, model = dataset_name(str(results.config.get("dataset") or "?")), _model_name(results)
     version = clean(results.tool.get("version", ""))
     return Report(
         title="Model extraction audit",
@@ -65,6 +66,15 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
         tiles=_tiles(view),
         sections=[section for section in sections if section is not None],
     )
+
+
+def _model_name(results: Results) -> str:
+    """The architecture of the victims; of a model from outside, its own name."""
+    config = results.config
+    if config.get("external") is None:
+        return clean(str(config.get("model") or "?"))
+    outside = [str(victim) for victim in config.get("victims") or () if is_external(str(victim))]
+    return clean(str(same_external(outside[0]).as_dict["name"])) if outside else "a model from outside"
 
 
 def _further(results: Results, clauses: list[str]) -> list[str]:

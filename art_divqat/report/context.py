@@ -10,7 +10,7 @@ from art_divqat.report.blocks import Block, Bullets, Code, Notice, Section, Tabl
 from art_divqat.report.rating import Thresholds
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.seeds import seeds_added
-from art_divqat.report.text import NONE, clean, counted, percent
+from art_divqat.report.text import NONE, clean, counted, dataset_name, percent
 from art_divqat.results.data_notes import data_notes
 from art_divqat.results.schema import Results
 
@@ -19,6 +19,8 @@ _UNSAID = "not recorded"
 
 def _value(config: Mapping[str, Any], key: str) -> str:
     value = config.get(key)
+    if key == "dataset" and isinstance(value, str):
+        value = dataset_name(value)
     if value is None or value == "" or value == []:
         return _UNSAID
     if isinstance(value, list | tuple):
@@ -204,9 +206,9 @@ def _again(view: ResultsView) -> list[Block]:
             Code("art_divqat.audit_model(model, config='RUN/config.yaml')"),
         ]  # fmt: skip
     return [
-        Text(f"{whole}. From the folder in which it was run, with this one as RUN, and with --trust-code where the "
+        Text(f"{whole}. From the folder in which it was run, with this one as $RUN, and with --trust-code where the "
              "model is code:"),
-        Code("art-divqat audit --config RUN/config.yaml"),
+        Code("art-divqat audit --config $RUN/config.yaml"),
     ]  # fmt: skip
 
 

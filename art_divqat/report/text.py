@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from math import isinf
@@ -10,6 +11,7 @@ from art_divqat.results.effects import MOST_SEEDS
 from art_divqat.results.schema import Comparison, Estimate
 
 NONE = "–"
+_KEPT_ARRAYS = re.compile(r"^npz:.*[/\\]arrays[/\\][0-9a-f]{16,64}\.npz$")
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
@@ -33,6 +35,15 @@ def shorten(text: str, length: int = 36) -> str:
         return text
     half = (length - 1) // 2
     return f"{text[:half]}…{text[-half:]}"
+
+
+def dataset_name(name: str) -> str:
+    """A data set as it is named, or that its arrays were given in Python, where it is a file that keeps such.
+
+    >>> dataset_name("npz:/home/a/.cache/art-divqat/arrays/0123456789abcdef.npz"), dataset_name("digits")
+    ('arrays given in Python', 'digits')
+    """
+    return "arrays given in Python" if _KEPT_ARRAYS.search(name) else clean(name)
 
 
 def short_name(name: str, among: Iterable[str]) -> str:

@@ -49,13 +49,13 @@ def test_run_and_plan_refuse_the_same(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_plan_reads_no_model_and_a_run_does(tmp_path: Path) -> None:
+def test_a_plan_and_a_run_read_the_model(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(b"damaged")
     config = prepare(make_config({**OPTIONS, "victims": [f"file:{tmp_path / 'm.safetensors'}"], "model": "lenet5"}))
-    bench = Bench(config, tmp_path / "store")
-    assert preflight.preflight(bench, read_model=False)["evasion_images"] > 0
     with pytest.raises(UserError, match="cannot be read as a state dict"):
-        preflight.preflight(bench)
+        estimate(config)
+    with pytest.raises(UserError, match="cannot be read as a state dict"):
+        preflight.preflight(Bench(config, tmp_path / "store"))
 
 
 @pytest.mark.parametrize(("test", "expected"), [(slice(0, 30), 1.0), (slice(100, 130), 2 / 3), (slice(120, 150), 0.0)])

@@ -123,7 +123,7 @@ def test_trust_is_asked_for_and_told(workspace: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == "Running code of the model, as --trust-code allows: script.pt\n"
     assert "--config script/config.yaml --trust-code\n" in (workspace / "script" / "config.yaml").read_text()
-    assert "audit --config RUN/config.yaml" in (workspace / "script" / "report.md").read_text()
+    assert "audit --config $RUN/config.yaml" in (workspace / "script" / "report.md").read_text()
     assert "trust_code" not in (workspace / "script" / "config.yaml").read_text()
     (workspace / "sly.yaml").write_text("trust_code: true\n")
     sly = run("audit", "script.pt", "--data", "digits", "--config", "sly.yaml", cwd=workspace)
@@ -208,7 +208,7 @@ def test_an_endpoint_with_faults_gives_the_same_results_and_is_paid_once(
     assert not {"victim_robust_accuracy", "transfer_robust_accuracy", "latency_us"} & set(metrics)
 
 
-@pytest.mark.parametrize("form", ["labels", "names", "rounded", "top"])
+@pytest.mark.parametrize("form", ["labels", "json labels", "rounded", "top"])
 def test_an_endpoint_that_leaves_something_out(
     form: str, network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -227,7 +227,7 @@ def test_an_endpoint_that_leaves_something_out(
     notes = {"rounded": "answers are rounded to 2 decimals", "top": "top 3 of 10"}.get(form, "labels only")
     with Server(answer) as server:
         options = {**OPTIONS, "budgets": (20,), "seeds": 1, "answers": ("soft", "hard"), "evasion": {"images": 0}}
-        address = server.base if form == "names" else server.v2
+        address = server.base if form.startswith("json") else server.v2
         config = prepare(make_config({**options, "victims": [address]}))
         show_plan(config, json_output=False, folder=tmp_path / "run")
         shown = capsys.readouterr().out

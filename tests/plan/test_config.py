@@ -112,6 +112,21 @@ def test_recoveries_meet_what_they_work_on(attack: str, defence: str, answers: s
     assert applies(read_attack(attack), read_defence(defence), answers) is expected
 
 
+def test_the_first_line_says_how_to_run_it_again() -> None:
+    path = Path("my runs/a/config.yaml")
+    live = make_config({"external": {}})
+    file = make_config({"external": {"source": "m.pt"}})
+    lines = [
+        write_config(config, path).splitlines()[0]
+        for config in (make_config({}), live, file, file.model_copy(update={"trust_code": True}))
+    ]
+    again = "with: art-divqat audit --config 'my runs/a/config.yaml'"
+    assert lines[0].endswith("with: art-divqat evaluate --config config.yaml")
+    assert lines[1].endswith("with that object: art_divqat.audit_model(model, config='my runs/a/config.yaml')")
+    assert lines[2].endswith(again)
+    assert lines[3].endswith(f"{again} --trust-code")
+
+
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 @pytest.mark.parametrize("dataset", ["digits", "mnist", "cifar10", "npz:a.npz"])
 def test_presets_resolve_to_themselves(preset: str, dataset: str) -> None:

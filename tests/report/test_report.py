@@ -10,6 +10,7 @@ import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -253,3 +254,30 @@ def test_what_was_done_to_the_images_is_in_every_report() -> None:
     assert "2 of 9 &lt;pictures&gt; turned; queries: squashed" in render_html(results)
     assert "What was done to the images" not in render_markdown(make_results())
     assert json.loads(render_json(results))["data"]["pool"]["notes"] == ["squashed"]
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"kind": "object", "architecture": "Net"}, "an object of Python's (Net)"),
+        ({"kind": "endpoint", "outputs": "probabilities", "classes": 10, "answers": ["top 3 of 10"]}, "an endpoint"),
+        (None, "a model from outside"),
+    ],
+)
+def test_a_model_from_outside_is_named_as_what_it_is(model: dict[str, Any] | None, said: str) -> None:
+    results = make_results()
+    kept = "npz:/home/somebody/.cache/art-divqat/arrays/0123456789abcdef0123456789abcdef.npz"
+    outside = {"external": {}, "model": "resnet20", "dataset": kept, "victims": ["external:name=shop.pt,sha256=x01"]}
+    results = results.model_copy(
+        update={
+            "config": {**results.config, **outside},
+            "data": {**results.data, **({} if model is None else {"model": model})},
+        }
+    )
+    page = render_markdown(results)
+    assert "arrays given in Python · shop.pt · " in page
+    assert f"{said} on arrays given in Python" in page
+    assert ("10 probabilities; top 3 of 10" in page) == (said == "an endpoint")
+    command = "art_divqat.audit_model(model, config=" if said.startswith("an object") else "audit --config $RUN/config"
+    assert command in page
+    assert "art-divqat evaluate --config" not in page
