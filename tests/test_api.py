@@ -24,6 +24,7 @@ from art_divqat.victims.external import settings
 TINY: dict[str, Any] = {
     "limit": 100,
     "seeds": 1,
+    "attacks": ["knockoff"],
     "budgets": [20],
     "answers": ["soft"],
     "query_pool": "in-distribution",

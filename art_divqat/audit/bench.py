@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
-from art_divqat._types import PhaseProgress, Progress
+from art_divqat._types import Images, PhaseProgress, Progress
 from art_divqat.audit.probe import ProbedThief
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
 from art_divqat.data.copies import shared_part
@@ -41,6 +41,7 @@ class Bench:
         self.config = config
         self.store = VictimStore(store)
         self._live = live
+        self._other_pools: dict[str, Images] = {}
 
     @functools.cached_property
     def dataset(self) -> Dataset:
@@ -65,9 +66,10 @@ class Bench:
         if name in generated_pools():
             shape = self.dataset.input_shape
             return lambda count, seed: generate(name, shape, count, seed)
-        return self._load_pool(name).x
+        if name not in self._other_pools:
+            self._other_pools[name] = self._load_pool(name).x
+        return self._other_pools[name]
 
-    @functools.cache  # noqa: B019 - a bench lives as long as its run
     def _load_pool(self, name: str) -> QueryPool:
         config = self.config
         return load_pool(

@@ -15,15 +15,16 @@ from art_divqat.data.auxiliary import compose_auxiliary
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.specs import Spec
 from art_divqat.victims.external.settings import ExternalModel
-from art_divqat.victims.specs import VictimSpec, auxiliary_sources, plugin_origins
+from art_divqat.victims.specs import VictimSpec, auxiliary_sources, has_mixture, plugin_origins
 from art_divqat.victims.store import WEIGHTS, VictimStore
 from art_divqat.victims.training import VictimContext, train_victim
 from art_divqat.victims.victim import Victim, trained_victim
 
 # 2: adversarial training and attacks run channels last; sums differ from version 1 in the last digits
 # 3: DivQAT has other defaults
-# 4: DivQAT's mixture holds walks, glyphs, and strokes of all widths
-STORE_VERSION = 4
+STORE_VERSION = 3
+# 2: the mixture of auxiliary images holds walks, glyphs, and strokes of all widths
+MIXTURE_VERSION = 2
 _INT8 = "quantized"
 
 
@@ -127,6 +128,7 @@ class VictimProvider:
             "device": settings.device.partition(":")[0],
             "torch": torch.__version__,
             **({} if settings.external is None else {"external": settings.external.for_results()}),
+            **({"mixture_version": MIXTURE_VERSION} if has_mixture(spec) else {}),
             **plugin_origins(spec, settings.model),
         }
 

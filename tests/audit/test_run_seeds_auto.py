@@ -70,7 +70,8 @@ def gain(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def auto(**changes: Any) -> ResolvedConfig:
-    values = {"victims": ["robust"], "budgets": [100], "answers": ["soft"], "seeds": "auto", "evasion": {"images": 0}}
+    values: dict[str, Any] = {"victims": ["robust"], "attacks": ["knockoff"], "budgets": [100], "answers": ["soft"]}
+    values |= {"seeds": "auto", "evasion": {"images": 0}}
     return api.prepare(make_config({**values, **changes}))
 
 
