@@ -109,6 +109,7 @@ def _runs(pid: int) -> bool:
 def _listen() -> None:
     # a shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and `nohup` has them ignore this one
 
 
 @contextlib.contextmanager

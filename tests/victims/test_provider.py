@@ -93,7 +93,7 @@ def test_a_live_victim_stands_for_the_external_one(data: Dataset, tmp_path: Path
     name = read_victim("external:name=a,sha256=x0")
     live = Victim(object(), Capabilities())  # type: ignore[arg-type]
     assert provider(data, tmp_path, live, external=ExternalModel()).get(name, 1) is live
-    with pytest.raises(UserError, match="a live Python object of another process"):
+    with pytest.raises(UserError, match="This model was an object of Python's"):
         provider(data, tmp_path, external=ExternalModel()).get(name, 1)
     with pytest.raises(UserError, match="a model of another place"):
         provider(data, tmp_path).get(name, 1)
