@@ -140,7 +140,7 @@ def test_the_plan_alone(workspace: Path) -> None:
     assert (plan["cells"], plan["attack_queries"], plan["endpoint_queries"]) == (2, 60, None)
     assert plan["seconds"] > 0
     shown = run("evaluate", "--seeds", "2", "--budget", "50", "--dry-run", cwd=workspace)
-    assert "cells     4" in shown.stdout
+    assert "cells     8" in shown.stdout
     assert not (workspace / "dry").exists()
     assert not (workspace / "art-divqat-runs").exists()
 

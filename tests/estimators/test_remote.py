@@ -182,10 +182,7 @@ def test_whatever_comes_back_is_rows_or_a_bad_answer(record: Any, raw: bytes, v2
     protocol = protocol_of("http://h/v2/models/m", "v2" if v2 else "json")
     try:
         rows = protocol.rows(json.dumps(record).encode() if as_json else raw, 2, 2)
-    except BadAnswerError:
-        return
-    except UserError as error:  # scores by a name that is no class
-        assert "answers with class" in str(error)
+    except (BadAnswerError, UserError):  # the latter for scores by a name that is no class
         return
     assert rows.shape == (2, 2)
     assert np.isfinite(rows).all()
