@@ -136,25 +136,7 @@ class PoolScout(SafeExtraction):
         client = QueryClient(self.estimator, self.batch_size_query)
         with isolated_random_state("scout", self.seed):
             log = _Log(client, self.nb_stolen, tuple(thief.input_shape), self.estimator.nb_classes)
-            first = max(min(len(sources), self.nb_stolen), round(self.share * self.nb_stolen))
-            even = dict.fromkeys(sources, 1.0)
-            for call in range(1 + self.rounds):
-                left = self.nb_stolen - log.kept
-                if client.stopped or left == 0:
-                    break
-                count = min(left, first) if call == 0 else -(-left // (1 + self.rounds - call))
-                if call:
-                    sources.setdefault(REFINED, Source(lambda number, call: self._refined(log, number, call)))
-                weights = even if call == 0 else self._weights(sources)
-                self._ask(log, sources, _allot(count, weights), call)
-            # finite sources may have run dry before the budget
-            call = 1 + self.rounds
-            while log.kept < self.nb_stolen and not client.stopped:
-                before = log.kept
-                self._ask(log, sources, _allot(self.nb_stolen - log.kept, self._weights(sources)), call)
-                call += 1
-                if log.kept == before:
-                    break
+            self._spend(log, sources)
             client.checked(log.answers[: log.kept])
             fit_thief(
                 thief,
@@ -167,6 +149,19 @@ class PoolScout(SafeExtraction):
         scores = {f"information_{name}": source.score for name, source in sources.items()}
         self._note(log.kept, client, **told, **scores)
         return thief
+
+    def _spend(self, log: _Log, sources: dict[str, Source]) -> None:
+        """The first share evenly, the rest in rounds; where finite sources run dry in the last, in some more."""
+        first = max(min(len(sources), self.nb_stolen), round(self.share * self.nb_stolen))
+        counts = _allot(min(first, self.nb_stolen), dict.fromkeys(sources, 1.0))
+        call = 0
+        while log.kept < self.nb_stolen and not log.client.stopped:
+            if call:
+                sources.setdefault(REFINED, Source(lambda number, call: self._refined(log, number, call)))
+                rounds_left = max(1, 1 + self.rounds - call)
+                counts = _allot(-(-(self.nb_stolen - log.kept) // rounds_left), self._weights(sources))
+            self._ask(log, sources, counts, call)
+            call += 1
 
     def _sources(self, x: NDArray[Any] | None) -> dict[str, Source]:
         pools = {**({} if x is None else {POOL: x}), **self.sources}
