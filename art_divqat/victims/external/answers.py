@@ -78,7 +78,7 @@ def form_of(answers: NDArray[np.float32]) -> AnswerForm | None:
     """The form of (N, classes) answers of probabilities; None if they are none, whatever was left out of them.
 
     >>> form_of(np.array([[0.7, 0.2, 0.0, 0.0], [0.0, 0.5, 0.4, 0.0]], np.float32)).notes
-    ('top 2 of 4', 'answers have no more than 1 decimal')
+    ('top 2 of 4', 'answers are rounded to 1 decimal')
     >>> form_of(np.array([[0.9, 0.6]], np.float32)) is None
     True
     """
@@ -86,6 +86,10 @@ def form_of(answers: NDArray[np.float32]) -> AnswerForm | None:
     sums = rows.sum(axis=1)
     decimals = decimals_of(answers)
     whole = bool(np.abs(sums - 1).max() <= _SUM)
+    low, high = rows.min(), rows.max()
+    if low < 0 or high > 1 + _SUM:
+        # logits may sum to 1 too
+        return AnswerForm(classes=classes) if whole and low >= -1e-6 else None
     shown = (rows != 0).sum(axis=1)
     if whole and bool((shown == 1).all()):
         return AnswerForm(labels=True, classes=classes)
@@ -93,9 +97,6 @@ def form_of(answers: NDArray[np.float32]) -> AnswerForm | None:
     same = bool((shown == shown[0]).all()) and 1 < shown[0] < classes
     if whole and np.abs(sums - 1).max() <= 1e-5:
         return AnswerForm(decimals, top=int(shown[0]) if same else None, classes=classes)
-    low, high = rows.min(), rows.max()
-    if low < 0 or high > 1 + _SUM:
-        return AnswerForm(classes=classes) if whole and low >= -1e-6 else None
     # what is cut off never comes to more than 1
     lost = 0.5 if sums.max() > 1 + 1e-5 else 1.0
     if decimals is not None and bool(_rounding_explains(rows, decimals, lost).all()):

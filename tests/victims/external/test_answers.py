@@ -76,6 +76,9 @@ def test_scores_of_a_sigmoid_are_no_probabilities(shift: int, decimals: int | No
     # what is missing has no room below the least that is shown
     assert form_of(np.array([[0.1, 0.0, 0.0, 0.0]], np.float32)) is None
     assert form_of(np.array([[1.9, 0.0]], np.float32)) is None
+    # logits that happen to sum to 1, of which one is 0 in each row
+    assert form_of(np.array([[2.0, -1.0], [3.0, -2.0]], np.float32)) is None
+    assert form_of(np.array([[2.0, -1.0, 0.0], [3.0, 0.0, -2.0]], np.float32)) is None
 
 
 def test_a_row_that_the_form_does_not_explain_is_left_alone() -> None:
