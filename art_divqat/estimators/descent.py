@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +20,6 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context in which a network computes: bfloat16 where the recipe says so, else what torch does by itself."""
     # no cache: a step reads every weight once, and a cache is not to be recorded into a graph
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
-
-
-@contextlib.contextmanager
-def repeatable_convolutions(device: torch.device) -> Iterator[None]:
-    """On a GPU, inside: cuDNN's deterministic algorithms alone, so that one seed gives one result."""
-    before = torch.backends.cudnn.deterministic
-    torch.backends.cudnn.deterministic = before or device.type == "cuda"
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = before
 
 
 def not_recordable(error: Exception) -> UserError:

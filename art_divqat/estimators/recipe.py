@@ -22,7 +22,7 @@ from art_divqat._types import Progress
 from art_divqat._validation import check_bool, check_choice, check_float, check_int
 from art_divqat.data.checks import check_image_shape, check_pairs, check_targets
 from art_divqat.errors import UserError
-from art_divqat.estimators.descent import Descent, autocast, repeatable_convolutions
+from art_divqat.estimators.descent import Descent, autocast
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.training_set import TrainingSet
 from art_divqat.estimators.training_set import batches as batches
@@ -215,7 +215,7 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
         images, labels, order = self._check_training_set(np.asanyarray(x), np.asarray(y), rows)
         self._calls_to_fit += 1
         keys = self.seed, self._calls_to_fit
-        with isolated_random_state("fit", *keys), repeatable_convolutions(self._device):
+        with isolated_random_state("fit", *keys):
             data = TrainingSet(
                 images,
                 labels,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from art_divqat.errors import UserError
 from art_divqat.estimators import descent
-from art_divqat.estimators.descent import Descent, LossGraph, autocast, repeatable_convolutions
+from art_divqat.estimators.descent import Descent, LossGraph, autocast
 
 CPU = torch.device("cpu")
 
@@ -118,14 +118,3 @@ def test_bfloat16_is_of_the_passes_alone() -> None:
 def test_float32_is_float32_within_somebody_elses_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16), autocast("float32", CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-
-
-@pytest.mark.parametrize("before", [True, False])
-def test_the_choice_of_algorithms_is_as_before_afterwards(before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", before)
-    with pytest.raises(ValueError), repeatable_convolutions(torch.device("cuda")):  # noqa: PT011, PT012
-        assert torch.backends.cudnn.deterministic
-        raise ValueError
-    assert torch.backends.cudnn.deterministic == before
-    with repeatable_convolutions(CPU):
-        assert torch.backends.cudnn.deterministic == before

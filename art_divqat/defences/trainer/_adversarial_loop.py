@@ -26,7 +26,7 @@ from art_divqat.attacks.evasion.networks import differentiable_preprocessing
 from art_divqat.data.checks import check_labels, float_images
 from art_divqat.defences.trainer._inner_copy import InnerCopy
 from art_divqat.errors import UserError
-from art_divqat.estimators.descent import STEPS_WORTH_A_GRAPH, Descent, autocast, repeatable_convolutions
+from art_divqat.estimators.descent import STEPS_WORTH_A_GRAPH, Descent, autocast
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.recipe import TrainingRecipe
 from art_divqat.estimators.training_set import TrainingSet, batches
@@ -290,7 +290,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
             steps=steps,
         )
         try:
-            with isolated_random_state("robust-fit", self.seed), repeatable_convolutions(self._device):
+            with isolated_random_state("robust-fit", self.seed):
                 yield
         finally:
             self._descent.close()
