@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,20 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context in which a network computes: bfloat16 where the recipe says so, else what torch does by itself."""
     # no cache: a step reads every weight once, and a cache is not to be recorded into a graph
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
+
+
+@contextlib.contextmanager
+def refusing_to_wait() -> Iterator[None]:
+    """On a GPU, inside: a `RuntimeError` for whatever waits for it.
+
+    A recording that fails leaves torch's generator of the GPU unusable; what would make it fail is found here before.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def not_recordable(error: Exception) -> UserError:
@@ -145,6 +160,8 @@ class LossGraph:
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UP_PASSES):
+                self._passes()
+            with refusing_to_wait():
                 self._passes()
         torch.cuda.current_stream().wait_stream(side)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from art_divqat.estimators.descent import not_recordable
+from art_divqat.estimators.descent import not_recordable, refusing_to_wait
 
 
 class InnerCopy:
@@ -59,10 +60,18 @@ class InnerCopy:
         batch = example.detach().to(torch.bfloat16).clone().requires_grad_(True)
         try:
             with torch.cuda.device_of(batch):
+                self._try(batch)
                 self._recorded = cast(nn.Module, torch.cuda.make_graphed_callables(called, (batch,)))
         except (RuntimeError, AssertionError) as error:
             raise not_recordable(error) from error
         self._recorded_shape = batch.shape
+
+    def _try(self, batch: Tensor) -> None:
+        """Both passes, beforehand: the first may wait for what libraries make once, the second for nothing."""
+        for context in (contextlib.nullcontext(), refusing_to_wait()):
+            with context:
+                self._own(batch).sum().backward()
+        batch.grad = None
 
 
 class _Called(nn.Module):
