@@ -156,19 +156,19 @@ class LossGraph:
 
     def _warm_up(self) -> None:
         """Passes on a stream beside the usual one, in which libraries make what a recording may not."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        self._stream = torch.cuda.Stream()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UP_PASSES):
                 self._passes()
             with refusing_to_wait():
                 self._passes()
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(self._stream)
 
     def _record(self) -> None:
         graph = torch.cuda.CUDAGraph()
         for parameter in self._parameters:
             parameter.grad = None
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=self._stream):
             self._passes()
         self._replay: Callable[[], None] = graph.replay

@@ -115,7 +115,7 @@ def crop_and_flip(images: Tensor, picked: Tensor, shift: int, generator: torch.G
     count, device = len(picked), picked.device
     height, width = images.shape[2:]
     moves = torch.randint(-shift, shift + 1, (2, count, 1), generator=generator, device=device)
-    mirrored = torch.randint(0, 2, (count, 1), generator=generator, device=device, dtype=torch.bool)
+    mirrored = torch.rand((count, 1), generator=generator, device=device) < 0.5
     rows = _mirrored_at_edges(torch.arange(height, device=device) + moves[0], height)
     columns = _mirrored_at_edges(torch.arange(width, device=device) + moves[1], width)
     columns = torch.where(mirrored, columns.flip(1), columns)

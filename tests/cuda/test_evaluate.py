@@ -19,8 +19,8 @@ CONFIG = {
     "evasion": {"images": 20, "steps": 3},
 }
 COMMAND = [
-    *("evaluate", "--dataset", "digits", "--limit", "300", "--victim", "robust", "--victim", "divqat"),
-    *("--attack", "knockoff", "--attack", "scout", "--budget", "50,100", "--seeds", "1", "--answers", "soft"),
+    *("evaluate", "--dataset", "digits", "--limit", "200", "--victim", "robust", "--victim", "divqat"),
+    *("--attack", "knockoff", "--budget", "50", "--seeds", "1", "--answers", "soft"),
     *("--model", "small-cnn", "--query-pool", "in-distribution", "--jobs", "1", "--json"),
 ]
 

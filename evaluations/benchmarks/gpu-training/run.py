@@ -61,7 +61,9 @@ def ours_madry(
 def fresh(device: str, epochs: int, batch: int, options: dict[str, Any]) -> RecipeClassifier:
     """An untrained classifier."""
     recipe = TrainingRecipe(epochs, batch, "sgd", loops.RATE, weight_decay=loops.DECAY, schedule="constant", **options)
-    return RecipeClassifier(build_model(model_of(device), SHAPE, CLASSES, seed=0), SHAPE, CLASSES, recipe, device=device)
+    return RecipeClassifier(
+        build_model(model_of(device), SHAPE, CLASSES, seed=0), SHAPE, CLASSES, recipe, device=device
+    )
 
 
 def model_of(device: str) -> str:
@@ -168,7 +170,12 @@ def main() -> None:
             "device": torch.cuda.get_device_name(device) if not small else "cpu",
             "cudnn_benchmark": arguments.cudnn_benchmark,
         },
-        "settings": {"model": model_of(device), "shape": SHAPE, "inner_steps": loops.STEPS, "seconds": arguments.seconds},
+        "settings": {
+            "model": model_of(device),
+            "shape": SHAPE,
+            "inner_steps": loops.STEPS,
+            "seconds": arguments.seconds,
+        },
         "images_a_second": rates,
     }
     arguments.out.write_text(json.dumps(results, indent=2) + "\n")
