@@ -29,7 +29,7 @@ def probe_memory_format(
     (True, True)
     """
     device = two_images.device.type
-    if device != "cpu" and not torch.is_autocast_enabled(device):
+    if device != "cpu" and not (device == "cuda" and torch.is_autocast_enabled(device)):
         return torch.contiguous_format
     with _restored(network):
         try:
