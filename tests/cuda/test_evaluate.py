@@ -28,10 +28,11 @@ COMMAND = [
 def evaluated(folder: Path, device: str, name: str) -> dict[str, Any]:
     """The results of a run with a store of its own."""
     (folder / "config.json").write_text(json.dumps(CONFIG))
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-m", "art_divqat", *COMMAND, "--config", "config.json", "--device", device, "--output", name],
         cwd=folder,
-        env={**os.environ, "XDG_CACHE_HOME": str(folder / f"cache-{name}")},
+        env={**os.environ, "PYTHONPATH": path, "XDG_CACHE_HOME": str(folder / f"cache-{name}")},
         capture_output=True,
         text=True,
         timeout=300,
