@@ -38,14 +38,14 @@ class TradesTrainer(AdversarialLoop):
         with torch.no_grad():
             natural = self._inner(images).log_softmax(1)
         # The divergence and its gradient are zero at the image itself, so the paper starts a little beside it.
-        noise = torch.randn(images.shape, generator=self._generator, device=images.device)
+        noise = torch.empty_like(images).normal_(generator=self._generator)
         start = (images + 0.001 * noise).clamp_(0, 1)
         return self._ascend(start, images, lambda x: _divergence(natural, self._inner(x)) * len(x), radius)
 
     def _loss(self, images: Tensor, perturbed: Tensor, labels: Tensor) -> Tensor:
         natural = self._logits(images)
         divergence = _divergence(natural.log_softmax(1), self._logits(perturbed))
-        return nn.functional.cross_entropy(natural, labels) + self.beta * divergence
+        return self._cross_entropy(natural, labels) + self.beta * divergence
 
 
 def _divergence(log_natural: Tensor, logits: Tensor) -> Tensor:
