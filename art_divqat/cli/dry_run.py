@@ -23,6 +23,7 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
     """
     from art_divqat.audit.estimate import estimate
     from art_divqat.audit.folder import RunFolder
+    from art_divqat.plan.cells import is_control_of
     from art_divqat.report.text import clean
 
     if folder is not None and config.external is not None and config.external.is_remote:
@@ -42,8 +43,9 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
     rows = [
         ("data", f"{config.dataset}, queries from {config.query_pool}"),
         *(("images" if number == 0 else "", clean(note)) for number, note in enumerate(plan.data_notes)),
-        ("victims", ", ".join(map(str, config.victims))),
+        ("victims", ", ".join(str(each) for each in config.victims if not is_control_of(config, each))),
         *_model_rows(plan.model),
+        *_control_rows(config, plan.control),
         ("thief", config.thief_model),
         ("defences", ", ".join(map(str, config.defences))),
         ("attacks", f"{', '.join(map(str, config.attacks))}; answers {answers}"),
@@ -61,6 +63,17 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
     rows.append(("time", f"about {_duration(plan.seconds)} with {plan.jobs} side by side; {done}"))
     for name, text in rows:
         typer.echo(f"{name:<9} {text}")
+
+
+def _control_rows(config: ResolvedConfig, control: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What the thief must be able to steal, so that a model that withstands it can be rated."""
+    if config.external is None:
+        return []
+    if control is None:
+        return [("control", "none: a model that is not stolen will be rated inconclusive")]
+    what = f"{control['victim']} ({control['model']}), trained here on the same data, undefended"
+    cost = f"{control['cells']:,} of the cells, about {_duration(control['seconds'])}; --no-control leaves it out"
+    return [("control", what), ("", cost)]
 
 
 def _model_rows(model: Mapping[str, Any] | None) -> list[tuple[str, str]]:

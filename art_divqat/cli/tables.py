@@ -24,7 +24,9 @@ def print_results(results: Results, folder: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from art_divqat.report import finding
+    from art_divqat.report import Thresholds, finding
+    from art_divqat.report.rating import control_text, rating_text
+    from art_divqat.report.results_view import ResultsView
     from art_divqat.report.seeds import seeds_added
     from art_divqat.report.text import clean, counted
     from art_divqat.results.data_notes import data_notes
@@ -41,6 +43,10 @@ def print_results(results: Results, folder: Path) -> None:
     for table in _tables(results, console.width):
         console.print(table)
     console.print(Text(finding(results)))
+    view, thresholds = ResultsView(results), Thresholds()
+    if rating := rating_text(view, thresholds):
+        console.print(Text(rating))
+        console.print(Text(f"{control_text(view, max(results.config['budgets']), thresholds)}."))
     if added := seeds_added(results):
         console.print(Text(added))
     for condition in results.gate.conditions:
@@ -52,7 +58,8 @@ def print_results(results: Results, folder: Path) -> None:
 def _tables(results: Results, width: int) -> list[Any]:
     from art_divqat.report.results_view import ResultsView
 
-    view, summary = ResultsView(results), results.summary
+    view = ResultsView(results)
+    summary = view.summary
     if not summary:
         return []
     defended = view.defences != ["none"]
