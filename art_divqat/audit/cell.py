@@ -45,11 +45,15 @@ def run_cell(
     clean = answering(victim)
     served = serve(victim, cell.defence, seed=cell.seed, context=bench.defence_context)
     ledger = QueryLedger(cell.budget, bench.config.repeat_queries)
+    images = bench.attackers_images(cell.seed)
+    images["own_labels"] = victim.labels(images.get("own_labels"))
     # One seed for every budget and every kind of answer: budgets are nested and thieves start from the same weights.
     context = AttackContext(
         victim=MeteredClassifier(served, ledger),
-        **bench.attackers_images(cell.seed),
-        build_thief=lambda: bench.fresh_thief(cell.seed, phase(progress, f"training the thief of {cell.victim}")),
+        **images,
+        build_thief=lambda: bench.fresh_thief(
+            cell.seed, phase(progress, f"training the thief of {cell.victim}"), victim.classifier.nb_classes
+        ),
         budget=cell.budget,
         answers=cell.answers,
         seed=derive_seed("attack", cell.seed),
@@ -86,20 +90,20 @@ def _measure(
     cell: Cell,
     progress: PhaseProgress | None,
 ) -> tuple[dict[str, float | None], dict[str, str], dict[str, float], Measured | None]:
-    x, y = bench.dataset.x_test, bench.dataset.y_test
+    x, y = bench.dataset.x_test, victim.labels(bench.dataset.y_test)
     clean_answers, served_answers, thief_answers = (part.predict(x) for part in (clean, served, thief))
     metrics, counted = measure_answers(AllAnswers(y, clean_answers, served_answers, thief_answers))
     details = {"majority_answer": float(np.bincount(served_answers.argmax(axis=1)).max() / len(x))}
     if getattr(thief, "probe", None) is not None:
         probe, hits = measure_answers(AllAnswers(y, clean_answers, served_answers, thief.probe.predict(x)))
-        details |= {detail_of(name): value for name in PROBED if (value := probe[name]) is not None}
-        counted |= {sample_of(SAMPLES[name]): hits[SAMPLES[name]] for name in PROBED}
+        details |= {detail_of(name): value for name in PROBED if (value := probe.get(name)) is not None}
+        counted |= {sample_of(key): hits[key] for name in PROBED if (key := SAMPLES[name]) in hits}
     # an endpoint's answers come from the journal, whose speed says nothing
     if not victim.capabilities.remote:
         metrics["latency_us"] = _latency(served, x)
     samples = {key: pack(images) for key, images in counted.items()}
     rows = bench.evasion_rows
-    if len(rows) == 0 or is_control_of(bench.config, cell.victim):
+    if len(rows) == 0 or y is None or is_control_of(bench.config, cell.victim):
         return metrics, samples, details, None
     return metrics, samples, details, robustness.of_cell(cell, thief, served, served_answers[rows], progress)
 

@@ -81,6 +81,7 @@ def _model_rows(model: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if not model or "architecture" not in model:
         return []
     from art_divqat.report.text import clean
+    from art_divqat.results.data_notes import classes_note
 
     answers = [f"{model['classes']:,} {model['outputs']}", *model.get("answers", ())]
     rows = [
@@ -90,7 +91,10 @@ def _model_rows(model: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     ]
     if "probe_images" in model:
         right, images = model["probe_right"], model["probe_images"]
-        rows.append(("accuracy", f"{right / images:.3f} ({right} of {images} test images)"))
+        measured = "not measured" if right is None else f"{right / images:.3f} ({right} of {images} test images)"
+        rows.append(("accuracy", measured))
+    if note := classes_note({"model": model}):
+        rows.append(("", note))
     return rows
 
 

@@ -11,7 +11,7 @@ from art_divqat.report.rating import Thresholds, rate_row
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.seeds import seeds_added
 from art_divqat.report.text import NONE, clean, counted, dataset_name, percent
-from art_divqat.results.data_notes import data_notes
+from art_divqat.results.data_notes import classes_note, data_notes
 from art_divqat.results.probes import probed
 from art_divqat.results.schema import Results
 from art_divqat.victims.registry import is_control
@@ -51,7 +51,8 @@ def _answer_rows(results: Results) -> list[tuple[str, str]]:
     if not isinstance(model, Mapping) or "outputs" not in model:
         return []
     kinds = [f"{model.get('classes')} {model['outputs']}", *(model.get("answers") or ())]
-    return [("It answers", clean("; ".join(map(str, kinds))))]
+    note = classes_note(results.data)
+    return [("It answers", clean("; ".join(map(str, kinds)))), *([("Its classes", note)] if note else [])]
 
 
 def threat_section(view: ResultsView) -> Section:
