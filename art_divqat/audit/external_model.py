@@ -54,7 +54,7 @@ def as_answered(config: ResolvedConfig, data: dict[str, Any]) -> ResolvedConfig:
             if attack.entry.needs_own_labels:
                 raise UserError(
                     f"Attack {str(attack)!r} trains on true labels, and which of the model's classes those are is not "
-                    "known: leave it out, or name the classes of the data by the model's numbers."
+                    "known: give --no-attacker-labels, or name the classes of the data by the model's numbers."
                 )
     if not data.get("model", {}).get("labels_only") or config.answers == ("hard",):
         return config

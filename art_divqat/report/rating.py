@@ -10,7 +10,7 @@ from art_divqat.report.blocks import Tone
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.text import percent
 from art_divqat.results.doubts import control_row, doubts_of_resistance, doubts_of_theft
-from art_divqat.results.schema import Estimate, SummaryRow
+from art_divqat.results.schema import Estimate, Results, SummaryRow
 
 INCONCLUSIVE = "Inconclusive"
 
@@ -88,6 +88,11 @@ def rate_row(view: ResultsView, row: SummaryRow, thresholds: Thresholds) -> Rati
     else:
         doubts = doubts_of_resistance(view.results, row, thresholds.warning)
     return Rating(INCONCLUSIVE, "unknown", tuple(doubts), stolen) if doubts else Rating(name, tone, stolen=stolen)
+
+
+def rating_sentence(results: Results, thresholds: Thresholds | None = None) -> str:
+    """What an audit says of its model, in one sentence: the rating, or why there is none; empty for other runs."""
+    return rating_text(ResultsView(results), thresholds or Thresholds())
 
 
 def rating_text(view: ResultsView, thresholds: Thresholds) -> str:
