@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from art_divqat._files import first_line
 from art_divqat._types import Images, Labels, Shape
+from art_divqat.data.splits import stratified_subset
 from art_divqat.errors import UserError
 from art_divqat.estimators.named_answers import labels_to_rows
 from art_divqat.victims.external.answers import AnswerForm, form_of
@@ -140,12 +141,14 @@ def channels(model: ExternalModel, shape: Shape) -> tuple[NDArray[np.float32], N
 def probe(classifier: ExternalClassifier, x: Images, y: Labels, requested: str) -> Victim:
     """Probe a model on labelled images: say what it can do, and refuse one that does not fit the data.
 
-    :param x: test images; the first 128 are asked, and the first 16 a second time where that may give other answers.
+    :param x: test images; 128 of all classes are asked, 16 of these a second time where that may give other answers.
     :param asked: `auto`, `logits` or `probabilities`.
     :raises UserError: for answers that are not finite, that cannot be told or are not what was said, or that are right
         no more often than chance (p > 0.001), which normalisation, channel or class order missing its due looks like.
     """
-    x, y = x[:PROBE_IMAGES], y[:PROBE_IMAGES]
+    # of all classes, however the images are sorted
+    rows = stratified_subset(y, PROBE_IMAGES, seed=0)
+    x, y = x[rows], y[rows]
     classifier.form = AnswerForm()
     answers = classifier.predict(x)
     outputs = decide_outputs(answers, requested, classifier.description)

@@ -22,6 +22,7 @@ from art_divqat.models import build_model
 from art_divqat.plan.config import make_config
 from art_divqat.report import render
 from art_divqat.victims.external import ExternalModel, load_external
+from art_divqat.victims.external.adapter import probe
 from art_divqat.victims.external.classes import match_classes
 from art_divqat.victims.external.live import adapt
 
@@ -201,3 +202,19 @@ def test_a_model_that_does_not_know_the_images_is_refused(outputs: int, kind: st
         return
     with pytest.raises(UserError, match=r"right on \d+ of 120 test images, no better than chance"):
         match_classes(rows(given, outputs), y)
+
+
+@pytest.mark.parametrize("classes", [10, 20])
+def test_test_images_that_are_sorted_by_class_are_probed_of_all_classes(classes: int) -> None:
+    x, y = digits()
+    order = np.argsort(y, kind="stable")
+    ids = np.arange(10) if classes == 10 else IDS
+    classifier = adapt(Wide(classes, ids), SHAPE, 10, tuple(map(str, np.sort(ids))))
+    # the first 128 images are of one digit alone
+    assert len(set(y[order][:128])) == 1
+    named = np.searchsorted(np.sort(ids), ids[y])
+    able = probe(classifier, x[order], named[order], "auto").capabilities
+    assert able.class_ids == (() if classes == 10 else tuple(sorted(ids)))
+    assert able.probe is not None
+    assert able.probe.right is not None
+    assert able.probe.right > 0.8 * able.probe.images == 0.8 * 128
