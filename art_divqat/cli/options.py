@@ -78,7 +78,7 @@ Control = Annotated[
     bool | None,
     typer.Option(
         "--control/--no-control",
-        help="Try the same on an undefended model trained here; without it nothing better than inconclusive is said.",
+        help="Attack an undefended model trained here too; without it a model not stolen is rated inconclusive.",
     ),
 ]
 TrustCode = Annotated[
