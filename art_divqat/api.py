@@ -140,7 +140,12 @@ def _live(model: Any, asked: EvaluateConfig) -> tuple[ResolvedConfig, Victim]:
         seed=asked.split_seed,
     )
     assert asked.external is not None
-    live = probe(adapt(model, split.input_shape, split.nb_classes), split.x_test, split.y_test, asked.external.outputs)
+    live = probe(
+        adapt(model, split.input_shape, split.nb_classes, split.class_names),
+        split.x_test,
+        split.y_test,
+        asked.external.outputs,
+    )
     name = live_name(live.classifier, type(model).__name__, split.x_test)
     return prepare(asked.model_copy(update={"victims": (name,)})), live
 

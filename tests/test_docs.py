@@ -50,6 +50,8 @@ def test_python_blocks(
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+    if page.name == "audit-your-own-model.md":
+        assert re.match(r"Rating: vulnerable \(agreement 9\d\.\d % at 200 queries\)\.", capsys.readouterr().out)
     if page.name == "reading-a-report.md":
         assert capsys.readouterr().out.startswith("Stealing the robust victim")
         assert {p.name for p in (tmp_path / "elsewhere").iterdir()} == {"results.json", "report.md", "report.html"}

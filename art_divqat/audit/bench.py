@@ -144,10 +144,13 @@ class Bench:
             dataset.x_train, dataset.y_train, dataset.x_validation, model=config.model, device=config.device
         )
 
-    def fresh_thief(self, seed: int, progress: Progress | None = None) -> ProbedThief:
-        """An untrained thief, by the one recipe of the comparison; never a copy of any victim."""
+    def fresh_thief(self, seed: int, progress: Progress | None = None, nb_classes: int | None = None) -> ProbedThief:
+        """An untrained thief, by the one recipe of the comparison; never a copy of any victim.
+
+        :param nb_classes: of its victim; those of the data if not given.
+        """
         config = self.config
-        shape, classes = self.dataset.input_shape, self.dataset.nb_classes
+        shape, classes = self.dataset.input_shape, nb_classes or self.dataset.nb_classes
         seed = derive_seed("thief", seed)
         network = build_model(config.thief_model, shape, classes, seed=seed)
         thief = ProbedThief(

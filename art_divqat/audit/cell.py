@@ -18,11 +18,11 @@ from art_divqat.attacks.extraction.registry import run_attack
 from art_divqat.audit.bench import Bench
 from art_divqat.audit.robustness import Measured, Robustness
 from art_divqat.estimators import MeteredClassifier, QueryLedger
-from art_divqat.metrics import accuracy
 from art_divqat.metrics.answers import AllAnswers
-from art_divqat.metrics.table import measure_answers
-from art_divqat.plan.cells import Cell
+from art_divqat.metrics.table import SAMPLES, measure_answers
+from art_divqat.plan.cells import Cell, is_control_of
 from art_divqat.results.journal import CellRecord, cell_record
+from art_divqat.results.probes import PROBED, detail_of, sample_of
 from art_divqat.results.samples import pack
 from art_divqat.victims.serving import answering, known_to_the_attacker, serve
 from art_divqat.victims.victim import Victim
@@ -45,11 +45,15 @@ def run_cell(
     clean = answering(victim)
     served = serve(victim, cell.defence, seed=cell.seed, context=bench.defence_context)
     ledger = QueryLedger(cell.budget, bench.config.repeat_queries)
+    images = bench.attackers_images(cell.seed)
+    images["own_labels"] = victim.labels(images.get("own_labels"))
     # One seed for every budget and every kind of answer: budgets are nested and thieves start from the same weights.
     context = AttackContext(
         victim=MeteredClassifier(served, ledger),
-        **bench.attackers_images(cell.seed),
-        build_thief=lambda: bench.fresh_thief(cell.seed, phase(progress, f"training the thief of {cell.victim}")),
+        **images,
+        build_thief=lambda: bench.fresh_thief(
+            cell.seed, phase(progress, f"training the thief of {cell.victim}"), victim.classifier.nb_classes
+        ),
         budget=cell.budget,
         answers=cell.answers,
         seed=derive_seed("attack", cell.seed),
@@ -58,8 +62,8 @@ def run_cell(
         pools={name: bench.other_pool(name) for name in cell.attack.entry.other_pools(cell.attack.own)},
     )
     outcome = run_attack(cell.attack, context)
-    metrics, samples, robust = _measure(bench, robustness, victim, outcome.thief, clean, served, cell, progress)
-    details = {**outcome.details, **_diagnostics(bench, victim, outcome.thief, served, cell)}
+    metrics, samples, probed, robust = _measure(bench, robustness, victim, outcome.thief, clean, served, cell, progress)
+    details = {**outcome.details, **_diagnostics(bench, victim, outcome.thief, served, cell), **probed}
     curves = {}
     if robust is not None:
         metrics, samples, details = metrics | robust.metrics, samples | robust.samples, details | robust.details
@@ -85,18 +89,23 @@ def _measure(
     served: Classifier,
     cell: Cell,
     progress: PhaseProgress | None,
-) -> tuple[dict[str, float | None], dict[str, str], Measured | None]:
-    x, y = bench.dataset.x_test, bench.dataset.y_test
+) -> tuple[dict[str, float | None], dict[str, str], dict[str, float], Measured | None]:
+    x, y = bench.dataset.x_test, victim.labels(bench.dataset.y_test)
     clean_answers, served_answers, thief_answers = (part.predict(x) for part in (clean, served, thief))
     metrics, counted = measure_answers(AllAnswers(y, clean_answers, served_answers, thief_answers))
+    details = {"majority_answer": float(np.bincount(served_answers.argmax(axis=1)).max() / len(x))}
+    if getattr(thief, "probe", None) is not None:
+        probe, hits = measure_answers(AllAnswers(y, clean_answers, served_answers, thief.probe.predict(x)))
+        details |= {detail_of(name): value for name in PROBED if (value := probe.get(name)) is not None}
+        counted |= {sample_of(key): hits[key] for name in PROBED if (key := SAMPLES[name]) in hits}
     # an endpoint's answers come from the journal, whose speed says nothing
     if not victim.capabilities.remote:
         metrics["latency_us"] = _latency(served, x)
     samples = {key: pack(images) for key, images in counted.items()}
     rows = bench.evasion_rows
-    if len(rows) == 0:
-        return metrics, samples, None
-    return metrics, samples, robustness.of_cell(cell, thief, served, served_answers[rows], progress)
+    if len(rows) == 0 or y is None or is_control_of(bench.config, cell.victim):
+        return metrics, samples, details, None
+    return metrics, samples, details, robustness.of_cell(cell, thief, served, served_answers[rows], progress)
 
 
 def _diagnostics(bench: Bench, victim: Victim, thief: Any, served: Classifier, cell: Cell) -> dict[str, float]:
@@ -118,8 +127,6 @@ def _diagnostics(bench: Bench, victim: Victim, thief: Any, served: Classifier, c
             details["evasion_sees_defence"] = 0.0
     if len(bench.evasion_rows) and known.white_box is not None and known.own_defences is not None:
         details["own_defences"] = float(known.own_defences)
-    if getattr(thief, "probe", None) is not None:
-        details["linear_probe_accuracy"] = accuracy(thief.probe.predict(bench.dataset.x_test), bench.dataset.y_test)
     losses = getattr(thief, "training_losses", [])
     if len(losses) > 1:
         last = losses[-max(2, math.ceil(len(losses) / 10)) :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from art_divqat.plan.cells import Cell
+from art_divqat.plan.cells import Cell, is_control_of
 from art_divqat.plan.config import ResolvedConfig
 from art_divqat.victims.specs import VictimSpec
 
@@ -37,7 +37,9 @@ class Costs:
         spec, _ = victim
         evasion = self._evasion * (1 + self._radii + _SIGNS_COST)
         if spec.is_external:
-            return evasion * self._victim_image
+            return evasion
+        if is_control_of(self._config, spec):
+            evasion = 0.0
         entry = spec.entry
         factor = _ADVERSARIAL_COST if entry.adversarial else 1.0
         training = self._train * self._config.victim_recipe.epochs * factor
@@ -47,7 +49,7 @@ class Costs:
     def of_cell(self, cell: Cell) -> float:
         """Training the thief and attacking it, with its curve at the largest budget."""
         curve = self._radii * _THIEF_RADIUS_COST if cell.budget == self._config.budgets[-1] else 0.0
-        evasion = self._evasion * (1 + curve)
+        evasion = 0.0 if is_control_of(self._config, cell.victim) else self._evasion * (1 + curve)
         # one that asks nothing learns from about as many images
         images = cell.budget or self._config.budgets[-1]
         return images * self._config.thief_recipe.epochs + evasion

@@ -14,7 +14,7 @@ from art_divqat.audit.costs import Costs
 from art_divqat.audit.executor import default_jobs
 from art_divqat.audit.external_model import as_answered, describe_model
 from art_divqat.audit.preflight import preflight
-from art_divqat.plan.cells import Cell, plan_cells
+from art_divqat.plan.cells import Cell, is_control_of, plan_cells
 from art_divqat.plan.config import ResolvedConfig
 from art_divqat.plan.looks import looks_of
 from art_divqat.results.data_notes import data_notes
@@ -27,12 +27,14 @@ _TIMED_IMAGES = 256
 class RunEstimate:
     """A plan in numbers.
 
-    :param attack_queries: what all attackers together may spend.
+    :param attack_queries: what all attackers together may spend, on the control too.
     :param endpoint_queries: the most images that a live endpoint would be asked, the attackers' among them; an image
         that comes again is not asked again. None without an endpoint.
     :param seconds: about how long on this machine if nothing is kept from an earlier run.
     :param data_notes: what was done to the images on their way in.
     :param model: what is known of the audited model, once it was tried; None without one.
+    :param control: the positive control: its `victim`, its `model`, and of the plan its `cells` and `seconds`; None
+        without one.
     """
 
     cells: int
@@ -44,6 +46,7 @@ class RunEstimate:
     seconds: float
     data_notes: tuple[str, ...] = ()
     model: dict[str, Any] | None = None
+    control: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -66,6 +69,13 @@ def estimate(config: ResolvedConfig) -> RunEstimate:
     trained = {(cell.victim, cell.seed) for cell in plan}
     units = sum(map(costs.of_cell, plan)) + sum(map(costs.of_victim, trained))
     seconds = units * seconds_a_unit / jobs
+    on_control = [cell for cell in plan if is_control_of(config, cell.victim)]
+    control = None
+    if on_control:
+        its_units = sum(map(costs.of_cell, on_control)) + costs.of_victim((on_control[0].victim, 0))
+        its_seconds = round(its_units * seconds_a_unit / jobs, 3)
+        control = {"victim": str(on_control[0].victim), "model": config.model, "cells": len(on_control)}
+        control["seconds"] = its_seconds
     endpoint_queries = None
     if config.external is not None and config.external.is_remote:
         endpoint_queries = _endpoint_queries(plan, data)
@@ -80,6 +90,7 @@ def estimate(config: ResolvedConfig) -> RunEstimate:
         seconds=round(seconds, 3),
         data_notes=tuple(data_notes(data)),
         model=data.get("model"),
+        control=control,
     )
 
 
@@ -99,7 +110,7 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
         x, y = bench.dataset.x_train[:_TIMED_IMAGES], bench.dataset.y_train[:_TIMED_IMAGES]
         thief = bench.fresh_thief(0)
         seconds = _seconds(lambda: thief.fit(x, y, nb_epochs=1)) / len(x)
-        if config.model == config.thief_model or config.external is not None:
+        if config.model == config.thief_model or all(victim.is_external for victim in config.victims):
             return data, seconds, 1.0
         victim = bench.victims.untrained(0)
         return data, seconds, _seconds(lambda: victim.fit(x, y, nb_epochs=1)) / len(x) / seconds
@@ -118,6 +129,7 @@ def _seconds(train: Callable[[], None]) -> float:
 def _endpoint_queries(plan: Sequence[Cell], data: dict[str, Any]) -> int:
     """Budgets are nested: one attack asks each pool image once, whatever the answers are used for and how often."""
     largest: dict[tuple[AttackSpec, str, int], int] = {}
+    plan = [cell for cell in plan if cell.victim.is_external]
     for cell in plan:
         key = (cell.attack, cell.answers, cell.seed)
         largest[key] = max(largest.get(key, 0), cell.budget)

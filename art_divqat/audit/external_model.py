@@ -37,6 +37,8 @@ def describe_model(bench: Bench) -> dict[str, Any]:
         probe = able.probe
         found |= {"answers": list(probe.notes), "labels_only": probe.labels_only}
         found |= {"probe_images": probe.images, "probe_right": probe.right}
+    if classifier.nb_classes != bench.dataset.nb_classes:
+        found |= {"data_classes": bench.dataset.nb_classes, "classes_matched": able.class_ids is not None}
     return found
 
 
@@ -44,8 +46,16 @@ def as_answered(config: ResolvedConfig, data: dict[str, Any]) -> ResolvedConfig:
     """The configuration with hard answers alone, if the model gives its label and nothing else.
 
     :param data: what a run records of its data; `model` says what the model answers.
-    :raises UserError: for an attack that needs more than labels.
+    :raises UserError: for an attack that needs more than labels, or that knows true labels where the model's classes
+        are not those of the data.
     """
+    if data.get("model", {}).get("classes_matched") is False:
+        for attack in config.attacks:
+            if attack.entry.needs_own_labels:
+                raise UserError(
+                    f"Attack {str(attack)!r} trains on true labels, and which of the model's classes those are is not "
+                    "known: give --no-attacker-labels, or name the classes of the data by the model's numbers."
+                )
     if not data.get("model", {}).get("labels_only") or config.answers == ("hard",):
         return config
     for attack in config.attacks:

@@ -31,6 +31,11 @@ def preflight(bench: Bench) -> dict[str, Any]:
     for model in (config.model, config.thief_model):
         check_model(model, bench.dataset.input_shape)
     check_evasion(bench)
+    if config.control and len(set(bench.dataset.y_train.tolist())) < 2:
+        raise UserError(
+            f"No control can be trained on {config.dataset!r}: its training images are of one class. Leave it out with "
+            "--no-control; a model that is not stolen is then rated inconclusive."
+        )
     own, held_out = config.attacker_images, len(bench.dataset.x_pool)
     if own > held_out:
         raise UserError(

@@ -91,9 +91,9 @@ class Robustness:
         :param served_answers: its answers to the clean evasion images.
         """
         bench = self._bench
-        x, y = evasion_images(bench)
+        x, y = evasion_images(bench, bench.victim(cell.victim, cell.seed))
         steps_done = phase(progress, "attacking the thief")
-        on_thief = _perturb(bench, thief, cell.seed, steps_done)
+        on_thief = _perturb(bench, thief, (x, y), cell.seed, steps_done)
         hits = {"thief_robust_accuracy": thief.predict(on_thief).argmax(axis=1) == y}
         success = transfer_attack_success(served_answers, served.predict(on_thief), y)
         on_victim = self.examples(cell.victim, cell.seed, progress)
@@ -170,7 +170,8 @@ class Robustness:
     def _load_or_craft(self, spec: VictimSpec, seed: int, progress: PhaseProgress | None, retrain: bool) -> Images:
         bench = self._bench
         config, rows = bench.config, bench.evasion_rows
-        target = bench.victim(spec, seed, progress).capabilities.white_box
+        victim = bench.victim(spec, seed, progress)
+        target = victim.capabilities.white_box
         if len(rows) == 0 or target is None:
             return bench.dataset.x_test[:0]
         identity = bench.victims.identity(spec, seed)
@@ -187,11 +188,11 @@ class Robustness:
         steps_done = phase(progress, f"attacking {spec.name}")
         parent = bench.victims.parent(spec, seed)
         if parent is None:
-            crafted = _perturb(bench, target, seed, steps_done)
+            crafted = _perturb(bench, target, evasion_images(bench, victim), seed, steps_done)
         else:
             crafted, _ = craft_worst_case(
                 target,
-                *evasion_images(bench),
+                *evasion_images(bench, victim),
                 epsilon=config.epsilon,
                 parent=parent.classifier,
                 steps=config.evasion.steps,
@@ -208,7 +209,7 @@ class Robustness:
         bench = self._bench
         config, rows = bench.config, bench.evasion_rows
         victim = bench.victim(spec, seed)
-        x, y = evasion_images(bench)
+        x, y = evasion_images(bench, victim)
         radii = config.evasion.epsilons or ()
         crafted = [radius for radius in radii if radius not in (0, config.epsilon)]
         identity = bench.victims.identity(spec, seed)
@@ -240,17 +241,21 @@ class Robustness:
         return VictimRobustness(by_radius, right, details)
 
 
-def evasion_images(bench: Bench) -> tuple[Images, Labels]:
-    """The test images that robustness is measured on, and their labels."""
-    return bench.dataset.x_test[bench.evasion_rows], bench.dataset.y_test[bench.evasion_rows]
+def evasion_images(bench: Bench, victim: Victim) -> tuple[Images, Labels]:
+    """The test images that robustness is measured on, and their labels as a victim numbers its classes."""
+    labels = victim.labels(bench.dataset.y_test[bench.evasion_rows])
+    assert labels is not None, "of a victim whose right answers nobody knows no robustness is measured"
+    return bench.dataset.x_test[bench.evasion_rows], labels
 
 
-def _perturb(bench: Bench, target: Any, seed: int, steps_done: Progress | None) -> Images:
+def _perturb(
+    bench: Bench, target: Any, images: tuple[Images, Labels], seed: int, steps_done: Progress | None
+) -> Images:
     """The evasion images, perturbed with white-box access to `target` to change the true label."""
     evasion = bench.config.evasion
     return craft(
         target,
-        *evasion_images(bench),
+        *images,
         attack="autoattack" if evasion.autoattack else "pgd",
         epsilon=bench.config.epsilon,
         steps=evasion.steps,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from art_divqat._types import PhaseProgress
-from art_divqat.plan.cells import Cell
+from art_divqat.plan.cells import Cell, is_control_of
 from art_divqat.victims.specs import VictimSpec
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class PrepareVictim(_VictimTask):
     def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> None:
         """Load or train it, and measure it unless others are only quantized from it."""
         bench.victims.get(self.victim, self.seed, progress, retrain=self.retrain)
-        if self.victim in bench.config.victims:
+        if self.victim in bench.config.victims and not is_control_of(bench.config, self.victim):
             robustness.of_victim(self.victim, self.seed, progress, retrain=self.retrain)
 
 

@@ -41,6 +41,7 @@ def audit(
     retries: Annotated[int | None, typer.Option(help="How often a request is repeated after a fault.")] = None,
     attacks: options.Attacks = None,
     defences: options.DefencesToTry = None,
+    control: options.Control = None,
     answers: options.Answers = None,
     budgets: options.Budgets = None,
     query_pool: options.QueryPool = None,

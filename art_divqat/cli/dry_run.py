@@ -23,6 +23,7 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
     """
     from art_divqat.audit.estimate import estimate
     from art_divqat.audit.folder import RunFolder
+    from art_divqat.plan.cells import is_control_of
     from art_divqat.report.text import clean, counted
 
     if folder is not None and config.external is not None and config.external.is_remote:
@@ -42,8 +43,9 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
     rows = [
         ("data", f"{config.dataset}, queries from {config.query_pool}"),
         *(("images" if number == 0 else "", clean(note)) for number, note in enumerate(plan.data_notes)),
-        ("victims", ", ".join(map(str, config.victims))),
+        ("victims", ", ".join(str(each) for each in config.victims if not is_control_of(config, each))),
         *_model_rows(plan.model),
+        *_control_rows(config, plan.control),
         ("thief", config.thief_model),
         ("defences", ", ".join(map(str, config.defences))),
         ("attacks", f"{', '.join(map(str, config.attacks))}; answers {answers}"),
@@ -63,11 +65,23 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
         typer.echo(f"{name:<9} {text}")
 
 
+def _control_rows(config: ResolvedConfig, control: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What the thief must be able to steal, so that a model that withstands it can be rated."""
+    if config.external is None:
+        return []
+    if control is None:
+        return [("control", "none: a model that is not stolen will be rated inconclusive")]
+    what = f"{control['victim']} ({control['model']}), trained here on the same data, undefended"
+    cost = f"{control['cells']:,} of the cells, about {_duration(control['seconds'])}; --no-control leaves it out"
+    return [("control", what), ("", cost)]
+
+
 def _model_rows(model: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """What an audited model is, takes and answers, as far as it was tried."""
     if not model or "architecture" not in model:
         return []
     from art_divqat.report.text import clean
+    from art_divqat.results.data_notes import classes_note
 
     answers = [f"{model['classes']:,} {model['outputs']}", *model.get("answers", ())]
     rows = [
@@ -77,7 +91,10 @@ def _model_rows(model: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     ]
     if "probe_images" in model:
         right, images = model["probe_right"], model["probe_images"]
-        rows.append(("accuracy", f"{right / images:.3f} ({right} of {images} test images)"))
+        measured = "not measured" if right is None else f"{right / images:.3f} ({right} of {images} test images)"
+        rows.append(("accuracy", measured))
+    if note := classes_note({"model": model}):
+        rows.append(("", note))
     return rows
 
 

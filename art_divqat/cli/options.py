@@ -74,6 +74,13 @@ FailOn = Annotated[
     Many, typer.Option(help="End with exit code 1 where this holds, such as 'agreement>0.9'; repeatable.")
 ]
 NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Do not add the victim that each is compared with.")]
+Control = Annotated[
+    bool | None,
+    typer.Option(
+        "--control/--no-control",
+        help="Attack an undefended model trained here too; without it a model not stolen is rated inconclusive.",
+    ),
+]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Allow a factory, TorchScript or torch.export file to run.")
 ]

@@ -24,10 +24,12 @@ def print_results(results: Results, folder: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from art_divqat.report import finding
+    from art_divqat.report import Thresholds, finding
+    from art_divqat.report.rating import control_text, rating_text
+    from art_divqat.report.results_view import ResultsView
     from art_divqat.report.seeds import seeds_added
     from art_divqat.report.text import clean, counted
-    from art_divqat.results.data_notes import data_notes
+    from art_divqat.results.data_notes import classes_note, data_notes
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -38,9 +40,15 @@ def print_results(results: Results, folder: Path) -> None:
     console.print(Text(caption))
     for note in data_notes(results.data):
         console.print(Text(clean(f"Data: {note}")))
+    if note := classes_note(results.data):
+        console.print(Text(f"Model: {note}"))
     for table in _tables(results, console.width):
         console.print(table)
     console.print(Text(finding(results)))
+    view, thresholds = ResultsView(results), Thresholds()
+    if rating := rating_text(view, thresholds):
+        console.print(Text(rating))
+        console.print(Text(f"{control_text(view, max(results.config['budgets']), thresholds)}."))
     if added := seeds_added(results):
         console.print(Text(added))
     for condition in results.gate.conditions:
@@ -52,14 +60,17 @@ def print_results(results: Results, folder: Path) -> None:
 def _tables(results: Results, width: int) -> list[Any]:
     from art_divqat.report.results_view import ResultsView
 
-    view, summary = ResultsView(results), results.summary
+    view = ResultsView(results)
+    summary = view.summary
     if not summary:
         return []
     defended = view.defences != ["none"]
     of_victims = [name for name in _VICTIM_COLUMNS if defended or not METRICS[name].only_defended]
     victims = {(row.victim, row.defence): row for row in reversed(summary)}
     rows = [([view.pair_name(*pair)], victims[pair]) for pair in view.pairs]
-    tables = [_table("Victims", ["victim"], rows, of_victims, _VICTIM_COLUMNS, width)]
+    # of a model whose right answers nobody knows there is nothing to say
+    measured = any(name in row.metrics for _, row in rows for name in of_victims)
+    tables = [] if not measured else [_table("Victims", ["victim"], rows, of_victims, _VICTIM_COLUMNS, width)]
     # what is the same in every row stands in the title
     names: dict[str, list[str]] = {"attack": [r.attack for r in summary], "answers": [r.answers for r in summary]}
     varying = [name for name, values in names.items() if len(set(values)) > 1]

@@ -28,7 +28,7 @@ def read_archive(path: Path) -> RawImages:
     suffix = "" if whole else "_train"
     images = check_images(as_nchw(x, str(path)), f"x{suffix} of {path}", notes)
     labels = check_labels(y, len(images), f"y{suffix} of {path}: labels")
-    classes = int(labels.max()) + 1
+    ids = np.unique(labels)
     test_images = test_labels = None
     if whole:
         notes.append("x and y alone: test images are cut off them")
@@ -37,17 +37,30 @@ def read_archive(path: Path) -> RawImages:
         test_labels = check_labels(arrays["y_test"], len(test_images), f"y_test of {path}: labels")
         if images.shape[1:] != test_images.shape[1:]:
             raise UserError(f"{path}: x_train holds images of {images.shape[1:]}, x_test of {test_images.shape[1:]}.")
-        if int(test_labels.max()) >= classes:
-            raise UserError(f"{path}: y_test holds class {int(test_labels.max())}, y_train only 0 to {classes - 1}.")
-    absent = sorted(set(range(classes)) - set(labels.tolist()))
-    if absent or classes < 2:
-        what = f"no image of class {absent[0]}" if absent else "images of a single class"
-        raise UserError(f"{path}: y{suffix} has {what}; expected ids 0 to K - 1, K ≥ 2, each with images.")
-    names = arrays.get("class_names")
-    class_names = map(str, names if names is not None and len(names) == classes else range(classes))
+        if len(unknown := np.setdiff1d(test_labels, ids)):
+            raise UserError(f"{path}: y_test holds class {unknown[0]}, of which y_train has no image.")
+        test_labels = np.searchsorted(ids, test_labels)
+    if len(ids) < 2:
+        raise UserError(f"{path}: y{suffix} has images of a single class; expected two classes or more.")
+    class_names = _class_names(ids, arrays.get("class_names"))
+    if len(ids) <= ids[-1]:
+        notes.append(f"{len(ids):,} classes with labels from {ids[0]} to {ids[-1]}, numbered in their order")
     return RawImages(
-        str(path), images, labels, test_images, test_labels, tuple(class_names), tuple(dict.fromkeys(notes))
+        str(path),
+        images,
+        np.searchsorted(ids, labels),
+        test_images,
+        test_labels,
+        class_names,
+        tuple(dict.fromkeys(notes)),
     )
+
+
+def _class_names(ids: NDArray[np.int64], names: NDArray[np.generic] | None) -> tuple[str, ...]:
+    """The name of each class that has images, by its id or in its order; where there are none, its id."""
+    if names is not None and len(names) == ids[-1] + 1:
+        return tuple(str(names[each]) for each in ids)
+    return tuple(map(str, names if names is not None and len(names) == len(ids) else ids))
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:

@@ -15,16 +15,22 @@ from art_divqat.errors import UserError
 class AllAnswers:
     """Everybody's answers to the test images of one cell, from which the metrics of answers are computed.
 
-    :param labels: the true class ids, (N,).
+    :param labels: the true class ids, (N,); None where nobody knows which class of the victim's is the true one.
     :param clean: the undefended victim's probabilities, (N, classes).
     :param served: what the victim serves through its defence, (N, classes).
     :param thief: the thief's logits, (N, classes).
     """
 
-    labels: NDArray[Any]
+    labels: NDArray[Any] | None
     clean: NDArray[Any]
     served: NDArray[Any]
     thief: NDArray[Any]
+
+    @property
+    def known_labels(self) -> NDArray[Any]:
+        """The true class ids, for what has a value only where they are known."""
+        assert self.labels is not None, "a metric that needs labels says so in the table"
+        return self.labels
 
 
 def accuracy(answers: NDArray[Any], labels: NDArray[Any]) -> float:

@@ -62,6 +62,7 @@ class Metric:
     :param watched: `art-divqat compare` says whether it is better or worse from one run to the next.
     :param of_answers: its value, where answers to the test images decide it otherwise than as the mean of `counted`;
         what it gives is None where there is no value.
+    :param needs_labels: whether it is of answers that are right, and has no value where nobody knows which are.
     :param counted: which test images count, (N,): what is kept as its sample, and what it is the mean of.
     """
 
@@ -84,6 +85,7 @@ class Metric:
     watched: bool = False
     of_answers: Callable[[AllAnswers], float | None] | None = None
     counted: Callable[[AllAnswers], NDArray[Any]] | None = None
+    needs_labels: bool = False
 
     @property
     def is_rate(self) -> bool:
@@ -103,7 +105,8 @@ _ROWS = (
         short="victim acc.",
         compared=("difference",),
         watched=True,
-        counted=lambda a: a.clean.argmax(axis=1) == a.labels,
+        counted=lambda a: a.clean.argmax(axis=1) == a.known_labels,
+        needs_labels=True,
     ),
     Metric(
         "defended_accuracy",
@@ -115,7 +118,8 @@ _ROWS = (
         cost=True,
         only_defended=True,
         watched=True,
-        of_answers=lambda a: accuracy(a.served, a.labels),
+        of_answers=lambda a: accuracy(a.served, a.known_labels),
+        needs_labels=True,
     ),
     Metric(
         "label_flip_rate",
@@ -174,7 +178,8 @@ _ROWS = (
         compared=("ratio", "defence_effect", "query_fraction", "best_attacker", "queries_added"),
         summarised=True,
         watched=True,
-        counted=lambda a: a.thief.argmax(axis=1) == a.labels,
+        counted=lambda a: a.thief.argmax(axis=1) == a.known_labels,
+        needs_labels=True,
     ),
     Metric(
         AGREEMENT,
@@ -212,7 +217,8 @@ _ROWS = (
         compared=("ratio",),
         quotient_of=(THIEF_ACCURACY, VICTIM_ACCURACY),
         summarised=True,
-        of_answers=lambda a: extraction_ratio(accuracy(a.thief, a.labels), accuracy(a.clean, a.labels)),
+        of_answers=lambda a: extraction_ratio(accuracy(a.thief, a.known_labels), accuracy(a.clean, a.known_labels)),
+        needs_labels=True,
     ),
     Metric(
         VICTIM_ROBUST_ACCURACY,
@@ -280,6 +286,8 @@ def measure_answers(answers: AllAnswers) -> tuple[dict[str, float | None], dict[
     values: dict[str, float | None] = {}
     samples: dict[str, NDArray[Any]] = {}
     for row in _ROWS:
+        if row.needs_labels and answers.labels is None:
+            continue
         if row.sample is not None and row.counted is not None:
             samples[row.sample] = row.counted(answers)
             values[row.name] = float(samples[row.sample].mean())

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from art_divqat.attacks.extraction.registry import AttackSpec, read_attack
+from art_divqat.attacks.extraction.registry import ATTACKS, AttackSpec, read_attack
 from art_divqat.attacks.recovery.contract import PublicDefence
 from art_divqat.defences.registry import DEFENCES, DefenceSpec
 from art_divqat.plan.config import ResolvedConfig
+from art_divqat.victims.registry import is_control
 from art_divqat.victims.specs import VictimSpec
 
 # what an attack uses of the answers that asks for none
@@ -82,12 +83,32 @@ def plan_cells(config: ResolvedConfig) -> list[Cell]:
         for answers in (config.answers if attack.asks_victim else (NO_ANSWERS,))
         if applies(attack, defence, answers)
     ]
+    seeds = range(config.max_seeds if config.seeds == "auto" else config.seeds)
+    plans = dict.fromkeys(config.victims, attacked)
+    plans |= {victim: _on_control(config) for victim in config.victims if is_control_of(config, victim)}
     return [
         Cell(config.dataset, victim, defence, attack, answers, budget, seed)
-        for seed in range(config.max_seeds if config.seeds == "auto" else config.seeds)
+        for seed in seeds
         for victim in config.victims
-        for defence, attack, answers, budgets in attacked
+        if seed == 0 or not is_control_of(config, victim)
+        for defence, attack, answers, budgets in plans[victim]
         for budget in budgets
+    ]
+
+
+def is_control_of(config: ResolvedConfig, victim: VictimSpec) -> bool:
+    """Whether a victim is the positive control of a run: attacked with one seed, undefended, at the largest budget."""
+    return is_control(str(victim), {"control": config.control})
+
+
+def _on_control(config: ResolvedConfig) -> list[tuple[DefenceSpec, AttackSpec, str, tuple[int, ...]]]:
+    """What is tried on the control: every attack of the run that asks, where it has nothing to undo."""
+    attacks = dict.fromkeys(attack.without_recovery for attack in config.attacks if attack.asks_victim)
+    return [
+        (DefenceSpec(), attack, answers, config.budgets[-1:])
+        for attack in attacks
+        if (entry := ATTACKS.find(attack.name)) is None or entry.refusal(config.model, attack.own) is None
+        for answers in config.answers
     ]
 
 

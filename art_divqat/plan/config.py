@@ -35,7 +35,7 @@ from art_divqat.victims.specs import VictimSpec, read_victim
 S = TypeVar("S")
 _LARGEST_SIDE = 4096
 # options that came later than the first journals, which are written down only where they say something
-_LATER = ("attacker_images", "attacker_labels")
+_LATER = ("attacker_images", "attacker_labels", "control")
 _LATER_OF_RECIPES = ("augmentation", "warm_up", "label_smoothing", "precision", "cuda_graphs")
 _ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
 
@@ -154,6 +154,9 @@ class Options(BaseModel):
     limit: int | None = Field(None, ge=1)
     victims: tuple[Any, ...]
     baseline: bool = True
+    control: bool | None = Field(
+        None, description="of a model of one's own: whether the same is tried on an undefended one trained here"
+    )
     defences: tuple[Any, ...]
     attacks: tuple[Any, ...]
     answers: tuple[Answers, ...] = ("soft", "hard")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from art_divqat.attacks.extraction.registry import AttackSpec, parse_attack
 from art_divqat.data.pools import canonical_pool, default_pool
-from art_divqat.data.sources import DatasetEntry, canonical_dataset, dataset_entry
+from art_divqat.data.sources import DATASETS, DatasetEntry, canonical_dataset, dataset_entry
 from art_divqat.defences.registry import DefenceSpec, parse_defence
 from art_divqat.errors import UserError
 from art_divqat.models.registry import check_model
@@ -12,7 +12,7 @@ from art_divqat.plan.cells import applies
 from art_divqat.plan.conditions import parse_condition
 from art_divqat.plan.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig, validated
 from art_divqat.victims.external.settings import resolve_external
-from art_divqat.victims.registry import baseline_of
+from art_divqat.victims.registry import CONTROL, baseline_of
 from art_divqat.victims.specs import VictimSpec, parse_victim, with_baselines
 
 # larger images and more classes take longer: --dry-run measures it
@@ -65,12 +65,22 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
                 "applies to with --defence, and --answers soft."
             )
     baselined = with_baselines(victims) if config.baseline else victims
+    baselined, control = _with_control(config, baselined)
     _check_seeds(config, baselined, defences)
     for condition in config.fail_on:
         parse_condition(condition)
+    if control and config.model is None:
+        # what an attacker trains is what the same data trains well
+        model = thief_model
+    thief_recipe = config.thief_recipe or _thief_recipe(config.preset, known)
+    victim_recipe = _victim_recipe(config.preset, known)
+    if control and not paper and dataset not in DATASETS:
+        # a few hundred images of one's own are too few for five epochs of them
+        victim_recipe = _thief_recipe(config.preset, known)
     values = {
         "dataset": dataset,
         "victims": baselined,
+        "control": control,
         "attacks": attacks,
         "defences": defences,
         "budgets": budgets,
@@ -79,12 +89,29 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
         "model": model,
         "thief_model": thief_model,
         "epsilon": epsilon,
-        "victim_recipe": config.victim_recipe or _victim_recipe(config.preset, known),
-        "thief_recipe": config.thief_recipe or _thief_recipe(config.preset, known),
+        "victim_recipe": config.victim_recipe or victim_recipe,
+        "thief_recipe": thief_recipe,
         "evasion": _evasion(config, epsilon),
     }
     unwritten = {"trust_code": config.trust_code, "answers_file": config.answers_file, "external": external}
     return validated(ResolvedConfig, {**config.model_dump(), **values, **unwritten})
+
+
+def _with_control(
+    config: EvaluateConfig, victims: tuple[VictimSpec, ...]
+) -> tuple[tuple[VictimSpec, ...], bool | None]:
+    """The victims, with an undefended one beside a model of one's own, and whether it is only that.
+
+    One that was asked for by name is a victim like any other, unless the configuration of a run says that it is none.
+    """
+    if not any(victim.is_external for victim in victims):
+        if config.control:
+            raise UserError("Option control: a control stands beside a model of one's own, and none is audited here.")
+        return victims, None
+    there = any(victim.name == CONTROL for victim in victims)
+    if config.control is False or (there and config.control is None):
+        return victims, False
+    return (victims if there else (*victims, VictimSpec(CONTROL))), True
 
 
 def _check_seeds(config: EvaluateConfig, victims: tuple[VictimSpec, ...], defences: tuple[DefenceSpec, ...]) -> None:

@@ -7,7 +7,7 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
-        "rating": ["Thresholds"],
+        "rating": ["Thresholds", "rating_sentence"],
         "files": ["FORMATS", "render", "render_json", "write_report"],
         "findings": ["finding"],
         "html": ["render_html"],
@@ -25,4 +25,5 @@ if TYPE_CHECKING:
     from .html import render_html as render_html
     from .markdown import render_markdown as render_markdown
     from .rating import Thresholds as Thresholds
+    from .rating import rating_sentence as rating_sentence
     from .tables import summary_table as summary_table

@@ -23,18 +23,18 @@ def curves_section(view: ResultsView) -> Section | None:
     """Agreement and thief accuracy over the budget, or as dots where there is one budget."""
     blocks: list[Block] = []
     for metric in _CURVES:
-        if any(metric in row.metrics and row.budget for row in view.results.summary):
+        if any(metric in row.metrics and row.budget for row in view.summary):
             blocks.append(_curves(view, metric))
     if not blocks:
         return None
-    budgets = {row.budget for row in view.results.summary if row.budget}
+    budgets = {row.budget for row in view.summary if row.budget}
     title = "What more queries buy" if len(budgets) > 1 else f"What {max(budgets):,} queries buy"
     return Section("curves", title, blocks)
 
 
 def _curves(view: ResultsView, metric: str) -> Figure:
     lines: dict[Attacker, dict[Pair, list[SummaryRow]]] = {}
-    for row in view.results.summary:
+    for row in view.summary:
         if metric in row.metrics and row.budget:
             of_attacker = lines.setdefault((row.attack, row.answers), {})
             of_attacker.setdefault((row.victim, row.defence), []).append(row)
@@ -59,7 +59,7 @@ def _curves(view: ResultsView, metric: str) -> Figure:
     if len(budgets) > 1:
         draw = partial(draw_curves, drawn, label)
         what = f"{heading(metric)} of the thief over the number of queries; bands are 95 % intervals."
-        if any(row.n_seeds > 1 for row in view.results.summary):
+        if any(row.n_seeds > 1 for row in view.summary):
             what += " They show how seeds differ; a comparison by equal seeds is sharper than its bands."
     else:
         dots = [

@@ -22,12 +22,12 @@ from art_divqat.report.evidence import (
     robustness_section,
 )
 from art_divqat.report.findings import caveats, finding, finding_clauses, leading_comparison
-from art_divqat.report.rating import Thresholds
+from art_divqat.report.rating import INCONCLUSIVE, Rating, Thresholds, control_text, rate_row
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import range_text, value_text
 from art_divqat.report.text import clean, counted, dataset_name, percent, ratio, ratio_range, short_name, used
 from art_divqat.report.transfer import claims_section
-from art_divqat.results.schema import Estimate, Results
+from art_divqat.results.schema import Estimate, Results, SummaryRow
 from art_divqat.victims.external.settings import is_external, same_external
 
 
@@ -37,7 +37,7 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
     view = ResultsView(results)
     clauses = finding_clauses(view)
     row = view.most_stolen()
-    rating, tone = thresholds.rate(view.score(row, "agreement") if row else None)
+    rating = rate_row(view, row, thresholds) if row else Rating(*thresholds.rate(None))
     sections = [
         added_section(view),
         claims_section(view),
@@ -59,8 +59,8 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
     return Report(
         title="Model extraction audit",
         subtitle=f"{dataset} · {model} · {clean(results.started)} · art-divqat {version}".rstrip(),
-        rating=rating,
-        tone=tone,
+        rating=rating.name,
+        tone=rating.tone,
         finding=finding(results) if len(clauses) < 2 else f"{clauses[0]}.",
         summary=[*_further(results, clauses), *_summary(view, thresholds)],
         tiles=_tiles(view),
@@ -95,24 +95,25 @@ def _summary(view: ResultsView, thresholds: Thresholds) -> list[str]:
     under = "" if row.defence == "none" else f" behind {short_name(row.defence, view.defences)}"
     paragraph = (
         f"For {counted(row.budget, 'query')} and without seeing inside the model, an attacker gets a copy that gives "
-        f"the same answer as the {victim} victim{under} on {percent(agreement.mean)} of unseen test images"
+        f"the same answer as the {victim} victim{under} on {percent(agreement.mean)} of "
+        f"{'the' if view.is_audit else 'unseen'} test images"
     )
     original = row.metrics.get("defended_accuracy") or row.metrics.get("victim_accuracy")
     if thief is not None and original is not None:
         paragraph += (
             f" and is right on {percent(thief.mean)} of them, where the original is right on {percent(original.mean)}"
         )
-    rating = thresholds.rate(agreement)[0]
-    doubt = thresholds.doubt(agreement)
-    meaning = {
-        "Vulnerable": "Treat the model as one that can be copied by anybody who can query it at this scale: limit and "
-        "watch queries, give out labels instead of probabilities, and weigh a defence by its best attacker",
-        "Warning": "A copy of this quality is of use to an attacker: limit queries, watch for many unusual images from "
-        "one source, and audit again with more queries",
-        "Desired": "At this budget these attackers did not get a good copy; more queries or a better attacker may",
-    }[rating]
-    paragraph += f". By the thresholds in use that is rated {rating.lower()}{f'; {doubt}' if doubt else ''}. {meaning}."
+    if view.is_audit:
+        paragraph += "; whether it was fitted on these images, which would flatter both, cannot be known here"
+    rating = rate_row(view, row, thresholds)
+    doubt = "" if rating.doubts else thresholds.doubt(agreement)
+    rated = f"that is rated {rating.name.lower()}{f'; {doubt}' if doubt else ''}"
+    if rating.doubts:
+        rated += f": {'; '.join(rating.doubts)}"
+    paragraph += f". By the thresholds in use {rated}. {_meaning(view, row, rating)}."
     paragraphs = [paragraph]
+    if control := control_text(view, row.budget, thresholds):
+        paragraphs.append(f"{control}.")
     flags, gate = view.results.flags, view.results.gate
     if flags:
         says = "says" if len(flags) == 1 else "say"
@@ -123,6 +124,24 @@ def _summary(view: ResultsView, thresholds: Thresholds) -> list[str]:
             "The gate is passed." if gate.passed else f"The gate has failed on {', '.join(map(clean, failed))}."
         )
     return paragraphs
+
+
+def _meaning(view: ResultsView, row: SummaryRow, rating: Rating) -> str:
+    """What a reader is to make of a rating."""
+    if rating.name == "Desired" and view.is_audit:
+        return (
+            f"Tried properly, and it resisted, at {counted(row.budget, 'query')}: what was tried on it steals an "
+            "undefended model of the same data, and more queries would add little. A better attacker may still steal it"
+        )
+    return {
+        "Vulnerable": "Treat the model as one that can be copied by anybody who can query it at this scale: limit and "
+        "watch queries, give out labels instead of probabilities, and weigh a defence by its best attacker",
+        "Warning": "A copy of this quality is of use to an attacker: limit queries, watch for many unusual images from "
+        "one source, and audit again with more queries",
+        "Desired": "At this budget these attackers did not get a good copy; more queries or a better attacker may",
+        INCONCLUSIVE: f"Nothing follows from the {'high' if rating.stolen else 'low'} agreement until the audit is "
+        "repeated without that",
+    }[rating.name]
 
 
 def _tiles(view: ResultsView) -> list[Tile]:

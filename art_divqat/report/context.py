@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from art_divqat.report.blocks import Block, Bullets, Code, Notice, Section, Table, TableCell, Text
-from art_divqat.report.rating import Thresholds
+from art_divqat.report.rating import Thresholds, rate_row
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.seeds import seeds_added
 from art_divqat.report.text import NONE, clean, counted, dataset_name, percent
-from art_divqat.results.data_notes import data_notes
+from art_divqat.results.data_notes import classes_note, data_notes
+from art_divqat.results.probes import probed
 from art_divqat.results.schema import Results
+from art_divqat.victims.registry import is_control
 
 _UNSAID = "not recorded"
 
@@ -49,23 +51,25 @@ def _answer_rows(results: Results) -> list[tuple[str, str]]:
     if not isinstance(model, Mapping) or "outputs" not in model:
         return []
     kinds = [f"{model.get('classes')} {model['outputs']}", *(model.get("answers") or ())]
-    return [("It answers", clean("; ".join(map(str, kinds))))]
+    note = classes_note(results.data)
+    return [("It answers", clean("; ".join(map(str, kinds)))), *([("Its classes", note)] if note else [])]
 
 
 def threat_section(view: ResultsView) -> Section:
     """What was attacked and what the attacker knows, has and pays."""
     config = view.results.config
-    budgets = ", ".join(f"{b:,}" for b in sorted({row.budget for row in view.results.summary if row.budget}))
-    seen = ", ".join(clean(a) for a in dict.fromkeys(row.answers for row in view.results.summary if row.budget))
-    spent = sum(cell.queries for cell in view.results.cells)
+    budgets = ", ".join(f"{b:,}" for b in sorted({row.budget for row in view.summary if row.budget}))
+    seen = ", ".join(clean(a) for a in dict.fromkeys(row.answers for row in view.summary if row.budget))
+    spent = sum(cell.queries for cell in view.cells)
     has = f"Images from {_value(config, 'query_pool')} and a network to train ({_value(config, 'thief_model')})."
     if own := config.get("attacker_images"):
         labels = "with" if config.get("attacker_labels", True) else "without"
         has = f"{counted(own, 'image')} of the victim's own kind, {labels} their true labels. {has}"
     what = model_text(view.results)
+    victims = [name for name in config.get("victims") or () if not is_control(str(name), config)]
     notes = data_notes(view.results.data)
     rows = [
-        ("The model", f"{what} on {_value(config, 'dataset')}; victims: {_value(config, 'victims')}"),
+        ("The model", f"{what} on {_value(config, 'dataset')}; victims: {_value({'victims': victims}, 'victims')}"),
         *_answer_rows(view.results),
         *([("What was done to the images", clean("; ".join(notes)))] if notes else []),
         ("How it was reached", "As a black box: images in, answers out, every query counted and capped."),
@@ -130,10 +134,12 @@ def standards_section(view: ResultsView, thresholds: Thresholds) -> Section:
     """What the audit says in the terms of public standards."""
     row = view.most_stolen()
     best = row.metrics["agreement"] if row else None
-    attacks = list(dict.fromkeys(r.attack for r in view.results.summary))
+    attacks = list(dict.fromkeys(probed(r.attack) for r in view.summary))
     ran = ", ".join(clean(a) for a in attacks) or "none"
     named = [a for a in ("knockoff", "copycat") if any(x.partition(":")[0] == a for x in attacks)]
-    level = f"Highest agreement {percent(best.mean)}: {thresholds.rate(best)[0].lower()}" if best else "Not measured"
+    level = "Not measured"
+    if row and best:
+        level = f"Highest agreement {percent(best.mean)}: {rate_row(view, row, thresholds).name.lower()}"
     above = f"vulnerable above {percent(thresholds.vulnerable, 0)}, warning above {percent(thresholds.warning, 0)}"
     rows = [
         ("MITRE ATLAS", "AML.T0024.002 Extract AI Model", f"The technique was carried out. Attacks: {ran}."),
@@ -156,8 +162,8 @@ def limits_section(view: ResultsView) -> Section:
     """What this audit does not say."""
     results, config = view.results, view.results.config
     evasion = config.get("evasion")
-    seeds = max((row.n_seeds for row in results.summary), default=0)
-    budgets = [row.budget for row in results.summary]
+    seeds = max((row.n_seeds for row in view.summary), default=0)
+    budgets = [row.budget for row in view.summary]
     items = [
         "It shows what these attackers reached, not what the best one could: the true risk may be higher.",
         f"Attackers had at most {counted(max(budgets, default=0), 'query')} and images from "
@@ -166,6 +172,11 @@ def limits_section(view: ResultsView) -> Section:
         f"Intervals cover {counted(seeds, 'seed')} and the test images. They say nothing of other networks, data sets "
         "or training recipes, and they are not corrected for the number of comparisons made.",
     ]
+    if view.is_audit:
+        items.append(
+            "Whether the model was fitted on the test images, or on those of the attacker's pool, cannot be known "
+            "here. Where it was, agreement and accuracy are those of images that it has seen."
+        )
     if added := seeds_added(results):
         items.insert(0, added)
     if any("victim_robust_accuracy" in row.metrics for row in results.summary):

@@ -9,7 +9,7 @@ from art_divqat.report.blocks import Block, Bullets, Figure, Section, Table, Tab
 from art_divqat.report.claims import judge_claims
 from art_divqat.report.epsilon import curved, epsilon_figures
 from art_divqat.report.plots import draw_dots
-from art_divqat.report.rating import Thresholds
+from art_divqat.report.rating import Thresholds, rate_row
 from art_divqat.report.results_view import DefenceEffect, ResultsView
 from art_divqat.report.selection import strongest_rows
 from art_divqat.report.tables import heading, range_text, value_text
@@ -29,6 +29,8 @@ from art_divqat.report.text import (
     undecided,
     used,
 )
+from art_divqat.results.doubts import control_row
+from art_divqat.results.probes import is_probe
 from art_divqat.results.schema import Comparison, Estimate, SummaryRow
 
 _ROBUSTNESS = select(lambda metric: metric.images == "evasion")
@@ -37,6 +39,14 @@ _COSTS = (VICTIM_ACCURACY, *select(lambda metric: metric.cost))
 _OF_VICTIMS = select(lambda metric: metric.subject == "victim" or metric.quotient_of is not None)
 _ONLY_DEFENDED = select(lambda metric: metric.only_defended)
 _MOST_DOTS = 12
+_OF_AUDITS = (
+    " A model that was not stolen is rated so only where the same attackers steal the control, an undefended model "
+    "trained here on the same data, and nothing else speaks against it; else the rating is inconclusive."
+)
+_OF_PROBES = (
+    "thief=linear: a linear classifier, fitted to the same images and answers, which did better than the network that "
+    "was trained on them."
+)
 # of a table on a page; results.json has all
 _MOST_ROWS = 300
 
@@ -169,13 +179,13 @@ def robustness_section(view: ResultsView) -> Section | None:
 
 def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
     """The score of a defence is its best attacker."""
-    rows = []
+    rows: list[tuple[TableCell, ...]] = []
     for pair in view.pairs:
         best = view.best(*pair, "agreement")
         if best is None:
             continue
         agreement = view.score(best, "agreement")
-        rating, tone = thresholds.rate(agreement)
+        rating = rate_row(view, best, thresholds)
         accurate = view.best(*pair, "thief_accuracy")
         rows.append(
             (
@@ -187,22 +197,25 @@ def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
                 else TableCell(
                     value_text("thief_accuracy", view.score(accurate, "thief_accuracy")), _by(view, accurate, best)
                 ),
-                TableCell(rating, thresholds.doubt(agreement), tone),
+                TableCell(rating.name, "; ".join(rating.doubts) or thresholds.doubt(agreement), rating.tone),
             )
         )
     if not rows:
         return None
+    rows += _control_rows(view, thresholds)
     blocks: list[Block] = [
         Text(
             "The score of a defence is its best attacker: an attacker who is stopped one way will try the other. The "
             f"rating is agreement above {percent(thresholds.vulnerable, 0)} vulnerable, above "
             f"{percent(thresholds.warning, 0)} warning, below that desired (OWASP AITG-APP-09)."
+            + (_OF_AUDITS if view.is_audit else "")
         ),
         Table(
             ("Victim", "Best attacker", "Agreement", "Highest thief accuracy", "Rating"),
             rows[:_MOST_ROWS],
             "",
             frozenset({2, 3}),
+            _OF_PROBES if any(is_probe(row.attack) for row in view.summary) else "",
         ),
     ]
     if effects := _effects(view):
@@ -218,6 +231,26 @@ def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
     return Section("best-attacker", "Best attacker against each victim and defence", blocks)
 
 
+def _control_rows(view: ResultsView, thresholds: Thresholds) -> list[tuple[TableCell, ...]]:
+    """What the best attacker got of the undefended model that was trained here beside an audited one."""
+    budget = max((row.budget for row in view.summary), default=0)
+    best = control_row(view.results, budget) if view.is_audit else None
+    if best is None or best.victim in view.victims:
+        return []
+    agreement = view.score(best, "agreement")
+    stolen = agreement.mean > thresholds.warning
+    what = f"{clean(best.victim)}, {clean(str(view.results.config.get('model')))}, trained here, undefended"
+    return [
+        (
+            TableCell("control", what),
+            TableCell(attacker(best.attack, best.answers), f"{best.budget:,} queries"),
+            TableCell(value_text("agreement", agreement), range_text("agreement", agreement)),
+            metric_cell("thief_accuracy", best),
+            TableCell("stolen" if stolen else "not stolen", "", "plain" if stolen else "warn"),
+        )
+    ]
+
+
 def _by(view: ResultsView, row: SummaryRow, best: SummaryRow) -> str:
     interval = percent_range(view.score(row, "thief_accuracy"))
     same = (row.attack, row.answers) == (best.attack, best.answers)
@@ -226,7 +259,7 @@ def _by(view: ResultsView, row: SummaryRow, best: SummaryRow) -> str:
 
 def _effects(view: ResultsView) -> Table | None:
     rows = []
-    kinds = list(dict.fromkeys(row.answers for row in view.results.summary if row.budget))
+    kinds = list(dict.fromkeys(row.answers for row in view.summary if row.budget))
     for victim in view.victims:
         for defence in view.defences:
             if defence == "none" or view.defence_effect(victim, defence, "thief_accuracy") is None:
@@ -264,7 +297,7 @@ def _effect_cell(effect: DefenceEffect) -> TableCell:
 def cost_section(view: ResultsView) -> Section | None:
     """What each defence costs those who use the model rightly."""
     rows: list[tuple[TableCell, ...]] = []
-    columns = [m for m in _COSTS if any(m in r.metrics for r in view.results.summary)]
+    columns = [m for m in _COSTS if any(m in r.metrics for r in view.summary)]
     defended = {victim for victim, defence in view.pairs if defence != "none"}
     for victim, defence in view.pairs:
         if victim not in defended:

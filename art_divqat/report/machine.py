@@ -10,7 +10,7 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
-from art_divqat.report.rating import Thresholds
+from art_divqat.report.rating import INCONCLUSIVE, Rating, Thresholds, rate_row
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import range_text, value_text
 from art_divqat.report.text import attacker, clean
@@ -20,7 +20,9 @@ SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schem
 _HOME = "https://github.com/art-divqat/art-divqat"
 _COORDINATES = ("dataset", "victim", "defence", "attack", "answers", "budget", "seed", "queries", "seconds")
 _TAGS = ["security", "AML.T0024.002", "ML05:2023", "AITG-APP-09", "NISTAML.031"]
-_LEVELS = {"Vulnerable": "error", "Warning": "warning", "Desired": "none", "Not measured": "none"}
+_LEVELS = {"Vulnerable": "error", "Warning": "warning", "Desired": "none", INCONCLUSIVE: "none", "Not measured": "none"}
+# of a result that is none
+_KINDS = {"Desired": "pass", INCONCLUSIVE: "open"}
 _STEALABLE = "model-extraction"
 _GATE = "gate"
 
@@ -71,16 +73,20 @@ def _sarif_result(rule: str, level: str, text: str, group_label: str, kind: str 
 def _sarif_ratings(results: Results, thresholds: Thresholds) -> list[dict[str, Any]]:
     entries = []
     for row, rating in _rated(ResultsView(results), thresholds):
-        level = _LEVELS[rating]
-        text = f"{rating}: the best thief of {row.victim} (defence {row.defence}) agrees with it on {_numbers(row)}."
+        text = (
+            f"{rating.name}: the best thief of {row.victim} (defence {row.defence}) agrees with it on {_numbers(row)}."
+        )
+        if rating.doubts:
+            text += f" No rating, as {'; '.join(rating.doubts)}."
         group_label = f"{row.victim} / {row.defence}"
-        entries.append(_sarif_result(_STEALABLE, level, text, group_label, "fail" if level != "none" else "pass"))
+        kind = _KINDS.get(rating.name, "fail")
+        entries.append(_sarif_result(_STEALABLE, _LEVELS[rating.name], text, group_label, kind))
     return entries
 
 
-def _rated(view: ResultsView, thresholds: Thresholds) -> list[tuple[SummaryRow, str]]:
+def _rated(view: ResultsView, thresholds: Thresholds) -> list[tuple[SummaryRow, Rating]]:
     best = [row for pair in view.pairs if (row := view.best(*pair, "agreement")) is not None]
-    return [(row, thresholds.rate(row.metrics["agreement"])[0]) for row in best]
+    return [(row, rate_row(view, row, thresholds)) for row in best]
 
 
 def _numbers(row: SummaryRow) -> str:
@@ -141,7 +147,9 @@ def render_junit(results: Results, thresholds: Thresholds | None = None) -> str:
     ratings = _suite(root, "ratings")
     for row, rating in _rated(ResultsView(results), thresholds or Thresholds()):
         case = _case(ratings, "ratings", f"{row.victim} / {row.defence}")
-        ElementTree.SubElement(case, "system-out").text = clean(f"{rating}: agreement on {_numbers(row)}")
+        ElementTree.SubElement(case, "system-out").text = clean(f"{rating.name}: agreement on {_numbers(row)}")
+        if rating.doubts:
+            ElementTree.SubElement(case, "skipped", message=clean("; ".join(rating.doubts)))
     flags = _suite(root, "flags")
     for flag in results.flags:
         case = _case(flags, "flags", flag.name)

@@ -11,6 +11,7 @@ from art_divqat.results.comparisons import rank
 from art_divqat.results.effects import Verdict as Verdict
 from art_divqat.results.effects import is_primary
 from art_divqat.results.schema import Comparison, Estimate, Results, SummaryRow
+from art_divqat.victims.registry import is_control
 
 
 def _order(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
@@ -52,10 +53,13 @@ class ResultsView:
         self.results = results
         requested = results.config.get("victims")
         first = requested if isinstance(requested, list | tuple) else ()
-        self.victims = _order((row.victim for row in results.summary), first)
-        self.defences = _order((row.defence for row in results.summary), ("none",))
+        # the control is there to judge the others by; it is none of them
+        self.summary = [row for row in results.summary if not is_control(row.victim, results.config)]
+        self.cells = [cell for cell in results.cells if not is_control(cell.victim, results.config)]
+        self.victims = _order((row.victim for row in self.summary), first)
+        self.defences = _order((row.defence for row in self.summary), ("none",))
         self._by_pair: dict[tuple[str, str], list[SummaryRow]] = {}
-        for row in results.summary:
+        for row in self.summary:
             self._by_pair.setdefault((row.victim, row.defence), []).append(row)
         self._by_kind: dict[str, list[Comparison]] = {}
         self._by_metric: dict[tuple[str, str], list[Comparison]] = {}
@@ -74,6 +78,11 @@ class ResultsView:
             for c in self.comparisons("best_attacker")
             if c.value is not None
         }
+
+    @property
+    def is_audit(self) -> bool:
+        """Whether a model of somebody else's was audited: how it was trained, and on what, is not known."""
+        return self.results.config.get("external") is not None
 
     @property
     def pairs(self) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ from art_divqat.results.effects import SIGNIFICANCE, as_estimate
 from art_divqat.results.flags import compute_flags
 from art_divqat.results.gate import evaluate_gate
 from art_divqat.results.journal import CellRecord, Header, Journal, group_seeds
+from art_divqat.results.probes import with_probes
 from art_divqat.results.samples import curve_sample, number_of_images, unpack_all
 from art_divqat.results.schema import CellResult, Results, SummaryRow
 
@@ -52,6 +53,7 @@ def build_results(
     """
     by_id = {cell_id(record["cell"]): record for record in records}
     finished = [by_id[cell.id] for cell in plan if cell.id in by_id]
+    attackers = with_probes(finished)
     results = Results(
         tool=header["tool"],
         environment=header["environment"],
@@ -72,9 +74,9 @@ def build_results(
                 for record in finished
             ]
         ),
-        summary=summarise(finished, header["data"]),
+        summary=summarise(attackers, header["data"]),
         comparisons=compare_cells(
-            finished, header["config"]["victims"], SIGNIFICANCE / number_of_looks(header["config"])
+            attackers, header["config"]["victims"], SIGNIFICANCE / number_of_looks(header["config"])
         ),
     )
     gate = evaluate_gate(results, fail_on) if fail_on and results.cells else results.gate

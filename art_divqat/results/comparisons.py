@@ -60,6 +60,10 @@ class _Seeds:
         """Whether every seed kept this sample, as those of earlier versions may not have."""
         return all(sample in record["samples"] for record in self.records)
 
+    def measured(self, metric: str) -> bool:
+        """Whether any seed has it."""
+        return any(metric in record["metrics"] for record in self.records)
+
     def values(self, metric: str) -> list[float | None]:
         """A metric of every seed; None where it has no value."""
         return [record["metrics"].get(metric) for record in self.records]
@@ -238,6 +242,8 @@ def _defence_effects(groups: _Groups) -> list[Contrast]:
             continue
         common: Fields = {**key._asdict(), "n_seeds": len(sides[0])}
         for metric in _DEFENCE_EFFECTS:
+            if not sides[0].measured(metric):
+                continue
             found.append(_contrast("defence_effect", metric, _SAMPLES[metric], sides, common))
     return found
 
@@ -277,6 +283,9 @@ def _best_attackers(groups: _Groups) -> list[Fields]:
     found: list[Fields] = []
     for attackers in places.values():
         for metric in _BEST_ATTACKERS:
+            # of a model whose right answers nobody knows there is agreement alone
+            if not any(groups[key].measured(metric) for key in attackers):
+                continue
             best = max(attackers, key=lambda key: rank(fmean(groups[key].numbers(metric))))
             # chosen where it is not measured, which only those with the same seeds can be
             rivals = [groups[key] for key in attackers if groups[key].seeds == groups[best].seeds]

@@ -1,4 +1,4 @@
-"""What was done to the images on their way in, as a run recorded it of its data."""
+"""Notes of a run: what was done to the images on their way in, and how the model's classes are those of the data."""
 
 from __future__ import annotations
 
@@ -18,3 +18,20 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
         notes = part.get("notes") if isinstance(part, Mapping) else None
         found += [f"{prefix}{note}" for note in notes] if isinstance(notes, list | tuple) else []
     return found
+
+
+def classes_note(data: Mapping[str, Any]) -> str:
+    """How the classes of an audited model are those of the data, where it has more; empty where they are the same.
+
+    >>> classes_note({"model": {"classes": 1000, "data_classes": 40, "classes_matched": True}})
+    "the data has 40 of the model's 1,000 classes"
+    """
+    model = data.get("model")
+    if not isinstance(model, Mapping) or "classes_matched" not in model:
+        return ""
+    if model["classes_matched"]:
+        return f"the data has {model['data_classes']:,} of the model's {model['classes']:,} classes"
+    return (
+        f"accuracy is not measured: which of the model's {model['classes']:,} classes are the data's "
+        f"{model['data_classes']:,} is not known; agreement needs no labels"
+    )

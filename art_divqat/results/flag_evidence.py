@@ -11,11 +11,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 
+from art_divqat.results.probes import is_probe
 from art_divqat.results.schema import CellResult, Results, SummaryRow
+from art_divqat.victims.registry import is_control
 
 DIAGNOSTICS: dict[str, str] = {
     "thief_final_loss_slope": "change of the thief's training loss over its last tenth of epochs, over its level there",
     "linear_probe_accuracy": "test accuracy of a linear classifier trained on the same answers as the thief",
+    "linear_probe_agreement": "agreement of that classifier with the labels that the victim serves",
+    "linear_probe_agreement_clean": "its agreement with the undefended victim",
+    "majority_answer": "part of the test images that got the label which most of them got",
     "pool_overlap": "fraction of the pool's images that are also in the victim's training data",
     "victim_simplex_error": "largest |sum − 1| or negative part of any answer to the attacker",
     "victim_nondeterminism": "largest difference between two answers to the same image",
@@ -56,19 +61,24 @@ class Tolerances:
 
 @dataclass
 class Evidence:
-    """The results, with what several reasons ask of them."""
+    """The results, with what several reasons ask of them; what concerns the control alone is left out."""
 
     results: Results
     tolerances: Tolerances
     rows: list[SummaryRow] = field(init=False)
+    cells: list[CellResult] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rows = self.results.summary
+        config = self.results.config
+        rows = [row for row in self.results.summary if not is_control(row.victim, config)]
+        # a probe speaks through the cell that it belongs to
+        self.rows = [row for row in rows if not is_probe(row.attack)]
+        self.cells = [cell for cell in self.results.cells if not is_control(cell.victim, config)]
 
     @cached_property
     def groups(self) -> dict[str, list[CellResult]]:
         found: dict[str, list[CellResult]] = {}
-        for cell in self.results.cells:
+        for cell in self.cells:
             found.setdefault(group_label(cell), []).append(cell)
         return found
 
@@ -111,13 +121,17 @@ class Rule:
     because: Callable[[Evidence], str | None]
     meaning: str
     remedy: str
+    voids: bool
 
 
-def rule(name: str, meaning: str, remedy: str) -> Callable[[Callable[[Evidence], str | None]], Rule]:
+def rule(
+    name: str, meaning: str, remedy: str, voids: bool = False
+) -> Callable[[Callable[[Evidence], str | None]], Rule]:
     """Declare a flag where its reason is computed.
 
     :param name: as results.json and `docs/flags.md` have it.
     :param meaning: what a reader must make of it.
     :param remedy: what to do about it.
+    :param voids: whether a model that was not stolen may yet be easy to steal where it is raised.
     """
-    return lambda because: Rule(name, because, meaning, remedy)
+    return lambda because: Rule(name, because, meaning, remedy, voids)

@@ -57,6 +57,7 @@ def no_random_baseline(e: Evidence) -> str | None:
     "How much is stolen depends on the images that are asked. Another pool, such as pictures that a program draws, may "
     "steal far more, and the attacker can see from the answers which one does.",
     "Add --attack scout, which tries many.",
+    voids=True,
 )
 def one_pool(e: Evidence) -> str | None:
     """Every attacker asked the same images, which are not the victim's own kind."""
@@ -74,6 +75,7 @@ def one_pool(e: Evidence) -> str | None:
     "A defence that changes probabilities and keeps labels does nothing against a thief who uses labels alone; "
     "such a thief may be the better one.",
     "Add hard answers: --answers soft --answers hard.",
+    voids=True,
 )
 def only_soft(e: Evidence) -> str | None:
     """No attacker tried labels alone, or the top few probabilities."""
@@ -84,11 +86,12 @@ def only_soft(e: Evidence) -> str | None:
     "no-adaptive-attacker",
     "The defence was scored by attackers who do not know of it. One who does may undo it: its score is an upper bound.",
     "Add an attacker who undoes it: --attack knockoff:recovery=invert, dae, bayes or average.",
+    voids=True,
 )
 def no_adaptive_attacker(e: Evidence) -> str | None:
     """A defence met no attacker who knows of it: one with a recovery= that undoes it, or whose cells say so."""
     defences = list(dict.fromkeys(row.defence for row in e.rows if row.defence != "none"))
-    recorded = {cell.attack for cell in e.results.cells if cell.details.get("adaptive_attacker", 0) > 0}
+    recorded = {cell.attack for cell in e.cells if cell.details.get("adaptive_attacker", 0) > 0}
     attacks = {row.attack for row in e.rows}
     adaptive = recorded | {attack for attack in attacks if read_attack(attack).undoes_a_defence}
     met = {row.defence for row in e.rows if row.attack in adaptive}
@@ -100,6 +103,7 @@ def no_adaptive_attacker(e: Evidence) -> str | None:
     "thief-undertrained",
     "The attack was stopped early or fitted badly, so the victim looks harder to steal than it is.",
     "Give thieves more epochs or a fitting learning rate in thief_recipe.",
+    voids=True,
 )
 def undertrained(e: Evidence) -> str | None:
     """A thief could have been trained better."""
@@ -191,6 +195,7 @@ def mixture_alone(e: Evidence) -> str | None:
     "The victim answers with logits or unnormalised scores. A thief trained on them as probabilities is no "
     "measure of anything, and defences work on numbers that they were not made for.",
     "Put a softmax behind the model, or say that it gives logits.",
+    voids=True,
 )
 def off_simplex(e: Evidence) -> str | None:
     """Answers are no probabilities."""
@@ -202,6 +207,7 @@ def off_simplex(e: Evidence) -> str | None:
     "victim-nondeterministic",
     "Agreement has a ceiling below 1, numbers do not repeat, and asking twice may average the noise away.",
     "Turn the randomness off, or add an attacker who repeats queries.",
+    voids=True,
 )
 def nondeterministic(e: Evidence) -> str | None:
     """One image, two answers."""
@@ -213,6 +219,7 @@ def nondeterministic(e: Evidence) -> str | None:
     "victim-in-train-mode",
     "Dropout and batch statistics are active: answers depend on the rest of the batch; accuracy is too low.",
     "Call eval() on the network before it is audited.",
+    voids=True,
 )
 def train_mode(e: Evidence) -> str | None:
     """Dropout or batch statistics were active."""
@@ -241,13 +248,14 @@ def labels_flipped(e: Evidence) -> str | None:
     "budget-not-exhausted",
     "The attack did not use what it was given; at this budget the victim looks harder to steal than it is.",
     "Let the attack spend its budget, or state the number of queries that it made as the budget.",
+    voids=True,
 )
 def budget_left(e: Evidence) -> str | None:
     """Queries were left over."""
     # an attack that asks every image several times may be left with less than one image costs
     left = dict.fromkeys(
         group_label(cell)
-        for cell in e.results.cells
+        for cell in e.cells
         if cell.budget - cell.queries >= max(1.0, cell.details.get("queries_per_image", 1.0))
     )
     return f"Fewer queries were made than allowed in {first_few(left)}." if left else None

@@ -127,7 +127,8 @@ class VictimProvider:
             "threads": settings.threads,
             "device": settings.device.partition(":")[0],
             "torch": torch.__version__,
-            **({} if settings.external is None else {"external": settings.external.for_results()}),
+            # what is trained here is the same whatever else is audited
+            **({"external": settings.external.for_results()} if spec.is_external and settings.external else {}),
             **({"mixture_version": MIXTURE_VERSION} if has_mixture(spec) else {}),
             **plugin_origins(spec, settings.model),
         }

@@ -21,6 +21,8 @@ from art_divqat.specs import Spec
 from art_divqat.victims.external.settings import EXTERNAL
 
 AUXILIARY_MIXTURE = "mixture"
+# trained here, without any defence, beside a model of somebody else's: what the same attack gets of it
+CONTROL = "standard"
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ VICTIMS = Registry(
     "victims",
     VictimEntry,
     {
-        "standard": VictimEntry("trained on the labels alone", f"{_TRAINING}:standard"),
+        CONTROL: VictimEntry("trained on the labels alone", f"{_TRAINING}:standard"),
         EXTERNAL: VictimEntry(
             "your own model: file:PATH or an http(s) address",
             f"{_TRAINING}:external",
@@ -228,6 +230,17 @@ def known_victim(victim: str) -> VictimEntry | None:
     (True, None)
     """
     return VICTIMS.find(victim.partition(":")[0])
+
+
+def is_control(victim: str, config: Mapping[str, Any]) -> bool:
+    """Whether a victim of a run is its positive control, and none of what was audited.
+
+    :param config: of the run, as its results have it.
+
+    >>> is_control("standard", {"control": True}), is_control("standard", {})
+    (True, False)
+    """
+    return bool(config.get("control")) and victim == CONTROL
 
 
 def baseline_of(victim: str, victims: Sequence[str]) -> str | None:

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from art_divqat._types import Classifier
 
 Outputs = Literal["logits", "probabilities"]
@@ -21,13 +24,13 @@ class Probe:
     """What a model of somebody else's answered to a few test images.
 
     :param images: how many were asked.
-    :param right: how many of the answers were right.
+    :param right: how many of the answers were right; None where nobody can say.
     :param notes: what is left out of its answers, such as `labels only`.
     :param labels_only: whether they say the class and nothing else.
     """
 
     images: int
-    right: int
+    right: int | None
     notes: tuple[str, ...] = ()
     labels_only: bool = False
 
@@ -43,6 +46,8 @@ class Capabilities:
     :param own_defences: postprocessors between the network and its answers, which gradients do not see; None for a
         victim that was trained here, which has none.
     :param probe: what a model of somebody else's answered when it was tried; None for a victim that was trained here.
+    :param class_ids: which output stands for each class of the data; empty if they are the first ones; None if that is
+        not known, so that nobody can say which answers are right.
     :param in_train_mode: says whether dropout and batch statistics are active now; False where that cannot be known.
 
     >>> Capabilities().outputs
@@ -55,6 +60,7 @@ class Capabilities:
     nondeterminism: float = 0.0
     own_defences: int | None = None
     probe: Probe | None = None
+    class_ids: tuple[int, ...] | None = ()
     in_train_mode: Callable[[], bool] = never
 
 
@@ -70,6 +76,13 @@ class Victim:
     classifier: Classifier
     capabilities: Capabilities
     sha256: str | None = None
+
+    def labels(self, labels: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+        """Labels of the data as this victim numbers its classes; None where there are none or that is not known."""
+        ids = self.capabilities.class_ids
+        if labels is None or ids is None:
+            return None
+        return np.asarray(ids, np.int64)[labels] if ids else labels
 
 
 def trained_victim(classifier: Any, sha256: str | None = None) -> Victim:

@@ -20,6 +20,7 @@ from art_divqat.errors import UserError
 from art_divqat.plan.config import ResolvedConfig, make_config
 from art_divqat.results.build import read_results
 from art_divqat.results.journal import Journal
+from art_divqat.results.probes import is_probe
 from art_divqat.results.schema import TIMINGS, Results
 
 
@@ -101,7 +102,7 @@ def test_robust_is_compared_with_standard(run: tuple[Path, Results]) -> None:
     kinds = {comparison.kind for comparison in results.comparisons}
     assert kinds == {"ratio", "difference", "curve_difference", "query_fraction", "best_attacker"}
     for comparison in results.comparisons:
-        if comparison.kind == "ratio" and comparison.metric == "agreement":
+        if (comparison.kind, comparison.metric) == ("ratio", "agreement") and not is_probe(comparison.attack):
             cells = {
                 (cell.victim, cell.seed): cell.metrics["agreement"]
                 for cell in results.cells

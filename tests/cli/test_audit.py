@@ -37,6 +37,7 @@ OPTIONS: dict[str, Any] = {
     "thief_recipe": {"epochs": 1},
     "evasion": {"images": 10, "steps": 2},
     "limit": 150,
+    "control": False,
 }
 
 
@@ -83,7 +84,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, network: torch.nn.Module
 
 TINY = [
     *("--data", "digits", "--limit", "150", "--budget", "20,40", "--seeds", "1", "--answers", "soft"),
-    *("--attack", "knockoff"),
+    *("--attack", "knockoff", "--no-control"),
     *("--query-pool", "in-distribution", "--thief-model", "lenet5", "--config", "tiny.yaml", "--jobs", "1"),
 ]
 

@@ -94,5 +94,27 @@ def test_the_plan_says_what_the_model_is(
     right, images = map(int, re.findall(r"(\d+) of (\d+) test images", rows["accuracy"])[0])
     assert right > 0.8 * images == 0.8 * 128
     assert rows["thief"] == "lenet5"
+    assert rows["victims"].startswith("external:name=")
+    assert "standard" not in rows["victims"]
+    assert rows["control"] == "standard (lenet5), trained here on the same data, undefended"
     assert "no attack was run" in rows["time"]
     assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_says_what_the_control_costs_or_that_there_is_none(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = options(victims=[f"file:{models / 'm.pt'}"], external={"architecture": "lenet5"}, attacks=["knockoff"])
+    show_plan(prepare(make_config(given)), json_output=False)
+    lines = capsys.readouterr().out.splitlines()
+    (first,) = (number for number, line in enumerate(lines) if line.startswith("control"))
+    assert re.match(r" {10}2 of the cells, about \d+ s; --no-control leaves it out$", lines[first + 1])
+    show_plan(prepare(make_config(given)), json_output=True)
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["cells"] == 4
+    assert {key: plan["control"][key] for key in ("victim", "model", "cells")} == {
+        "victim": "standard", "model": "lenet5", "cells": 2,
+    }  # fmt: skip
+    assert 0 < plan["control"]["seconds"] <= plan["seconds"]
+    show_plan(prepare(make_config({**given, "control": False})), json_output=False)
+    assert "control   none: a model that is not stolen will be rated inconclusive" in capsys.readouterr().out

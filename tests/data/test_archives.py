@@ -80,3 +80,33 @@ def test_what_is_no_archive_of_arrays(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"it holds a0, a1, .*, a7, …\. Save") as caught:
         load_raw(save(tmp_path, **{f"a{n}": Y for n in range(500)}))
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (None, ("3", "7", "19")),
+        (["a", "b", "c"], ("a", "b", "c")),
+        ([f"n{number}" for number in range(20)], ("n3", "n7", "n19")),
+        (["too", "few"], ("3", "7", "19")),
+    ],
+)
+def test_labels_with_gaps_are_numbered_in_their_order_and_keep_their_names(
+    tmp_path: Path, names: list[str] | None, expected: tuple[str, ...]
+) -> None:
+    ids = np.array([7, 19, 3])
+    more = {} if names is None else {"class_names": np.array(names)}
+    raw = load_raw(save(tmp_path, x_train=X, y_train=ids[Y], x_test=X[:4], y_test=[19, 3, 7, 19], **more))
+    assert raw.class_names == expected
+    assert raw.y[:3].tolist() == [1, 2, 0]
+    assert raw.y_test is not None
+    assert raw.y_test.tolist() == [2, 0, 1, 2]
+    assert raw.notes == ("3 classes with labels from 3 to 19, numbered in their order",)
+    whole = load_dataset(save(tmp_path, x=X, y=ids[Y], **more))
+    assert (whole.nb_classes, set(whole.y_test.tolist())) == (3, {0, 1, 2})
+
+
+def test_labels_without_gaps_are_as_they_were(tmp_path: Path) -> None:
+    raw = load_raw(save(tmp_path, x_train=X, y_train=Y, x_test=X[:2], y_test=[2, 0]))
+    assert (raw.notes, raw.class_names, raw.y.dtype) == ((), ("0", "1", "2"), np.int64)
+    np.testing.assert_array_equal(raw.y, Y)

@@ -228,3 +228,41 @@ def comparison(kind: Any, metric: str, value: Estimate | None, **where: Any) -> 
     elif value is not None and value.high is not None and value.high < neutral:
         verdict = "lower"
     return Comparison(kind=kind, metric=metric, value=value, verdict=where.pop("verdict", verdict), **where)
+
+
+MODEL = "external:name=m.onnx,sha256=x0123456789abcdef"
+
+
+def make_audit(
+    agreement: Mapping[int, float],
+    *,
+    control: float | None = 0.95,
+    classes: int = 10,
+    test_overlap: float = 0.0,
+    details: Mapping[str, float] | None = None,
+    **fields: Any,
+) -> Results:
+    """A whole audit: of a model of one's own by its agreement at each budget, and of the control by its own.
+
+    The default attackers, with soft and hard answers, all as good.
+    """
+
+    def rates(victim: str, defence: str, answers: str, budget: int) -> Rates:
+        reached = agreement[budget] if victim == MODEL else control or 0.0
+        return {"victim_accuracy": 0.97, "thief_accuracy": reached - 0.01, "agreement": reached}
+
+    values: dict[str, Any] = {"attacks": ("knockoff", "scout"), "budgets": tuple(agreement), "baseline": None, **fields}
+    values |= {"noise": 0.0, "victims": (MODEL, "standard")}
+    results = make_results(rates, **values, details={"majority_answer": 0.1, **(details or {})})
+    # of the control there is one seed at the largest budget
+    at = max(agreement)
+    cells = [c for c in results.cells if c.victim == MODEL or (control and c.budget == at and c.seed == 0)]
+    rows = [r for r in results.summary if r.victim == MODEL or (control and r.budget == at)]
+    rows = [r if r.victim == MODEL else r.model_copy(update={"n_seeds": 1}) for r in rows]
+    config = {**results.config, "external": {}, "control": control is not None}
+    if control is None:
+        config["victims"] = [MODEL]
+    dataset = {**results.data["dataset"], "classes": classes, "test_overlap": test_overlap}
+    data = {**results.data, "dataset": dataset, "model": {"kind": "file"}}
+    changed = {"cells": cells, "summary": rows, "config": config, "data": data, "planned": len(cells)}
+    return results.model_copy(update=changed)

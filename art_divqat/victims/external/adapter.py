@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 from numpy.typing import NDArray
-from scipy import stats
 
 from art_divqat._files import first_line
 from art_divqat._types import Images, Labels, Shape
+from art_divqat.data.splits import stratified_subset
 from art_divqat.errors import UserError
 from art_divqat.estimators.named_answers import labels_to_rows
 from art_divqat.victims.external.answers import AnswerForm, form_of
+from art_divqat.victims.external.classes import match_classes
 from art_divqat.victims.external.settings import ExternalModel
 from art_divqat.victims.victim import Capabilities, Outputs, Probe, Victim, never
 
@@ -24,13 +25,13 @@ _NEGATIVE = 1e-6
 _BATCH = 512
 PROBE_IMAGES = 128
 REPEATED_IMAGES = 16
-_LUCK = 1e-3
 
 
 class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
     """An ART classifier on float32 NCHW images in [0, 1] that answers as the model behind it does.
 
-    What else it can do is known once it was probed: see :func:`probe`.
+    What else it can do is known once it was probed: see :func:`probe`. It has as many classes as its first answer,
+    which may be more than the data has.
 
     :param answer: the model: (N, C, H, W) in, (N, classes) out, or (N,) class ids or names.
     :param white_box: gives a logit-valued torch module or ART classifier to take gradients of, from what the answers
@@ -39,7 +40,7 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
     :param repeat: asks an endpoint again, where every answer is paid for; None for a model that is here.
     :param own_defences: postprocessors that stand between the network and its answers, which gradients do not see.
     :param architecture: what it is, in a few words.
-    :param class_names: of the data, for a model that answers with names.
+    :param class_names: of the data, for a model that answers with names, or has more classes than the data.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         self.class_names = tuple(class_names)
         # known once it was probed
         self.form = AnswerForm()
+        self._has_answered = False
 
     def __repr__(self) -> str:
         return f"ExternalClassifier({self.description!r})"
@@ -98,11 +100,14 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
             raise UserError(
                 f"{self.description} fails on {len(x)} images of shape {x.shape[1:]}: {first_line(error, 200)}"
             ) from None
+        if not self._has_answered and answers.ndim == 2 and answers.shape[1] > self.nb_classes:
+            self._nb_classes = answers.shape[1]
         if answers.shape != (len(x), self.nb_classes):
             raise UserError(
                 f"{self.description} answers {len(x)} images with shape {answers.shape}; the data has "
                 f"{self.nb_classes} classes, so {(len(x), self.nb_classes)} is expected."
             )
+        self._has_answered = True
         return self.form.complete(answers)
 
 
@@ -136,30 +141,28 @@ def channels(model: ExternalModel, shape: Shape) -> tuple[NDArray[np.float32], N
 def probe(classifier: ExternalClassifier, x: Images, y: Labels, requested: str) -> Victim:
     """Probe a model on labelled images: say what it can do, and refuse one that does not fit the data.
 
-    :param x: test images; the first 128 are asked, and the first 16 a second time where that may give other answers.
+    :param x: test images; 128 of all classes are asked, 16 of these a second time where that may give other answers.
     :param asked: `auto`, `logits` or `probabilities`.
     :raises UserError: for answers that are not finite, that cannot be told or are not what was said, or that are right
         no more often than chance (p > 0.001), which normalisation, channel or class order missing its due looks like.
     """
-    x, y = x[:PROBE_IMAGES], y[:PROBE_IMAGES]
+    # of all classes, however the images are sorted
+    rows = stratified_subset(y, PROBE_IMAGES, seed=0)
+    x, y = x[rows], y[rows]
     classifier.form = AnswerForm()
     answers = classifier.predict(x)
     outputs = decide_outputs(answers, requested, classifier.description)
     form = (form_of(answers) if outputs == "probabilities" else None) or AnswerForm()
     answers, classifier.form = form.complete(answers), form
-    right = int((answers.argmax(axis=1) == y).sum())
-    chance = max(np.bincount(y).max() / len(y), 1 / classifier.nb_classes)
-    if stats.binomtest(right, len(y), float(min(chance, 1.0)), alternative="greater").pvalue > _LUCK:
-        raise UserError(
-            f"{classifier.description} is right on {right} of {len(y)} test images, no better than chance: check that "
-            "it belongs to this data, the order of its classes, and its normalisation (--mean, --std)."
-        )
+    matched = match_classes(answers, y, classifier.class_names, classifier.description)
     nondeterminism = 0.0
     if classifier.repeat is not None:
         again = classifier.repeat(x[:REPEATED_IMAGES])
         nondeterminism = float(np.abs(answers[:REPEATED_IMAGES] - form.complete(again)).max())
     # what a network leaves out of its own answers has no gradient; what stands behind it leaves that as it is
     seen = classifier.white_box is not None and (classifier.own_defences > 0 or not form.notes)
+    # an attack on a model starts from what is right
+    seen = seen and matched.ids is not None
     return Victim(
         classifier,
         Capabilities(
@@ -168,7 +171,8 @@ def probe(classifier: ExternalClassifier, x: Images, y: Labels, requested: str) 
             remote=classifier.repeat is not None,
             nondeterminism=nondeterminism,
             own_defences=classifier.own_defences,
-            probe=Probe(len(x), right, form.notes, form.labels),
+            probe=Probe(len(x), matched.right, form.notes, form.labels),
+            class_ids=matched.ids,
             in_train_mode=classifier.train_mode or never,
         ),
     )

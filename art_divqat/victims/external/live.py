@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from art_divqat.victims.external.adapter import PROBE_IMAGES, ExternalClassifier
 from art_divqat.victims.external.settings import ExternalModel, external_spec
 
 
-def adapt(model: Any, input_shape: Shape, nb_classes: int) -> ExternalClassifier:
+def adapt(model: Any, input_shape: Shape, nb_classes: int, class_names: Sequence[str] = ()) -> ExternalClassifier:
     """Any classifier as one on float32 NCHW images in [0, 1]; not yet probed.
 
     - An ART classifier: channels-last images, flat ones and other clip values than (0, 1) are seen to.
@@ -22,11 +23,13 @@ def adapt(model: Any, input_shape: Shape, nb_classes: int) -> ExternalClassifier
       rows.
     - A torch module: put on the CPU's side as it is, in eval mode.
 
+    :param nb_classes: of the data; a model may have more.
+    :param class_names: of the data.
     :raises UserError: for anything else, or one that takes other images or has other classes than the data.
     """
     name = type(model).__name__
     if _is_art(model):
-        return _from_art(model, input_shape, nb_classes)
+        return _named(_from_art(model, input_shape, nb_classes), class_names)
     import torch
 
     if isinstance(model, torch.nn.Module):
@@ -34,12 +37,17 @@ def adapt(model: Any, input_shape: Shape, nb_classes: int) -> ExternalClassifier
 
         first = next(model.parameters(), None)
         device = "cpu" if first is None else str(first.device)
-        return classifier_of(model, ExternalModel(), input_shape, nb_classes, device, name)
+        return _named(classifier_of(model, ExternalModel(), input_shape, nb_classes, device, name), class_names)
     if callable(getattr(model, "predict", None)):
-        return _from_sklearn(model, input_shape, nb_classes)
+        return _named(_from_sklearn(model, input_shape, nb_classes, class_names), class_names)
     raise UserError(
         f"A {name} cannot be audited: expected an ART classifier, a scikit-learn estimator or a torch module."
     )
+
+
+def _named(classifier: ExternalClassifier, class_names: Sequence[str]) -> ExternalClassifier:
+    classifier.class_names = tuple(class_names)
+    return classifier
 
 
 def live_name(classifier: Classifier, label: str, x: NDArray[np.float32]) -> str:
@@ -59,7 +67,7 @@ def _from_art(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
     flat = (int(np.prod(shape)),)
     if own not in (shape, channels_last, flat):
         raise UserError(f"The classifier takes images of shape {own}; the data has {shape}.")
-    if model.nb_classes != nb_classes:
+    if model.nb_classes < nb_classes:
         raise UserError(f"The classifier has {model.nb_classes} classes; the data has {nb_classes}.")
     low, high = _clip_values(model)
 
@@ -72,7 +80,7 @@ def _from_art(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
     return ExternalClassifier(
         answer,
         shape,
-        nb_classes,
+        model.nb_classes,
         white_box=None if white_box is None else lambda outputs: white_box,
         train_mode=lambda: in_train_mode(getattr(model, "model", None)),
         own_defences=len(getattr(model, "postprocessing_defences", None) or ()),
@@ -116,14 +124,17 @@ def _white_box(model: Any) -> Any:
     return model if kind == "logits" else None
 
 
-def _from_sklearn(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
+def _from_sklearn(model: Any, shape: Shape, nb_classes: int, class_names: Sequence[str] = ()) -> ExternalClassifier:
     features = getattr(model, "n_features_in_", None)
     if features is not None and features != int(np.prod(shape)):
         raise UserError(f"The estimator takes {features} features; images of shape {shape} have {int(np.prod(shape))}.")
     classes = getattr(model, "classes_", None)
-    if classes is not None and not np.array_equal(classes, np.arange(nb_classes)):
-        first_few = ", ".join(map(str, list(classes)[:12]))
-        raise UserError(f"The estimator has the classes {first_few}; the data has 0 to {nb_classes - 1}.")
+    if classes is not None:
+        named = list(map(str, classes)) == list(class_names)
+        if not named and not (len(classes) >= nb_classes and np.array_equal(classes, np.arange(len(classes)))):
+            first_few = ", ".join(map(str, list(classes)[:12]))
+            raise UserError(f"The estimator has the classes {first_few}; the data has 0 to {nb_classes - 1}.")
+        nb_classes = len(classes)
 
     name = type(model).__name__
 
@@ -134,6 +145,8 @@ def _from_sklearn(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifi
             if function is not None:
                 given = np.asarray(function(rows))
                 return np.stack([-given / 2, given / 2], axis=1) if given.ndim == 1 else given
-        return np.eye(nb_classes, dtype=np.float32)[np.asarray(model.predict(rows), dtype=np.int64)]
+        labels = np.asarray(model.predict(rows))
+        ids = labels if classes is None else np.searchsorted(classes, labels)
+        return np.eye(nb_classes, dtype=np.float32)[np.asarray(ids, dtype=np.int64)]
 
     return ExternalClassifier(answer, shape, nb_classes, description=f"The {name}", architecture=name)

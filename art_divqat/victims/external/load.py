@@ -33,7 +33,7 @@ def load_external(
     :param trust_code: allow a factory, TorchScript or `torch.export` file, each of which is code.
     :param device: `cpu` or `cuda:i`; ONNX and int8 models stay on the CPU.
     :param answers: the file that keeps an endpoint's answers; needed for an endpoint.
-    :param class_names: of the data, for a model that answers with names.
+    :param class_names: of the data, for a model that answers with names, or has more classes than the data.
     :raises UserError: for anything that is not a whole model of a kind that can be read, or code without `trust_code`.
     """
     if model.source is None:
@@ -62,7 +62,9 @@ def load_external(
             class_names=class_names,
         )
     if kind == "saved" or (kind == "stored" and (path / "quantized").is_dir()):
-        return _saved(path if kind == "saved" else path / "quantized", model, input_shape, nb_classes)
+        saved = _saved(path if kind == "saved" else path / "quantized", model, input_shape, nb_classes)
+        saved.class_names = tuple(class_names)
+        return saved
     from art_divqat.victims.external import torch_files
 
     network: nn.Module
@@ -75,8 +77,12 @@ def load_external(
             architecture = torch_files.architecture_of(path)
         state = torch_files.read_state(file)
         network = torch_files.build(architecture, model.factory, input_shape, nb_classes, str(path))
+        if architecture is not None and (own := torch_files.classes_of(network, state)) > nb_classes:
+            network = torch_files.build(architecture, None, input_shape, own, str(path))
         torch_files.fill(network, state, str(path))
-    return torch_files.classifier_of(network, model, input_shape, nb_classes, device, str(path))
+    classifier = torch_files.classifier_of(network, model, input_shape, nb_classes, device, str(path))
+    classifier.class_names = tuple(class_names)
+    return classifier
 
 
 def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: int) -> ExternalClassifier:

@@ -96,6 +96,17 @@ def build(architecture: str | None, factory: str | None, shape: Shape, nb_classe
     return network
 
 
+def classes_of(network: nn.Module, state: Mapping[str, Tensor]) -> int:
+    """How many classes a state dict has, by the last tensor of a network of that architecture; 0 if it cannot be told.
+
+    >>> classes_of(nn.Linear(4, 3), nn.Linear(4, 20).state_dict())
+    20
+    """
+    last = list(network.state_dict())[-1]
+    tensor = state.get(last)
+    return len(tensor) if tensor is not None and tensor.ndim else 0
+
+
 def architecture_of(folder: Path) -> str | None:
     """The architecture that `victim.json` of a victim-store folder names, or None."""
     try:

@@ -104,7 +104,7 @@ def test_a_canary_in_a_pickle_is_never_sung(tmp_path: Path, name: str, how: str)
     ("options", "message"),
     [
         ({}, "say --model NAME"),
-        ({"architecture": "lenet5", "classes": 7}, "does not fit the network: size mismatch"),
+        ({"architecture": "lenet5", "classes": 11}, "does not fit the network: size mismatch"),
         ({"architecture": "small-cnn"}, "does not fit the network"),
         ({"architecture": "lenet6"}, "did you mean lenet5"),
         ({"architecture": "lenet5", "mean": (0.1, 0.2, 0.3)}, "gives 3 values; the images have 1 channels"),
@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_said(models: dict[str, Path], options: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("shape", "classes", "message"), [((3, 8, 8), 10, "fails on"), ((1, 8, 8), 9, "answers .* with shape")]
+    ("shape", "classes", "message"), [((3, 8, 8), 10, "fails on"), ((1, 8, 8), 11, "answers .* with shape")]
 )
 def test_a_program_of_other_data(models: dict[str, Path], shape: Any, classes: int, message: str) -> None:
     classifier = load(models["script.pt"], trust=True, shape=shape, classes=classes)

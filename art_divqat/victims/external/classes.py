@@ -1,0 +1,90 @@
+"""Classes of a model and of the data: which output stands for which class, where the model has more of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from art_divqat._rng import numpy_generator
+from art_divqat._types import Labels
+from art_divqat.errors import UserError
+
+# a p value above it is chance
+_LUCK = 1e-3
+
+
+@dataclass(frozen=True)
+class MatchedClasses:
+    """Which output of a model stands for each class of the data.
+
+    :param ids: of the classes in their order; empty if they are the first outputs; None if it is not known, so that
+        nobody can say which answers are right.
+    :param right: of the answers that were looked at; None where that is not known.
+    """
+
+    ids: tuple[int, ...] | None
+    right: int | None
+
+
+def match_classes(
+    answers: NDArray[np.float32], y: Labels, class_names: Sequence[str] = (), description: str = "The model"
+) -> MatchedClasses:
+    """By number, else by names that are numbers; a model with more classes may also know the images by other ones.
+
+    That it knows them shows in the answers: each class of the data mostly gets an output of its own, found on one half
+    of the images and looked for on the other.
+
+    :param answers: to labelled images, (N, classes of the model).
+    :raises UserError: if the answers have no more to do with the labels than chance would (p > 0.001), which
+        normalisation, channel or class order missing its due looks like.
+
+    >>> rows = np.eye(20, dtype=np.float32)[[7, 3, 7, 12, 3, 12] * 10]
+    >>> match_classes(rows, np.array([1, 0, 1, 2, 0, 2] * 10), ("3", "7", "12")).ids
+    (3, 7, 12)
+    >>> match_classes(rows, np.array([1, 0, 1, 2, 0, 2] * 10), ("cat", "dog", "owl")).ids is None
+    True
+    """
+    given, outputs = answers.argmax(axis=1), answers.shape[1]
+    chance = max(np.bincount(y).max() / len(y), 1 / outputs)
+    right = int((given == y).sum())
+    if _beyond_luck(right, len(y), chance):
+        return MatchedClasses((), right)
+    ids = _numbers(class_names)
+    if ids is not None and max(ids) < outputs:
+        named = int((given == np.array(ids)[y]).sum())
+        if _beyond_luck(named, len(y), chance):
+            return MatchedClasses(ids, named)
+    if outputs > max(len(class_names), int(y.max()) + 1) and _knows(given, y):
+        return MatchedClasses(None, None)
+    raise UserError(
+        f"{description} is right on {right} of {len(y)} test images, no better than chance: check that "
+        "it belongs to this data, the order of its classes, and its normalisation (--mean, --std)."
+    )
+
+
+def _numbers(class_names: Sequence[str]) -> tuple[int, ...] | None:
+    """Names that are all numbers, as such."""
+    decimal = bool(class_names) and all(name.isdecimal() and len(name) < 7 for name in class_names)
+    return tuple(map(int, class_names)) if decimal else None
+
+
+def _knows(given: Labels, y: Labels) -> bool:
+    """Whether the outputs that the classes mostly get in one half of the images are theirs in the other half too."""
+    order = numpy_generator("halves", 0).permutation(len(y))
+    seen, left = order[::2], order[1::2]
+    usual = {label: np.bincount(given[seen][y[seen] == label]).argmax() for label in np.unique(y[seen])}
+    theirs = np.array([usual.get(label, -1) for label in y[left]])
+    found = given[left]
+    most = np.bincount(found).max() / max(len(found), 1) if len(found) else 1.0
+    return _beyond_luck(int((found == theirs).sum()), len(found), most)
+
+
+def _beyond_luck(right: int, images: int, chance: float) -> bool:
+    if images == 0:
+        return False
+    p_value = stats.binomtest(right, images, float(min(chance, 1.0)), alternative="greater").pvalue
+    return bool(p_value <= _LUCK)
