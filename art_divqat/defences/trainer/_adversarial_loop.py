@@ -26,6 +26,15 @@ from art_divqat.attacks.evasion.ball import check_epsilon, check_steps
 from art_divqat.attacks.evasion.networks import LogitFunction, differentiable_preprocessing
 from art_divqat.data.checks import check_labels, float_images
 from art_divqat.errors import UserError
+from art_divqat.estimators.conventions import (
+    check_answers,
+    class_logits,
+    cross_entropy_like,
+    gives_one_value,
+    main_answer,
+    pixel_range,
+    to_unit,
+)
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.recipe import batches
 
@@ -36,8 +45,9 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
     """The common part of the robust trainers; a subclass gives :meth:`_perturb` and :meth:`_loss`.
 
     :param classifier: an ART `PyTorchClassifier` with an optimiser; trained in place. A `RecipeClassifier` keeps its
-        learning-rate schedule.
-    :param epsilon: L∞ radius in (0, 1]; images are in [0, 1].
+        learning-rate schedule. Its loss is cross-entropy (class weights and label smoothing count), `NLLLoss` behind a
+        log-softmax, or `BCEWithLogitsLoss` behind a single logit; its images lie in its `clip_values`.
+    :param epsilon: L∞ radius in (0, 1], as a share of the range of pixels: images in 0–255 are brought to [0, 1].
     :param nb_epochs: passes over the images.
     :param batch_size: images a step.
     :param max_iter: inner steps of the attack.
@@ -78,13 +88,21 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         network, optimizer = getattr(classifier, "model", None), getattr(classifier, "optimizer", None)
         if not isinstance(network, nn.Module) or not isinstance(optimizer, torch.optim.Optimizer):
             raise UserError(f"{type(self).__name__} needs an ART PyTorchClassifier with an optimiser.")
-        if not isinstance(classifier.loss, nn.CrossEntropyLoss):
-            raise UserError(f"{type(self).__name__} needs a classifier whose loss is torch.nn.CrossEntropyLoss.")
+        if not isinstance(classifier.loss, (nn.CrossEntropyLoss, nn.NLLLoss)) and not gives_one_value(classifier):
+            raise UserError(
+                f"{type(self).__name__} needs a classifier whose loss is torch.nn.CrossEntropyLoss, NLLLoss or, for a "
+                f"single logit, BCEWithLogitsLoss. Got {type(classifier.loss).__name__}."
+            )
+        check_answers(self, classifier)
+        self._range = pixel_range(classifier)
+        self._cross_entropy = cross_entropy_like(classifier.loss).to(classifier.device)
         self._network: nn.Module = network
         self._optimizer = optimizer
         self._device: torch.device = classifier.device
         preprocess = differentiable_preprocessing(classifier)
-        self._logits: LogitFunction = network if preprocess is None else lambda x: network(preprocess(x))
+        as_logits = class_logits(classifier)
+        self._as_logits: LogitFunction = lambda answer: as_logits(main_answer(answer))
+        self._logits: LogitFunction = lambda x: self._as_logits(network(x if preprocess is None else preprocess(x)))
         check_choice(self, "inner_precision", inner_precision, ("auto", "float32", "bfloat16"))
         if inner_precision == "auto":
             inner_precision = "bfloat16" if _computes_bfloat16(self._device) else "float32"
@@ -106,7 +124,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
     ) -> None:
         """Train the classifier in place; `history` then has the losses, and the accuracies on validation data.
 
-        :param x: images in [0, 1] of shape (N, C, H, W).
+        :param x: images of shape (N, C, H, W) in the classifier's `clip_values`; in [0, 1] if it has none.
         :param y: class ids (N,) or one-hot rows.
         :param validation_data: images and labels. If given, the weights of the epoch with the highest robust accuracy
             on them (PGD, ten steps) are kept.
@@ -157,7 +175,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
     def _loss(self, images: Tensor, perturbed: Tensor, labels: Tensor) -> Tensor:
         """The loss to descend on; the network is in training mode."""
         del images
-        return nn.functional.cross_entropy(self._logits(perturbed), labels)
+        return self._cross_entropy(self._logits(perturbed), labels)
 
     def _update(self, images: Tensor, perturbed: Tensor, labels: Tensor) -> Tensor:
         """One step of the optimiser; returns the loss."""
@@ -172,7 +190,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         if self._shadow is None:
             return self._logits(x)
         x = x if self._preprocess is None else self._preprocess(x)
-        return self._shadow(x.to(torch.bfloat16)).float()
+        return self._as_logits(self._shadow(x.to(torch.bfloat16)).float())
 
     def _follow(self) -> None:
         """Bring the copy to the network's present weights and statistics."""
@@ -294,8 +312,9 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         return None if data is None else self._to_device(*data)
 
     def _to_device(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[Tensor, Tensor]:
-        images = float_images(x, "Images")
-        labels = check_labels(y, len(images), "Labels")
+        clip_values = (0.0, 1.0) if self._range is None else self._range
+        images = to_unit(float_images(x, "Images", clip_values=clip_values), self._range)
+        labels = check_labels(y, len(images), "Labels", self._classifier.nb_classes)
         if len(images) == 0:
             raise UserError(f"{type(self).__name__} needs at least one image.")
         return torch.from_numpy(images).to(self._device), torch.from_numpy(labels).to(self._device)

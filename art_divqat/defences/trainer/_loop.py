@@ -96,6 +96,10 @@ class QATLoop:
     steps at the end cost accuracy.
     Auxiliary images pass through the network in the same batch as the training images, so that batch norm sees in
     training what it sees when it is served.
+
+    :param teacher: images to the full-precision network's logits (N, classes).
+    :param as_logits: from what the network gives to logits (N, classes); None where it gives them.
+    :param cross_entropy: of logits and labels; the plain one if not given.
     """
 
     def __init__(
@@ -107,6 +111,8 @@ class QATLoop:
         *,
         teacher: Callable[[Tensor], Tensor],
         seed: int,
+        as_logits: Callable[[Tensor], Tensor] | None = None,
+        cross_entropy: nn.Module | None = None,
         adversary: PGDAdversary | None = None,
         bounds: PixelBounds | None = None,
         frozen_fraction: float = 0.25,
@@ -120,6 +126,8 @@ class QATLoop:
         self.objective = objective
         self.teacher = teacher
         self.seed = seed
+        self.as_logits = as_logits
+        self.cross_entropy = nn.CrossEntropyLoss() if cross_entropy is None else cross_entropy
         self.adversary = adversary
         self.bounds = bounds
         self.frozen_fraction = frozen_fraction
@@ -204,13 +212,13 @@ class QATLoop:
             assert goal.auxiliary is not None
             joined = torch.cat([images, goal.auxiliary[auxiliary_rows]])
         try:
-            logits = self.prepared(joined)
+            logits = self._logits(joined)
         except RuntimeError:
             # A fake quantizer raises on weights that are NaN or infinite before any loss could show them.
             if all(bool(torch.isfinite(parameter).all()) for parameter in self.prepared.parameters()):
                 raise
             return False
-        cross_entropy = functional.cross_entropy(logits[:rows], labels)
+        cross_entropy = self.cross_entropy(logits[:rows], labels)
         loss, terms = cross_entropy, [0.0, 0.0, 0.0, 0.0]
         squared = goal.temperature**2
         if goal.alpha > 0:
@@ -238,12 +246,16 @@ class QATLoop:
         totals.add(rows, value, float(cross_entropy.detach()), terms, correct)
         return True
 
+    def _logits(self, images: Tensor) -> Tensor:
+        answers: Tensor = self.prepared(images)
+        return answers if self.as_logits is None else self.as_logits(answers)
+
     def _perturb(self, images: Tensor, labels: Tensor, *, training: bool) -> Tensor:
         assert self.adversary is not None
         assert self.bounds is not None
         self.backend.set_mode(self.prepared, training=False, observe=False)
         targets = _class_ids(labels)
-        perturbed = self.adversary.perturb(self.prepared, images, targets, self._attack_generator, self.bounds)
+        perturbed = self.adversary.perturb(self._logits, images, targets, self._attack_generator, self.bounds)
         self.backend.set_mode(self.prepared, training=training, observe=training)
         return perturbed
 
@@ -260,7 +272,7 @@ class QATLoop:
     def _validate(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
         self.backend.set_mode(self.prepared, training=False, observe=False)
         with torch.no_grad():
-            logits = torch.cat([self.prepared(part) for part in images.split(EVALUATION_BATCH)])
+            logits = torch.cat([self._logits(part) for part in images.split(EVALUATION_BATCH)])
         accuracy = float((logits.argmax(dim=1) == labels).float().mean())
         return accuracy, float(functional.cross_entropy(logits, labels))
 

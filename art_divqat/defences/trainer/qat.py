@@ -30,6 +30,7 @@ from art_divqat.defences.trainer._preparation import (
     check_network,
     labels_as_tensor,
     pixel_bounds,
+    prepared_copy,
     preprocess,
     quantized_like,
     rebound_scheduler,
@@ -37,6 +38,7 @@ from art_divqat.defences.trainer._preparation import (
 )
 from art_divqat.defences.trainer.adversary import as_adversary
 from art_divqat.errors import UserError
+from art_divqat.estimators.conventions import check_answers, class_logits, cross_entropy_like
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture
 from art_divqat.quantization import get_backend
@@ -53,8 +55,10 @@ class QATTrainer(Trainer):  # type: ignore[misc]
     own parameters. The classifier that came in is left as it was; :meth:`get_classifier` gives the int8 one. Follows
     Jacob et al., CVPR 2018 (arXiv 1712.05877).
 
-    :param classifier: an ART `PyTorchClassifier` with an optimizer; its network must give logits. An adversarially
-        trained one is as good as any.
+    :param classifier: an ART `PyTorchClassifier` with an optimizer; its network must give one logit a class, or with
+        `BCEWithLogitsLoss` a single one for two. CE is the classifier's loss where that is a cross-entropy, class
+        weights and label smoothing included, and the plain cross-entropy for any other. An adversarially trained
+        classifier is as good as any.
     :param backend: `fx` or `pt2e`; see :func:`~art_divqat.quantization.get_backend`.
     :param engine: the int8 engine; None takes the best this CPU has.
     :param learning_rate: in (0, inf); None takes the one that the classifier's optimizer was built with.
@@ -63,7 +67,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
     :param architecture: for the quantized classifier's `save` and `load`: a registered model's name or a function.
     :param frozen_fraction: share of the epochs, at the end, with observers and batch norm frozen; in [0, 1).
     :param seed: decides the order of the images, random starts and dropout. The global random state is not touched.
-    :raises UserError: if the classifier is no `PyTorchClassifier`, has no optimizer, or cannot be traced.
+    :raises UserError: if the classifier is no `PyTorchClassifier`, has no optimizer, cannot be traced, or its network
+        gives something else than logits.
 
     >>> from sklearn.datasets import load_digits
     >>> from art_divqat.estimators import RecipeClassifier, TrainingRecipe
@@ -98,18 +103,18 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 "build the PyTorchClassifier with optimizer=torch.optim.Adam(model.parameters())."
             )
         super().__init__(classifier)
+        check_answers(self, classifier)
         self.backend = get_backend(backend, engine)
         self.learning_rate = (
             None if learning_rate is None else check_float(self, "learning_rate", learning_rate, 0, closed="neither")
         )
-        self.adversary = as_adversary(adversary)
+        self._bounds = None if adversary is None else pixel_bounds(classifier)
+        self.adversary = as_adversary(adversary, classifier.clip_values)
         self.architecture = architecture
         self.frozen_fraction = check_float(self, "frozen_fraction", frozen_fraction, 0, 1, closed="left")
         self.seed = check_int(self, "seed", seed)
         self.history: list[EpochRecord] = []
         self._quantized: QuantizedPyTorchClassifier | None = None
-        bounds = None if self.adversary is None else pixel_bounds(classifier)
-        self._bounds = bounds
 
     def fit(
         self,
@@ -212,7 +217,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         validation = None if validation_data is None else self._tensors(*validation_data, fit=False)
         if validation is not None and validation[1].ndim == 2:
             validation = (validation[0], validation[1].argmax(dim=1))
-        prepared = self.backend.prepare(classifier.model, classifier.input_shape)
+        prepared = prepared_copy(classifier, self.backend)
         optimizer = rebuilt_optimizer(classifier.optimizer, prepared, self.learning_rate)
         with rebound_scheduler(scheduler, optimizer) as bound:
             loop = QATLoop(
@@ -222,6 +227,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 objective,
                 teacher=teacher,
                 seed=self.seed,
+                as_logits=class_logits(classifier),
+                cross_entropy=cross_entropy_like(classifier.loss).to(classifier.device),
                 adversary=self.adversary,
                 bounds=None if self._bounds is None else self._bounds.to(classifier.device),
                 frozen_fraction=self.frozen_fraction,
@@ -240,10 +247,11 @@ class QATTrainer(Trainer):  # type: ignore[misc]
 
     def _teacher(self) -> Callable[[Tensor], Tensor]:
         network: nn.Module = copy.deepcopy(self._classifier.model).eval().requires_grad_(False)
+        as_logits = class_logits(self._classifier)
 
         def ask(images: Tensor) -> Tensor:
             with torch.no_grad():
-                return network(images)
+                return as_logits(network(images))
 
         return ask
 

@@ -45,7 +45,7 @@ class TradesTrainer(AdversarialLoop):
     def _loss(self, images: Tensor, perturbed: Tensor, labels: Tensor) -> Tensor:
         natural = self._logits(images)
         divergence = _divergence(natural.log_softmax(1), self._logits(perturbed))
-        return nn.functional.cross_entropy(natural, labels) + self.beta * divergence
+        return self._cross_entropy(natural, labels) + self.beta * divergence
 
 
 def _divergence(log_natural: Tensor, logits: Tensor) -> Tensor:
