@@ -17,6 +17,7 @@ from torch.nn import functional
 from art_divqat._rng import isolated_random_state, torch_generator
 from art_divqat._types import EpochProgress
 from art_divqat.defences.trainer.adversary import PGDAdversary, PixelBounds
+from art_divqat.defences.trainer.comparison import AccuracyComparison
 from art_divqat.defences.trainer.objective import confidence, divergence, spread
 from art_divqat.errors import UserError
 from art_divqat.estimators.recipe import batches
@@ -71,6 +72,7 @@ class EpochRecord:
     :param spread_auxiliary: mean spread of the answers to auxiliary images, in nats; 0 where it is not part of it.
     :param confidence_auxiliary: likewise their distance from the uniform answer.
     :param validation_accuracy: None without validation data.
+    :param comparison: of the last epoch alone: the int8 network beside its full-precision teacher.
     """
 
     epoch: int
@@ -85,6 +87,7 @@ class EpochRecord:
     validation_loss: float | None = None
     spread_auxiliary: float = 0.0
     confidence_auxiliary: float = 0.0
+    comparison: AccuracyComparison | None = None
 
 
 class QATLoop:
@@ -168,7 +171,7 @@ class QATLoop:
                 totals = _Totals()
                 for batch in epoch_batches(epoch):
                     if done == 0:
-                        self.first_batch = batch.images, _class_ids(batch.labels)
+                        self.first_batch = batch.images, class_ids(batch.labels)
                     if self.scheduler is None:
                         self._anneal(done / steps)
                     if not self._step(batch, totals, training=not frozen):
@@ -241,7 +244,7 @@ class QATLoop:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        targets = _class_ids(labels)
+        targets = class_ids(labels)
         correct = int((logits[:rows].detach().argmax(dim=1) == targets).sum())
         totals.add(rows, value, float(cross_entropy.detach()), terms, correct)
         return True
@@ -254,7 +257,7 @@ class QATLoop:
         assert self.adversary is not None
         assert self.bounds is not None
         self.backend.set_mode(self.prepared, training=False, observe=False)
-        targets = _class_ids(labels)
+        targets = class_ids(labels)
         perturbed = self.adversary.perturb(self._logits, images, targets, self._attack_generator, self.bounds)
         self.backend.set_mode(self.prepared, training=training, observe=training)
         return perturbed
@@ -294,7 +297,8 @@ class QATLoop:
             self.scheduler.step()
 
 
-def _class_ids(labels: Tensor) -> Tensor:
+def class_ids(labels: Tensor) -> Tensor:
+    """Class ids (N,) of ids, or of the top class of rows."""
     return labels if labels.ndim == 1 else labels.argmax(dim=1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from art.estimators.classification import PyTorchClassifier
@@ -45,6 +45,7 @@ class DivQATTrainer(QATTrainer):
     :param auxiliary_fraction: auxiliary images a step, as a share of the batch size; in (0, 1].
     :param auxiliary_mixture: False makes no mixture and takes all of `auxiliary` alone. That protects against an
         attacker whose images are like those, and hardly against any other.
+    :param options: those of :class:`QATTrainer`, `tolerance` for the accuracy that may be lost among them.
     :raises UserError: for a weight that is negative or not finite, auxiliary images of another shape or range or none
         at all, and where :class:`QATTrainer` does.
 
@@ -59,6 +60,10 @@ class DivQATTrainer(QATTrainer):
     >>> trainer.history[-1].divergence_auxiliary > trainer.history[0].divergence_auxiliary
     True
     """
+
+    remedy: ClassVar[str] = (
+        "Train more epochs, as many as the classifier had; lower alpha_auxiliary and alpha; or let select_alpha choose."
+    )
 
     def __init__(
         self,

@@ -98,7 +98,9 @@ def select_alpha(
     original = classifier.predict(np.asarray(probe_images, np.float32)).argmax(axis=1)
 
     def attempt(weights: Weights) -> tuple[Candidate, QuantizedPyTorchClassifier | None]:
-        trainer = DivQATTrainer(classifier, alpha=weights[0], alpha_auxiliary=weights[1], **trainer_options)
+        # what each lost is compared here
+        options = {**trainer_options, "alpha": weights[0], "alpha_auxiliary": weights[1], "tolerance": None}
+        trainer = DivQATTrainer(classifier, **options)
         try:
             trainer.fit(x, y, validation_data=validation_data, **(fit_options or {}))
         except UserError:
