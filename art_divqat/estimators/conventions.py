@@ -108,13 +108,21 @@ def answers_probability(classifier: Any) -> bool:
 
 
 def unit_predict(classifier: Any) -> Callable[[Floats], NDArray[Any]]:
-    """A classifier's `predict` on images in [0, 1], of one value a class."""
+    """A classifier's `predict` on images in [0, 1], flattened if it takes rows, of one value a class."""
     bounds, probability = pixel_range(classifier), answers_probability(classifier)
+    takes_rows = len(getattr(classifier, "input_shape", None) or ()) == 1
 
     def predict(x: Floats) -> NDArray[Any]:
+        x = x.reshape(len(x), -1) if takes_rows else x
         return two_columns(np.asarray(classifier.predict(from_unit(x, bounds))), probability=probability)
 
     return predict
+
+
+def top_classes(classifier: Any, x: NDArray[Any]) -> NDArray[np.int64]:
+    """The classes (N,) of a classifier's answers to images in its own range, of one value an image too."""
+    answers = np.asarray(classifier.predict(np.asarray(x, np.float32)))
+    return two_columns(answers, probability=answers_probability(classifier)).argmax(axis=1)
 
 
 def cross_entropy_like(loss: Any) -> nn.CrossEntropyLoss:

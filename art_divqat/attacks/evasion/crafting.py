@@ -55,7 +55,8 @@ def craft(
 
     :param target: a logit-valued torch module; an ART PyTorch classifier (its network; postprocessors are not seen); an
         int8 classifier (its differentiable `twin` for attacks that need gradients, its `predict` for `square`); or, for
-        `square`, any function from images to scores of shape (N, classes), which may be a whole defended service.
+        `square`, any ART classifier, or function from images to scores of shape (N, classes), which may be a whole
+        defended service.
         An ART classifier of other `clip_values` than (0, 1) is shown the images in those; one with a single logit
         has two classes.
     :param x: images in [0, 1] of shape (N, C, H, W), whatever the target's `clip_values`.

@@ -63,12 +63,13 @@ class Target:
         network: Any = target
         self._preprocess: LogitFunction | None = None
         self._as_logits: LogitFunction | None = None
-        if not isinstance(target, nn.Module) and hasattr(target, "model"):
-            if gradients or not hasattr(target, "twin"):
-                network = getattr(target, "twin", target.model)
+        if not isinstance(target, nn.Module):
+            behind = getattr(target, "twin", getattr(target, "model", None))
+            if isinstance(behind, nn.Module) and (gradients or not hasattr(target, "twin")):
+                network = behind
                 self._preprocess = differentiable_preprocessing(target)
                 self._as_logits = class_logits(target)
-            else:
+            elif hasattr(target, "predict"):
                 # `model` of an int8 classifier is its twin too; what answers is behind `predict`
                 network = unit_predict(target)
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None

@@ -31,7 +31,7 @@ class AccuracyComparison:
     >>> found.exceeds(0.02), found.exceeds(0.06)
     (True, False)
     >>> str(found)
-    '0.053 of accuracy lost (95 % interval 0.019 to 0.088): 0.877 on 300 validation images, its teacher 0.930'
+    "accuracy 0.877 on 300 validation images, its teacher's 0.930: lost 0.053 (95 % interval 0.019 to 0.088)"
     """
 
     teacher: float
@@ -48,8 +48,8 @@ class AccuracyComparison:
         low, high = self.lost.low, self.lost.high
         interval = "" if low is None or high is None else f" (95 % interval {low:.3f} to {high:.3f})"
         return (
-            f"{self.lost.mean:.3f} of accuracy lost{interval}: {self.quantized:.3f} on {self.images} {self.source}, "
-            f"its teacher {self.teacher:.3f}"
+            f"accuracy {self.quantized:.3f} on {self.images} {self.source}, its teacher's {self.teacher:.3f}: "
+            f"lost {self.lost.mean:.3f}{interval}"
         )
 
 

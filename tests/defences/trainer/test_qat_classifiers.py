@@ -28,6 +28,7 @@ from art_divqat.defences.trainer import (
     QATTrainer,
     TradesTrainer,
     quantize_post_training,
+    select_alpha,
 )
 from art_divqat.errors import UserError
 from art_divqat.estimators import QuantizedPyTorchClassifier
@@ -240,6 +241,18 @@ def test_an_int8_classifier_of_a_single_logit_is_an_art_classifier(digits, tmp_p
     with torch.no_grad():
         exported = torch.jit.load(tmp_path / "one.pt")(torch.from_numpy(x[:50])).numpy()
     np.testing.assert_allclose(exported, int8.predict(x[:50]), atol=1e-5)
+
+
+def test_the_weight_of_a_network_of_a_single_logit_can_be_chosen(digits) -> None:
+    x, y = digits[0], (digits[1] % 2).astype(np.int64)
+    classifier = build(nn.BCEWithLogitsLoss(), 2)(1)
+    fit(classifier, x[:600], y[:600])
+    found = select_alpha(
+        classifier, x[:300], y[:300], (x[600:800], y[600:800, None]), 1 - x[:100], candidates=[(0.0, 0.5)],
+        fit_options={"nb_epochs": 2},
+    )  # fmt: skip
+    assert found.plain_accuracy > 0.85
+    assert len({candidate.agreement for candidate in found.candidates}) == 2
 
 
 LOSSES: dict[str, tuple[Any, nn.Module | None]] = {
