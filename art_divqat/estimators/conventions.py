@@ -108,12 +108,19 @@ def answers_probability(classifier: Any) -> bool:
 
 
 def unit_predict(classifier: Any) -> Callable[[Floats], NDArray[Any]]:
-    """A classifier's `predict` on images in [0, 1], flattened if it takes rows, of one value a class."""
+    """A classifier's `predict` on (N, C, H, W) images in [0, 1], of one value a class.
+
+    The images are brought to its range of pixels; channels last, or flat, if its `input_shape` is.
+    """
     bounds, probability = pixel_range(classifier), answers_probability(classifier)
-    takes_rows = len(getattr(classifier, "input_shape", None) or ()) == 1
+    own = tuple(getattr(classifier, "input_shape", None) or ())
 
     def predict(x: Floats) -> NDArray[Any]:
-        x = x.reshape(len(x), -1) if takes_rows else x
+        if x.shape[1:] != own:
+            if len(own) == 1:
+                x = x.reshape(len(x), -1)
+            elif x.ndim == 4 and (*x.shape[2:], x.shape[1]) == own:
+                x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
         return two_columns(np.asarray(classifier.predict(from_unit(x, bounds))), probability=probability)
 
     return predict

@@ -64,15 +64,9 @@ def _from_art(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
         raise UserError(f"The classifier takes images of shape {own}; the data has {shape}.")
     if model.nb_classes != nb_classes:
         raise UserError(f"The classifier has {model.nb_classes} classes; the data has {nb_classes}.")
-    predict = unit_predict(model)
-
-    def answer(x: NDArray[np.float32]) -> Any:
-        images = x if own == shape else x.transpose(0, 2, 3, 1) if own == channels_last else x.reshape(len(x), -1)
-        return predict(np.ascontiguousarray(images))
-
     white_box = _white_box(model) if own == shape else None
     return ExternalClassifier(
-        answer,
+        unit_predict(model),
         shape,
         nb_classes,
         white_box=None if white_box is None else lambda outputs: white_box,
