@@ -59,12 +59,12 @@ def test_python_blocks(
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+    assert not [each for each in caught if issubclass(each.category, AccuracyLossWarning)]
     if page.name == "divqat.md":
         stated = _figures(text)
         assert _accuracies(namespace["classifier"], namespace) == pytest.approx(stated["full precision"], abs=0.01)
         example = next(figures for row, figures in stated.items() if "the example" in row)
         assert _accuracies(namespace["quantized"], namespace) == pytest.approx(example, abs=0.01)
-        assert not [each for each in caught if issubclass(each.category, AccuracyLossWarning)]
     if page.name == "reading-a-report.md":
         assert capsys.readouterr().out.startswith("Stealing the robust victim")
         assert {p.name for p in (tmp_path / "elsewhere").iterdir()} == {"results.json", "report.md", "report.html"}
