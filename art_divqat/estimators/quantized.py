@@ -162,7 +162,12 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
         return super().loss_gradient(_as_float32(x), y, training_mode=False, **kwargs)
 
     def class_gradient(self, x: Any, label: Any = None, training_mode: bool = False, **kwargs: Any) -> Any:
-        """Gradients of the twin's logits with respect to `x`, of shape (N, classes or 1, C, H, W)."""
+        """Gradients of the twin's logits with respect to `x`, of shape (N, classes or 1, C, H, W).
+
+        :raises UserError: for a label, where there is a single logit.
+        """
+        if label is not None and gives_one_value(self):
+            raise UserError("A network of a single value has the gradient of that alone: leave label out.")
         return super().class_gradient(_as_float32(x), label, training_mode=False, **kwargs)
 
     def compute_loss(self, x: Any, y: Any, reduction: str = "none", **kwargs: Any) -> Any:

@@ -276,7 +276,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
             found = compare_accuracy(teacher, lambda x: as_logits(int8(x)), images, labels, source)
         self.comparison = self.history[-1].comparison = found
         if self.tolerance is not None and found.exceeds(self.tolerance):
-            message = f"{type(self).__name__}: {found}, past the tolerance of {self.tolerance:g}. {self.remedy}"
+            remedy = self.remedy if self.adversary is None else f"Adversarial examples cost accuracy. {self.remedy}"
+            message = f"{type(self).__name__}: {found}, past the tolerance of {self.tolerance:g}. {remedy}"
             warnings.warn(AccuracyLossWarning(message), stacklevel=4)
 
     def _teacher(self) -> Callable[[Tensor], Tensor]:

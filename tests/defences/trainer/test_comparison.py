@@ -13,7 +13,7 @@ from support.trainer_helpers import SHAPE
 
 from art_divqat._rng import isolated_random_state
 from art_divqat.data.auxiliary import default_auxiliary
-from art_divqat.defences.trainer import DivQATTrainer, QATTrainer, select_alpha
+from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer, select_alpha
 from art_divqat.defences.trainer.comparison import AccuracyComparison, compare_accuracy
 from art_divqat.errors import AccuracyLossWarning, UserError
 from art_divqat.metrics.intervals import Interval
@@ -85,6 +85,13 @@ def test_a_costly_divqat_warns_once_and_names_the_remedy(digits, teacher) -> Non
     assert found.lost.mean == pytest.approx(found.teacher - found.quantized)
     assert 0.02 < found.lost.low < found.lost.mean < found.lost.high
     assert [record.comparison for record in trainer.history] == [None, found]
+
+
+def test_adversarial_examples_are_named_as_what_cost_accuracy(digits, teacher) -> None:
+    x, y = digits
+    trainer = QATTrainer(teacher, adversary=PGDAdversary(eps=0.5, steps=2))
+    with pytest.warns(AccuracyLossWarning, match="Adversarial examples cost accuracy"):
+        trainer.fit(x[:300], y[:300], (x[1000:1400], y[1000:1400]), nb_epochs=2)
 
 
 def test_no_warning_without_a_loss_or_a_tolerance(digits, teacher) -> None:

@@ -187,6 +187,21 @@ def test_crafting_shows_a_classifier_images_in_its_range(digits) -> None:
     assert after < before - 0.2
 
 
+@pytest.mark.parametrize(
+    ("shape", "clip_values", "message"),
+    [((2, 8, 8), (0, 1), "1 or 3 channels"), ((1, 8, 8), (0, np.inf), "finite clip_values")],
+)
+def test_a_mixture_that_cannot_be_made_is_refused_at_construction(shape, clip_values, message: str) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 3))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    classifier = PyTorchClassifier(
+        network, nn.CrossEntropyLoss(), shape, 3, optimizer, clip_values=clip_values, device_type="cpu"
+    )
+    with pytest.raises(UserError, match=message):
+        DivQATTrainer(classifier)
+    DivQATTrainer(classifier, auxiliary=np.full((4, *shape), 0.5), auxiliary_mixture=False)
+
+
 SINGLE: dict[str, tuple[nn.Module, nn.Module | None]] = {
     "logit": (nn.BCEWithLogitsLoss(), None),
     "weighted logit": (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([2.0])), None),
@@ -223,6 +238,10 @@ def test_an_int8_classifier_of_a_single_logit_is_an_art_classifier(digits, tmp_p
     for labels in (y[:5], np.eye(2, dtype=np.float32)[y[:5]], torch.from_numpy(np.eye(2, dtype=np.float32)[y[:5]])):
         images = torch.from_numpy(x[:5]) if isinstance(labels, torch.Tensor) else x[:5]
         assert np.abs(np.asarray(int8.loss_gradient(images, labels))).max() > 0
+    assert int8.class_gradient(x[:5]).shape == (5, 1, *SHAPE)
+    with pytest.raises(UserError, match="leave label out"):
+        int8.class_gradient(x[:5], label=1)
+    assert int8.compute_loss(x[:5], y[:5]).shape == (5, 1)
     attack = ProjectedGradientDescent(int8, eps=0.2, eps_step=0.05, max_iter=5, verbose=False)
     with isolated_random_state("pgd"):
         adversarial = attack.generate(x[1000:1060], np.eye(2, dtype=np.float32)[y[1000:1060]])
