@@ -48,7 +48,8 @@ def isolated_random_state(*keys: object) -> Iterator[None]:
     """Seed numpy's, torch's (every device) and Python's global generators, and restore all of them afterwards.
 
     ART's attacks and trainers, torchattacks and torch's initialisers draw from the global state. Inside this room the
-    same keys give the same draws whatever ran before, and the caller's own stream is not disturbed.
+    same keys give the same draws whatever ran before, and the caller's own stream is not disturbed. On a GPU, cuDNN
+    chooses among its deterministic algorithms alone, so that the same draws give the same weights.
 
     >>> import numpy as np
     >>> with isolated_random_state(7):
@@ -63,12 +64,15 @@ def isolated_random_state(*keys: object) -> Iterator[None]:
     seed = derive_seed(*keys)
     python_state = random.getstate()
     numpy_state = np.random.get_state()
+    deterministic = torch.backends.cudnn.deterministic
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
         try:
             random.seed(seed)
             np.random.seed(seed % 2**32)
             torch.manual_seed(seed)
+            torch.backends.cudnn.deterministic = True
             yield
         finally:
+            torch.backends.cudnn.deterministic = deterministic
             random.setstate(python_state)
             np.random.set_state(numpy_state)

@@ -23,7 +23,7 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
     """
     from art_divqat.audit.estimate import estimate
     from art_divqat.audit.folder import RunFolder
-    from art_divqat.report.text import clean
+    from art_divqat.report.text import clean, counted
 
     if folder is not None and config.external is not None and config.external.is_remote:
         kept = RunFolder(folder)
@@ -47,7 +47,7 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
         ("thief", config.thief_model),
         ("defences", ", ".join(map(str, config.defences))),
         ("attacks", f"{', '.join(map(str, config.attacks))}; answers {answers}"),
-        ("budgets", f"{', '.join(f'{budget:,}' for budget in config.budgets)}; {most}{plan.seeds} seeds"),
+        ("budgets", f"{', '.join(f'{budget:,}' for budget in config.budgets)}; {most}{counted(plan.seeds, 'seed')}"),
         ("cells", f"{plan.cells:,}"),
         ("queries", f"{plan.attack_queries:,} by all attackers together"),
     ]

@@ -14,8 +14,9 @@ def probe_memory_format(
 ) -> torch.memory_format:
     """Find the memory format that a network runs fastest in, and leave the network as it was.
 
-    Channels last on the CPU, where convolutions train a quarter faster in it, if the network can run so; a network that
-    calls `view` on the output of a convolution cannot. Contiguous elsewhere.
+    Channels last on the CPU, where convolutions train a quarter faster in it, and under autocast on a GPU, whose matrix
+    units work in it, if the network can run so; a network that calls `view` on the output of a convolution cannot.
+    Contiguous elsewhere.
 
     :param network: it is run once in evaluation mode, without gradients; its modes and its tensors are the same after.
     :param two_images: a batch that it takes, on its device.
@@ -27,7 +28,8 @@ def probe_memory_format(
     >>> network.training, network[0].weight.is_contiguous()
     (True, True)
     """
-    if two_images.device.type != "cpu":
+    device = two_images.device.type
+    if device != "cpu" and not (device == "cuda" and torch.is_autocast_enabled(device)):
         return torch.contiguous_format
     with _restored(network):
         try:

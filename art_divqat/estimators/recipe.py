@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,21 @@ from torch import Tensor, nn
 
 from art_divqat._rng import derive_seed, isolated_random_state
 from art_divqat._types import Progress
-from art_divqat._validation import check_choice, check_float, check_int
+from art_divqat._validation import check_bool, check_choice, check_float, check_int
 from art_divqat.data.checks import check_image_shape, check_pairs, check_targets
 from art_divqat.errors import UserError
+from art_divqat.estimators.descent import Descent, autocast
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
+from art_divqat.estimators.training_set import TrainingSet
+from art_divqat.estimators.training_set import batches as batches
 
-# A training set up to this size lives on the accelerator; a larger one is sent batch by batch.
-_RESIDENT_BYTES = 2 * 2**30
+# options that came later than the first victims, which a recipe says only where they say something
+_LATER = ("augmentation", "warm_up", "label_smoothing", "precision", "cuda_graphs")
 
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """How a network is trained: optimiser, schedule, epochs and batch size, nothing else.
+    """How a network is trained: optimiser, schedule, epochs, batch size, augmentation and arithmetic, nothing else.
 
     :param epochs: passes over the training images.
     :param batch_size: images a step.
@@ -38,8 +41,19 @@ class TrainingRecipe:
     :param learning_rate: at the start; in (0, inf).
     :param weight_decay: decoupled for `adam` (AdamW), L2 for `sgd`.
     :param schedule: `cosine` to zero over the whole run, `step` (×0.1 at 60 % and 85 % of it) or `constant`.
+    :param augmentation: `none`; `flip`, each image mirrored left to right with probability 1/2; or `crop-flip`, also
+        moved by up to 4 pixels each way, what comes in at an edge being mirrored there.
+    :param warm_up: fraction of all steps, in [0, 1), over which the learning rate rises linearly from zero; a `cosine`
+        falls over the rest.
+    :param label_smoothing: ε in [0, 1): targets are (1 − ε) y + ε / classes.
+    :param precision: of the passes: `float32`, as torch is set, or `bfloat16` autocast, which a GPU runs channels last.
+        Weights, gradients and updates are float32 always.
+    :param cuda_graphs: on a GPU, record the passes over one batch and replay them: small batches then cost what the
+        GPU takes, not what it takes to start its kernels. The CPU knows nothing of it.
 
     >>> TrainingRecipe(epochs=2).learning_rate_at(0.5)
+    0.0005
+    >>> TrainingRecipe(warm_up=0.2).learning_rate_at(0.1)
     0.0005
     """
 
@@ -49,6 +63,11 @@ class TrainingRecipe:
     learning_rate: float = 1e-3
     weight_decay: float = 5e-4
     schedule: str = "cosine"
+    augmentation: str = "none"
+    warm_up: float = 0.0
+    label_smoothing: float = 0.0
+    precision: str = "float32"
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         check_int(self, "epochs", self.epochs, 1)
@@ -57,10 +76,18 @@ class TrainingRecipe:
         check_float(self, "learning_rate", self.learning_rate, 0, closed="neither")
         check_float(self, "weight_decay", self.weight_decay, 0)
         check_choice(self, "schedule", self.schedule, ("cosine", "step", "constant"))
+        check_choice(self, "augmentation", self.augmentation, ("none", "flip", "crop-flip"))
+        check_float(self, "warm_up", self.warm_up, 0, 1, closed="left")
+        check_float(self, "label_smoothing", self.label_smoothing, 0, 1, closed="left")
+        check_choice(self, "precision", self.precision, ("float32", "bfloat16"))
+        check_bool(self, "cuda_graphs", self.cuda_graphs)
 
     def learning_rate_at(self, fraction_done: float) -> float:
         """The learning rate after this fraction, in [0, 1], of all steps."""
+        if fraction_done < self.warm_up:
+            return self.learning_rate * fraction_done / self.warm_up
         if self.schedule == "cosine":
+            fraction_done = (fraction_done - self.warm_up) / (1 - self.warm_up)
             return self.learning_rate * 0.5 * (1 + math.cos(math.pi * fraction_done))
         if self.schedule == "step":
             return self.learning_rate * 0.1 ** ((fraction_done >= 0.6) + (fraction_done >= 0.85))
@@ -72,25 +99,22 @@ class TrainingRecipe:
         if self.optimizer == "adam":
             return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
         return torch.optim.SGD(
-            parameters, lr=self.learning_rate, momentum=0.9, nesterov=True, weight_decay=self.weight_decay
+            parameters,
+            lr=self.learning_rate,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=self.weight_decay,
+            fused=True if any(p.is_cuda for p in parameters) else None,
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The recipe as plain JSON values."""
-        return asdict(self)
+        """The recipe as plain JSON values; options that came later than the first recipes only where they are used.
 
-
-def batches(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Cut an order of indices into batches, never leaving a last batch of one (batch norm cannot train on it).
-
-    >>> [len(batch) for batch in batches(torch.arange(9), 4)]
-    [4, 5]
-    """
-    parts = list(torch.split(order, batch_size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        last = parts.pop()
-        parts[-1] = torch.cat([parts[-1], last])
-    return parts
+        >>> TrainingRecipe().as_dict() == TrainingRecipe(augmentation="none").as_dict()
+        True
+        """
+        usual = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if name not in _LATER or value != usual[name]}
 
 
 def _as_tensor(values: NDArray[Any], dtype: Any) -> Tensor:
@@ -188,48 +212,58 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
             that is not finite.
         """
         del verbose, kwargs
-        y = np.asarray(y)
-        images, labels, order = self._check_training_set(np.asanyarray(x), y, rows)
+        images, labels, order = self._check_training_set(np.asanyarray(x), np.asarray(y), rows)
         self._calls_to_fit += 1
-        with isolated_random_state("fit", self.seed, self._calls_to_fit):
-            self._train(images, labels, order, batch_size or self.recipe.batch_size, nb_epochs or self.recipe.epochs)
+        keys = self.seed, self._calls_to_fit
+        with isolated_random_state("fit", *keys):
+            data = TrainingSet(
+                images,
+                labels,
+                order,
+                self._device,
+                augmentation=self.recipe.augmentation,
+                seed=derive_seed("augmentation", *keys),
+            )
+            self._train(data, batch_size or self.recipe.batch_size, nb_epochs or self.recipe.epochs)
 
     def _check_training_set(
         self, x: NDArray[Any], y: NDArray[Any], rows: NDArray[np.int64] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         count = len(x) if rows is None else len(rows)
         check_pairs(count, len(y))
         check_image_shape(x, self.input_shape, "The network")
         targets = check_targets(y, count, "Labels", self.nb_classes)
-        images = _as_tensor(x, np.float32)
-        labels = _as_tensor(targets, targets.dtype).to(self._device)
-        if images.numel() * images.element_size() < _RESIDENT_BYTES:
-            images = images.to(self._device)
-        order = torch.arange(count) if rows is None else _as_tensor(rows, np.int64)
-        return images, labels, order
+        order = None if rows is None else _as_tensor(rows, np.int64)
+        return _as_tensor(x, np.float32), _as_tensor(targets, targets.dtype), order
 
-    def _train(self, images: Tensor, labels: Tensor, rows: Tensor, batch_size: int, epochs: int) -> None:
+    def _train(self, data: TrainingSet, batch_size: int, epochs: int) -> None:
         generator = torch.Generator().manual_seed(derive_seed("shuffle", self.seed, self._calls_to_fit))
-        network, optimizer = self.model, self._optimizer
-        two_images = images[rows[:2].to(images.device)].to(self._device)
-        set_memory_format(network, probe_memory_format(network, two_images), optimizer)
+        network, optimizer, recipe = self.model, self._optimizer, self.recipe
+        with autocast(recipe.precision, self._device):
+            data.memory_format = probe_memory_format(network, data.first(2))
+        set_memory_format(network, data.memory_format, optimizer)
         network.train()
-        done, total = 0, epochs * len(batches(rows, batch_size))
+        done, total = 0, epochs * len(batches(torch.arange(len(data)), batch_size))
+
+        def loss(images: Tensor, labels: Tensor) -> Tensor:
+            logits = network(images).float()
+            return nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+
+        descend = Descent(loss, network, optimizer, precision=recipe.precision, graph=recipe.cuda_graphs, steps=total)
         try:
             for _ in range(epochs):
-                order = torch.randperm(len(rows), generator=generator)
+                order = torch.randperm(len(data), generator=generator)
                 epoch_loss = torch.zeros((), device=self._device)
-                for picked in batches(order, batch_size):
-                    batch = images[rows[picked].to(images.device)].to(self._device, non_blocking=True)
-                    targets = labels[picked.to(self._device)]
+                for images, labels in data.epoch(order, batch_size):
                     for group in optimizer.param_groups:
-                        group["lr"] = self.recipe.learning_rate_at(done / total)
-                    epoch_loss += training_step(network, optimizer, batch, targets)[0] * len(picked)
+                        group["lr"] = recipe.learning_rate_at(done / total)
+                    epoch_loss += descend(images, labels) * len(labels)
                     done += 1
                     if self.progress is not None:
                         self.progress(done, total)
-                self.training_losses.append(self._check_loss(float(epoch_loss) / len(rows), done))
+                self.training_losses.append(self._check_loss(float(epoch_loss) / len(data), done))
         finally:
+            descend.close()
             set_memory_format(network, torch.contiguous_format, optimizer)
             network.eval()
 

@@ -36,6 +36,7 @@ S = TypeVar("S")
 _LARGEST_SIDE = 4096
 # options that came later than the first journals, which are written down only where they say something
 _LATER = ("attacker_images", "attacker_labels")
+_LATER_OF_RECIPES = ("augmentation", "warm_up", "label_smoothing", "precision", "cuda_graphs")
 _ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
 
 
@@ -88,6 +89,15 @@ class Recipe(BaseModel):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(5e-4, ge=0)
     schedule: Literal["cosine", "step", "constant"] = "cosine"
+    augmentation: Literal["none", "flip", "crop-flip"] = "none"
+    warm_up: float = Field(0.0, ge=0, lt=1, description="fraction of the steps over which the learning rate rises")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    cuda_graphs: bool = Field(False, description="on a GPU, record the passes and replay them")
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _said(self, handler(self), _LATER_OF_RECIPES)
 
 
 class Evasion(BaseModel):
@@ -217,9 +227,7 @@ class Options(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        unsaid = [name for name in _LATER if values.get(name) == type(self).model_fields[name].default]
-        return {name: value for name, value in values.items() if name not in unsaid}
+        return _said(self, handler(self), _LATER)
 
     def for_results(self) -> dict[str, Any]:
         """What the results record: all that the numbers depend on, without places, parallelism and the gate."""
@@ -261,6 +269,12 @@ class ResolvedConfig(Options):
 
 
 Config = TypeVar("Config", bound=Options)
+
+
+def _said(options: BaseModel, values: dict[str, Any], later: tuple[str, ...]) -> dict[str, Any]:
+    """The values without those of later options that have their defaults."""
+    unsaid = [name for name in later if values.get(name) == type(options).model_fields[name].default]
+    return {name: value for name, value in values.items() if name not in unsaid}
 
 
 def _check_pixel_units(radius: float) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from art_divqat.attacks.extraction.registry import ATTACKS, read_attack
 from art_divqat.data.pools import IN_DISTRIBUTION
 from art_divqat.results.flag_evidence import Evidence, Rule, first_few, group_label, offenders, rule
+from art_divqat.victims.specs import has_mixture_alone, read_victim
 
 
 @rule(
@@ -170,6 +171,22 @@ def test_overlap(e: Evidence) -> str | None:
 
 
 @rule(
+    "mixture-alone-on-colour-images",
+    "The mixture is drawn pictures and patches of two photographs. Networks of photographs answer natural images of "
+    "other classes otherwise than those, so DivQAT hardly changes what such queries tell.",
+    "Train with natural images of other classes: --victim divqat:auxiliary=NAME, npz:PATH or folder:PATH.",
+)
+def mixture_alone(e: Evidence) -> str | None:
+    """A victim of colour images was trained by DivQAT with the default mixture and nothing else."""
+    dataset = e.results.data.get("dataset")
+    shape = dataset.get("input_shape") if isinstance(dataset, Mapping) else None
+    if not isinstance(shape, list | tuple) or not shape or shape[0] != 3:
+        return None
+    alone = [name for name in dict.fromkeys(row.victim for row in e.rows) if has_mixture_alone(read_victim(name))]
+    return f"The images are in colour, and the mixture was all that trained {first_few(alone)}." if alone else None
+
+
+@rule(
     "answers-off-simplex",
     "The victim answers with logits or unnormalised scores. A thief trained on them as probabilities is no "
     "measure of anything, and defences work on numbers that they were not made for.",
@@ -247,6 +264,7 @@ RULES: tuple[Rule, ...] = (
     saturated,
     pool_overlap,
     test_overlap,
+    mixture_alone,
     off_simplex,
     nondeterministic,
     train_mode,

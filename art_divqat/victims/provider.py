@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ class VictimProvider:
             "dataset": self.dataset.checksum,
             "victim": str(spec),
             "model": settings.model,
-            "recipe": asdict(settings.recipe),
+            "recipe": settings.recipe.as_dict(),
             "seed": seed,
             "threads": settings.threads,
             "device": settings.device.partition(":")[0],

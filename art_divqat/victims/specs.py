@@ -171,6 +171,16 @@ def has_mixture(spec: Spec) -> bool:
     return "auxiliary" in spec.as_dict and auxiliary_sources(spec)[1] is not None
 
 
+def has_mixture_alone(spec: Spec) -> bool:
+    """Whether a victim's auxiliary images are the mixture, with no image of a name beside it.
+
+    >>> texts = ("standard", "divqat:auxiliary=mixture", "divqat:auxiliary=cifar100,mixture=all")
+    >>> [has_mixture_alone(parse_spec(text)) for text in texts]
+    [False, True, False]
+    """
+    return "auxiliary" in spec.as_dict and auxiliary_sources(spec)[0] is None
+
+
 def with_baselines(victims: Sequence[VictimSpec]) -> tuple[VictimSpec, ...]:
     """The victims, with the baseline of each before it unless one of its kind is asked for already.
 

@@ -89,8 +89,8 @@ def standard(context: VictimContext, spec: Spec) -> Any:
 def robust(context: VictimContext, spec: Spec) -> Any:
     """Train adversarially, with the trainer that the entry names."""
     classifier = context.fresh_classifier()
-    # float32 throughout: a cell gives the same numbers on a CPU that computes in bfloat16 and on one that does not
-    settings: dict[str, Any] = {"inner_precision": "float32"}
+    # as the recipe says: a cell gives the same numbers on a CPU that computes in bfloat16 and on one that does not
+    settings: dict[str, Any] = {"inner_precision": context.recipe.precision}
     steps = VICTIMS[spec.name].parameters.get("steps")
     if steps is not None:
         usual = dataset_entry(context.dataset.name).inner_steps or steps.default

@@ -83,3 +83,15 @@ def test_a_narrow_terminal_leaves_names_room_beside_both_ends(
     assert ".220 " in printed
     # names are cut to pieces of a word, not to letters
     assert "knoc" in printed
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_headings_stay_whole_beside_long_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    monkeypatch.setattr(tables, "_WIDTH", width)
+    long = "divqat:alpha_auxiliary=0.5,auxiliary=npz:images-of-other-classes.npz,epochs=3,mixture=none"
+    tables.print_results(make_results(victims=("standard", long), attacks=("knockoff", "scout")), Path("run"))
+    printed = capsys.readouterr().out
+    heading = next(line for line in printed.splitlines() if "of victim" in line)
+    assert {"attack", "answers", "queries"} <= set(heading.split())

@@ -106,3 +106,10 @@ def test_the_format_is_set_on_weights_and_on_what_the_optimiser_holds() -> None:
         assert tensor.is_contiguous(memory_format=torch.channels_last)
         assert not tensor.is_contiguous()
     assert network.training
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_other_devices_are_left_alone_whatever_autocast_says(enabled: bool) -> None:
+    network = plain().to("meta")
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        assert probe_memory_format(network, TWO.to("meta")) == torch.contiguous_format

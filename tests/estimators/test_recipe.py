@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from support.digits_victim import SHAPE, digits, thief
 from torch import nn
 
 from art_divqat.errors import UserError
-from art_divqat.estimators import RecipeClassifier, TrainingRecipe, recipe
+from art_divqat.estimators import RecipeClassifier, TrainingRecipe, recipe, training_set
 from art_divqat.models import build_model
 
 
@@ -178,3 +179,96 @@ def test_a_step_after_fit_is_the_same_whatever_layout_fit_trained_in(
     monkeypatch.setattr(recipe, "probe_memory_format", lambda *given: torch.contiguous_format)
     for ours, plain in zip(expected, after_one_more_step(), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4)
+
+
+OLD = {
+    "epochs": 20,
+    "batch_size": 64,
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "weight_decay": 5e-4,
+    "schedule": "cosine",
+}
+
+
+def test_later_options_are_written_down_only_where_they_are_used() -> None:
+    assert TrainingRecipe().as_dict() == OLD
+    used = {
+        "augmentation": "flip",
+        "warm_up": 0.1,
+        "label_smoothing": 0.1,
+        "precision": "bfloat16",
+        "cuda_graphs": True,
+    }
+    assert TrainingRecipe(**used).as_dict() == OLD | used
+    assert TrainingRecipe(**TrainingRecipe(warm_up=0.5).as_dict()) == TrainingRecipe(warm_up=0.5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"augmentation": "crop"},
+        {"warm_up": 1.0},
+        {"warm_up": -0.1},
+        {"label_smoothing": 1.0},
+        {"precision": "float16"},
+        {"cuda_graphs": 1},
+    ],
+)
+def test_bad_options_are_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=f"The '{next(iter(wrong))}' parameter of TrainingRecipe"):
+        TrainingRecipe(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+def test_the_rate_rises_linearly_and_then_follows_its_schedule(schedule: str) -> None:
+    recipe = TrainingRecipe(schedule=schedule, warm_up=0.2, learning_rate=1.0)
+    assert [recipe.learning_rate_at(f) for f in (0.0, 0.05, 0.1)] == [0.0, 0.25, 0.5]
+    assert recipe.learning_rate_at(0.2) == 1.0
+    expected = {"cosine": (0.5, 0.0), "step": (0.1, 0.01), "constant": (1.0, 1.0)}[schedule]
+    assert (recipe.learning_rate_at(0.6), recipe.learning_rate_at(1.0)) == pytest.approx(expected)
+
+
+def test_label_smoothing_is_that_of_the_targets() -> None:
+    images, labels = digits()
+    smoothed, given = thief(1), thief(1)
+    smoothed.recipe = TrainingRecipe(epochs=1, label_smoothing=0.2)
+    given.recipe = TrainingRecipe(epochs=1)
+    smoothed.fit(images[:64], labels[:64])
+    given.fit(images[:64], 0.8 * np.eye(10, dtype=np.float32)[labels[:64]] + 0.02)
+    assert smoothed.training_losses == pytest.approx(given.training_losses, rel=1e-5)
+
+
+def test_augmentation_comes_from_the_seed_and_is_another_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = digits()
+    moved: list[torch.Tensor] = []
+    real = training_set.crop_and_flip
+
+    def watched(*given: object) -> torch.Tensor:
+        moved.append(real(*given))  # type: ignore[arg-type]
+        return moved[-1]
+
+    monkeypatch.setattr(training_set, "crop_and_flip", watched)
+    one, two, plain = thief(1), thief(1), thief(1)
+    for classifier in (one, two):
+        classifier.recipe = TrainingRecipe(epochs=2, augmentation="crop-flip")
+        classifier.fit(images[:64], labels[:64])
+    plain.recipe = TrainingRecipe(epochs=2)
+    plain.fit(images[:64], labels[:64])
+    assert len(moved) == 4
+    assert torch.equal(moved[0], moved[2])
+    assert torch.equal(moved[1], moved[3])
+    assert not torch.equal(moved[0].sum((1, 2, 3)).sort().values, moved[1].sum((1, 2, 3)).sort().values)
+    assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(two), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights(one), weights(plain), strict=True))
+
+
+@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"cuda_graphs": True}, {"augmentation": "flip"}])
+@pytest.mark.parametrize("network", [_Viewing(), build_model("small-cnn", SHAPE, 10, seed=0)])
+def test_whatever_the_options_networks_end_contiguous_in_float32(network: nn.Module, options: dict[str, Any]) -> None:
+    images, labels = digits()
+    classifier = RecipeClassifier(network, SHAPE, 10, TrainingRecipe(epochs=3, learning_rate=3e-3, **options))
+    classifier.fit(images[:200], labels[:200])
+    assert all(p.is_contiguous() and p.dtype == torch.float32 for p in network.parameters())
+    assert classifier.training_losses[-1] < classifier.training_losses[0]
+    assert classifier.predict(images[:3]).dtype == np.float32

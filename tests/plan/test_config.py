@@ -173,7 +173,9 @@ def test_a_recipe_of_the_configuration_is_a_training_recipe() -> None:
     """Two classes on purpose (only one of them requires the epochs), with one list of fields and defaults."""
     fields = {field.name: field.default for field in dataclasses.fields(TrainingRecipe)}
     assert list(Recipe.model_fields) == list(fields)
-    assert Recipe(epochs=fields["epochs"]).model_dump() == fields
+    planned = Recipe(epochs=fields["epochs"])
+    assert {name: getattr(planned, name) for name in fields} == fields
+    assert planned.model_dump() == TrainingRecipe().as_dict()
 
 
 def test_an_attackers_own_images_are_written_down_only_where_there_are_some() -> None:
@@ -243,3 +245,24 @@ def test_an_attack_without_the_images_that_it_needs(values: dict[str, Any], mess
     with pytest.raises(UserError, match=message) as error:
         resolve(make_config(values))
     assert "\n" not in str(error.value)
+
+
+def test_later_options_of_recipes_are_written_down_only_where_they_say_something() -> None:
+    usual = {"epochs": 1, "augmentation": "none", "warm_up": 0.0, "label_smoothing": 0, "precision": "float32"}
+    old = {"epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule"}
+    for recipe in ({"epochs": 1}, usual, {**usual, "cuda_graphs": False}):
+        values = resolve(make_config({"victim_recipe": recipe})).for_results()
+        assert set(values["victim_recipe"]) == set(values["thief_recipe"]) == old
+    used = {"epochs": 1, "augmentation": "crop-flip", "warm_up": 0.1, "label_smoothing": 0.1, "precision": "bfloat16"}
+    resolved = resolve(make_config({"thief_recipe": {**used, "cuda_graphs": True}}))
+    written = resolved.for_results()["thief_recipe"]
+    assert set(written) - old == {*used, "cuda_graphs"} - {"epochs"}
+    assert make_config({"thief_recipe": written}).thief_recipe == resolved.thief_recipe
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"augmentation": "rotate"}, {"warm_up": 1}, {"label_smoothing": -1}, {"precision": 16}]
+)
+def test_bad_options_of_recipes_are_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=f"Option victim_recipe.{next(iter(wrong))}: "):
+        make_config({"victim_recipe": {"epochs": 1, **wrong}})

@@ -64,6 +64,10 @@ def spending(part: float) -> Results:
     return results.model_copy(update={"cells": cells})
 
 
+def images_of(channels: int) -> dict[str, object]:
+    return {"dataset": {"input_shape": [channels, 32, 32]}}
+
+
 # what makes each flag fire, and a run that comes near but must not raise it
 CASES: dict[str, tuple[Callable[[], Results], Callable[[], Results]]] = {
     "incomplete": (lambda: sound(planned=1_000), sound),
@@ -96,6 +100,10 @@ CASES: dict[str, tuple[Callable[[], Results], Callable[[], Results]]] = {
     "test-images-in-training-data": (
         lambda: sound(data={"dataset": {"test": 360, "test_overlap": 0.25}}),
         lambda: sound(data={"dataset": {"test": 360, "test_overlap": 0.0005}}),
+    ),
+    "mixture-alone-on-colour-images": (
+        lambda: sound(victims=("standard", "divqat:auxiliary=mixture"), data=images_of(3)),
+        lambda: sound(victims=("standard", "divqat:auxiliary=cifar100,mixture=all"), data=images_of(3)),
     ),
     "answers-off-simplex": (
         lambda: with_detail("victim_simplex_error", 3.5),
@@ -243,3 +251,9 @@ def test_every_flag_and_every_detail_is_documented() -> None:
     assert {rule.name for rule in RULES} <= headings
     for key in DIAGNOSTICS:
         assert f"`{key}`" in text
+
+
+def test_the_mixture_alone_is_no_fault_on_grey_images_nor_where_none_was_needed() -> None:
+    for victims, channels in ((("divqat:auxiliary=mixture",), 1), (("standard", "quantized"), 3)):
+        found = sound(victims=victims, baseline=None, data=images_of(channels))
+        assert "mixture-alone-on-colour-images" not in names(found)

@@ -9,7 +9,6 @@ never leave the device, the classifier's own optimiser and schedule, model selec
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -23,8 +22,9 @@ from art_divqat._rng import derive_seed, isolated_random_state
 from art_divqat._types import Progress
 from art_divqat._validation import check_choice, check_float, check_int
 from art_divqat.attacks.evasion.ball import check_epsilon, check_steps
-from art_divqat.attacks.evasion.networks import LogitFunction, differentiable_preprocessing
+from art_divqat.attacks.evasion.networks import differentiable_preprocessing
 from art_divqat.data.checks import check_labels, float_images
+from art_divqat.defences.trainer._inner_copy import InnerCopy
 from art_divqat.errors import UserError
 from art_divqat.estimators.conventions import (
     check_answers,
@@ -35,8 +35,10 @@ from art_divqat.estimators.conventions import (
     pixel_range,
     to_unit,
 )
+from art_divqat.estimators.descent import STEPS_WORTH_A_GRAPH, Descent, autocast
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
-from art_divqat.estimators.recipe import batches
+from art_divqat.estimators.recipe import TrainingRecipe
+from art_divqat.estimators.training_set import TrainingSet, batches
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 
@@ -45,8 +47,9 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
     """The common part of the robust trainers; a subclass gives :meth:`_perturb` and :meth:`_loss`.
 
     :param classifier: an ART `PyTorchClassifier` with an optimiser; trained in place. A `RecipeClassifier` keeps its
-        learning-rate schedule. Its loss is cross-entropy (class weights and label smoothing count), `NLLLoss` behind a
-        log-softmax, or `BCEWithLogitsLoss` behind a single logit; its images lie in its `clip_values`.
+        learning-rate schedule, augmentation, label smoothing, precision and CUDA graphs. Its loss is cross-entropy
+        (class weights and label smoothing count), `NLLLoss` behind a log-softmax, or `BCEWithLogitsLoss` behind a
+        single logit; its images lie in its `clip_values`.
     :param epsilon: L∞ radius in (0, 1], as a share of the range of pixels: images in 0–255 are brought to [0, 1].
     :param nb_epochs: passes over the images.
     :param batch_size: images a step.
@@ -95,20 +98,23 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
             )
         check_answers(self, classifier)
         self._range = pixel_range(classifier)
-        self._cross_entropy = cross_entropy_like(classifier.loss).to(classifier.device)
         self._network: nn.Module = network
         self._optimizer = optimizer
         self._device: torch.device = classifier.device
         preprocess = differentiable_preprocessing(classifier)
-        as_logits = class_logits(classifier)
-        self._as_logits: LogitFunction = lambda answer: as_logits(main_answer(answer))
-        self._logits: LogitFunction = lambda x: self._as_logits(network(x if preprocess is None else preprocess(x)))
+        self._as_logits = class_logits(classifier)
         check_choice(self, "inner_precision", inner_precision, ("auto", "float32", "bfloat16"))
         if inner_precision == "auto":
             inner_precision = "bfloat16" if _computes_bfloat16(self._device) else "float32"
         self.inner_precision = inner_precision
         self._preprocess = preprocess
-        self._shadow: nn.Module | None = None
+        self._recipe: TrainingRecipe | None = getattr(classifier, "recipe", None)
+        # what is not said is as in training without a recipe
+        self._settings = self._recipe or TrainingRecipe()
+        self._criterion = cross_entropy_like(classifier.loss).to(classifier.device)
+        self._criterion.label_smoothing = self._settings.label_smoothing or self._criterion.label_smoothing
+        self._copy: InnerCopy | None = None
+        self._descent: Descent | None = None
         self._generator = torch.Generator(self._device)
 
     def fit(
@@ -136,7 +142,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         """
         del verbose
         self._check_arguments(kwargs, scheduler)
-        images, labels = self._to_device(x, y)
+        images, labels = self._checked(x, y)
         self._fit(
             images, labels, validation_data, batch_size or self.batch_size, nb_epochs or self.nb_epochs, scheduler
         )
@@ -177,33 +183,35 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         del images
         return self._cross_entropy(self._logits(perturbed), labels)
 
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The cross-entropy of the outer step: the classifier's, with the recipe's label smoothing."""
+        return self._criterion(logits, labels)
+
     def _update(self, images: Tensor, perturbed: Tensor, labels: Tensor) -> Tensor:
         """One step of the optimiser; returns the loss."""
-        self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(images, perturbed, labels)
-        loss.backward()
-        self._optimizer.step()
-        return loss.detach()
+        assert self._descent is not None
+        return self._descent(images, perturbed, labels)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """The network's answer to images, float32."""
+        return self._as_logits(main_answer(self._network(self._prepared(x))).float())
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        return x if self._preprocess is None else self._preprocess(x)
 
     def _inner(self, x: Tensor) -> Tensor:
         """Logits for the attack: of the network, or of its copy in lower precision."""
-        if self._shadow is None:
-            return self._logits(x)
-        x = x if self._preprocess is None else self._preprocess(x)
-        return self._as_logits(self._shadow(x.to(torch.bfloat16)).float())
+        return self._logits(x) if self._copy is None else self._as_logits(self._copy(self._prepared(x)))
 
-    def _follow(self) -> None:
+    def _follow(self, images: Tensor, steps: int) -> None:
         """Bring the copy to the network's present weights and statistics."""
         if self.inner_precision == "float32":
             return
-        if self._shadow is None:
-            shadow = copy.deepcopy(self._network).requires_grad_(False).eval()
-            shadow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._shadow = shadow.to(torch.bfloat16)
-        with torch.no_grad():
-            pairs = zip(_tensors(self._shadow), _tensors(self._network), strict=True)
-            for own, theirs in pairs:
-                own.copy_(theirs)
+        if self._copy is None:
+            self._copy = InnerCopy(self._network)
+            if images.is_cuda and self._settings.cuda_graphs and steps >= STEPS_WORTH_A_GRAPH:
+                self._copy.record(self._prepared(images))
+        self._copy.follow()
 
     def _ascend(self, start: Tensor, images: Tensor, objective: Callable[[Tensor], Tensor], radius: float) -> Tensor:
         """`max_iter` signed gradient steps on `objective`, back into the ball and [0, 1] after each."""
@@ -216,7 +224,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         return point
 
     def _uniform_start(self, images: Tensor, radius: float) -> Tensor:
-        noise = torch.rand(images.shape, generator=self._generator, device=images.device)
+        noise = torch.empty_like(images).uniform_(generator=self._generator)
         return noise.mul_(2 * radius).sub_(radius).add_(images).clamp_(0, 1)
 
     def _fit(
@@ -228,10 +236,11 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
 
     def _shuffled(self, images: Tensor, labels: Tensor, batch_size: int) -> Callable[[], Batches]:
         shuffle = torch.Generator().manual_seed(derive_seed("robust-shuffle", self.seed))
+        seed = derive_seed("robust-augmentation", self.seed)
+        data = TrainingSet(images, labels, None, self._device, augmentation=self._settings.augmentation, seed=seed)
 
         def epoch() -> Batches:
-            order = torch.randperm(len(images), generator=shuffle).to(self._device)
-            return ((images[rows], labels[rows]) for rows in batches(order, batch_size))
+            return data.epoch(torch.randperm(len(data), generator=shuffle), batch_size)
 
         return epoch
 
@@ -245,25 +254,27 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         progress: Progress | None = None,
     ) -> None:
         """Train for `epochs` epochs of `count` batches; `progress` is called with (steps done, `count` · `epochs`)."""
-        recipe = getattr(self._classifier, "recipe", None) if scheduler is None else None
+        recipe, settings = self._recipe if scheduler is None else None, self._settings
         done, total, best, best_state = 0, count * epochs, -1.0, None
         self._generator.manual_seed(derive_seed("robust-starts", self.seed))
-        with isolated_random_state("robust-fit", self.seed), contextlib.ExitStack() as after:
-            after.callback(set_memory_format, self._network, torch.contiguous_format, self._optimizer)
+        with self._running(total):
             for _ in range(epochs):
                 summed, seen = torch.zeros((), device=self._device), 0
                 for images, labels in epoch():
                     if done == 0:
                         # a third faster on the CPU, in the attack and in the step
-                        fastest = probe_memory_format(self._network, images[:2], self._logits)
+                        with autocast(settings.precision, self._device):
+                            fastest = probe_memory_format(self._network, images[:2], self._logits)
                         set_memory_format(self._network, fastest, self._optimizer)
+                    if self._device.type != "cpu":
+                        images = images.contiguous(memory_format=fastest)
                     if recipe is not None:
                         for group in self._optimizer.param_groups:
                             group["lr"] = recipe.learning_rate_at(done / total)
                     self._fraction_done = done / total
                     radius = self.epsilon * min(1.0, (done + 1) / (self.warm_up * total + 1e-9))
                     self._network.eval()
-                    self._follow()
+                    self._follow(images, total)
                     perturbed = self._perturb(images, labels, radius)
                     self._network.train()
                     summed += self._update(images, perturbed, labels) * len(images)
@@ -282,9 +293,28 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
                     if robust > best:
                         best = robust
                         best_state = {k: v.detach().clone() for k, v in self._network.state_dict().items()}
-        self._shadow = None
         if best_state is not None:
             self._network.load_state_dict(best_state)
+
+    @contextlib.contextmanager
+    def _running(self, steps: int) -> Iterator[None]:
+        """Seeds, the optimiser's steps and the copy of the network, inside alone; the network's format as before."""
+        settings = self._settings
+        self._descent = Descent(
+            self._loss,
+            self._network,
+            self._optimizer,
+            precision=settings.precision,
+            graph=settings.cuda_graphs,
+            steps=steps,
+        )
+        try:
+            with isolated_random_state("robust-fit", self.seed):
+                yield
+        finally:
+            self._descent.close()
+            self._descent = self._copy = None
+            set_memory_format(self._network, torch.contiguous_format, self._optimizer)
 
     def _validate(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
         """Clean accuracy, and accuracy under PGD from one random start, of ten steps."""
@@ -312,22 +342,22 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         return None if data is None else self._to_device(*data)
 
     def _to_device(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[Tensor, Tensor]:
+        images, labels = self._checked(x, y)
+        return images.to(self._device), labels.to(self._device)
+
+    def _checked(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[Tensor, Tensor]:
         clip_values = (0.0, 1.0) if self._range is None else self._range
         images = to_unit(float_images(x, "Images", clip_values=clip_values), self._range)
         labels = check_labels(y, len(images), "Labels", self._classifier.nb_classes)
         if len(images) == 0:
             raise UserError(f"{type(self).__name__} needs at least one image.")
-        return torch.from_numpy(images).to(self._device), torch.from_numpy(labels).to(self._device)
+        return torch.from_numpy(images), torch.from_numpy(labels)
 
     def _check_arguments(self, kwargs: dict[str, Any], scheduler: Any) -> None:
         if kwargs:
             raise UserError(f"{type(self).__name__} knows no argument {', '.join(map(repr, kwargs))} of fit.")
         if scheduler is not None and not callable(getattr(scheduler, "step", None)):
             raise UserError(f"A scheduler needs a step() method. Got {type(scheduler).__name__}.")
-
-
-def _tensors(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]
 
 
 def _computes_bfloat16(device: torch.device) -> bool:

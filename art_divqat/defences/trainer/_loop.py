@@ -222,31 +222,32 @@ class QATLoop:
                 raise
             return False
         cross_entropy = self.cross_entropy(logits[:rows], labels)
-        loss, terms = cross_entropy, [0.0, 0.0, 0.0, 0.0]
+        loss, terms = cross_entropy, [torch.zeros((), device=logits.device)] * 4
         squared = goal.temperature**2
         if goal.alpha > 0:
             answers = self.teacher(images) if teacher is None else teacher
             term = divergence(answers, logits[:rows], goal.kind, goal.temperature, goal.cap)
-            loss, terms[0] = loss - goal.alpha * squared * term, float(term.detach())
+            loss, terms[0] = loss - goal.alpha * squared * term, term
         if auxiliary_rows is not None:
             assert goal.auxiliary_teacher is not None
             answers = goal.auxiliary_teacher[auxiliary_rows]
             term = divergence(answers, logits[rows:], goal.kind, goal.temperature, goal.cap)
-            loss, terms[1] = loss - goal.alpha_auxiliary * squared * term, float(term.detach())
+            loss, terms[1] = loss - goal.alpha_auxiliary * squared * term, term
             penalties = ((2, goal.spread_penalty, spread), (3, goal.confidence_penalty, confidence))
             for index, weight, penalty in penalties:
                 if weight > 0:
                     term = penalty(logits[rows:])
-                    loss, terms[index] = loss + goal.alpha_auxiliary * weight * term, float(term.detach())
-        value = float(loss.detach())
+                    loss, terms[index] = loss + goal.alpha_auxiliary * weight * term, term
+        with torch.no_grad():
+            correct = (logits[:rows].argmax(dim=1) == class_ids(labels)).sum()
+            # all at once: a GPU is waited for here, because no step may be made on a loss that is not finite
+            value, entropy, *others, right = torch.stack([loss, cross_entropy, *terms, correct.to(loss.dtype)]).tolist()
         if not math.isfinite(value):
             return False
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        targets = class_ids(labels)
-        correct = int((logits[:rows].detach().argmax(dim=1) == targets).sum())
-        totals.add(rows, value, float(cross_entropy.detach()), terms, correct)
+        totals.add(rows, value, entropy, others, int(right))
         return True
 
     def _logits(self, images: Tensor) -> Tensor:

@@ -40,9 +40,11 @@ class AWPTrainer(MadryPGDTrainer):
         if self._fraction_done < self.awp_warm_up:
             return super()._update(images, perturbed, labels)
         weights = [w for w in self._network.parameters() if w.requires_grad and w.ndim > 1]
+        assert self._descent is not None
+        loss_of = self._descent.loss
         # The pass that finds the step must not count in the running statistics of batch norms.
         statistics = [buffer.clone() for buffer in self._network.buffers()]
-        gradients = torch.autograd.grad(self._loss(images, perturbed, labels), weights, allow_unused=True)
+        gradients = torch.autograd.grad(loss_of(images, perturbed, labels), weights, allow_unused=True)
         kept = [weight.detach().clone() for weight in weights]
         with torch.no_grad():
             for buffer, value in zip(self._network.buffers(), statistics, strict=True):
@@ -51,7 +53,7 @@ class AWPTrainer(MadryPGDTrainer):
                 if gradient is not None:
                     weight.add_(gradient * (self.gamma * weight.norm() / gradient.norm().clamp_min(1e-12)))
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(images, perturbed, labels)
+        loss = loss_of(images, perturbed, labels)
         loss.backward()
         with torch.no_grad():
             for weight, value in zip(weights, kept, strict=True):

@@ -45,14 +45,14 @@ class StaticTrainer(AdversarialLoop):
         self._run(self._shuffled(images, labels, batch_size), natural, epochs, progress=self._part(0, steps))
         crafted = craft(
             self._classifier,
-            images.cpu().numpy(),
-            labels.cpu().numpy(),
+            images.numpy(),
+            labels.numpy(),
             epsilon=self.epsilon,
             steps=self.max_iter,
             step_size=self.eps_step,
             seed=self.seed,
         )
-        images = torch.cat([images, torch.from_numpy(crafted).to(self._device)])
+        images = torch.cat([images, torch.from_numpy(crafted)])
         labels = torch.cat([labels, labels])
         self._network.load_state_dict(weights)
         self._optimizer.state.clear()

@@ -38,7 +38,7 @@ class TradesTrainer(AdversarialLoop):
         with torch.no_grad():
             natural = self._inner(images).log_softmax(1)
         # The divergence and its gradient are zero at the image itself, so the paper starts a little beside it.
-        noise = torch.randn(images.shape, generator=self._generator, device=images.device)
+        noise = torch.empty_like(images).normal_(generator=self._generator)
         start = (images + 0.001 * noise).clamp_(0, 1)
         return self._ascend(start, images, lambda x: _divergence(natural, self._inner(x)) * len(x), radius)
 

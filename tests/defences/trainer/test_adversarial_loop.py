@@ -13,7 +13,7 @@ from torch import nn
 
 from art_divqat.attacks.evasion import craft
 from art_divqat.errors import UserError
-from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+from art_divqat.estimators import RecipeClassifier, TrainingRecipe, training_set
 from art_divqat.models import build_model
 from art_divqat.victims.registry import VICTIMS, robust_trainer
 
@@ -220,3 +220,44 @@ def test_bad_input_is_one_sentence(digits: Data) -> None:
         trainer.fit(digits[0][:8], digits[1][:8], epochs=3)
     with pytest.raises(UserError, match="at least one image"):
         trainer.fit(digits[0][:0], digits[1][:0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipes_later_options_are_those_of_robust_training_too(
+    digits: Data, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = digits[0][:50], digits[1][:50]
+    seen, moved, real = set(), [], training_set.crop_and_flip
+
+    def trained(**options: Any) -> tuple[RecipeClassifier, list[dict[str, float]]]:
+        recipe = TrainingRecipe(learning_rate=1e-3, **options)
+        classifier = RecipeClassifier(build_model("lenet5", (1, 8, 8), 10, seed=0), (1, 8, 8), 10, recipe)
+
+        def watch(module: nn.Module, given: Any, answer: torch.Tensor) -> None:
+            seen.add((module.training, answer.dtype))
+
+        classifier.model.register_forward_hook(watch)
+        trainer = robust_trainer(name).build(
+            classifier, epsilon=0.1, epochs=2, batch_size=25, inner_precision="float32"
+        )
+        trainer.fit(x, y)
+        return classifier, trainer.history
+
+    def counted(*given: Any) -> torch.Tensor:
+        moved.append(real(*given))
+        return moved[-1]
+
+    monkeypatch.setattr(training_set, "crop_and_flip", counted)
+    _, plain = trained()
+    assert not moved
+    assert {kind for training, kind in seen if training} == {torch.float32}
+    seen.clear()
+    one, history = trained(augmentation="crop-flip", label_smoothing=0.1, precision="bfloat16", warm_up=0.3)
+    two, again = trained(augmentation="crop-flip", label_smoothing=0.1, precision="bfloat16", warm_up=0.3)
+    # two runs of two epochs of two batches; the static trainer then trains on twice as many images as well
+    assert len(moved) == (24 if name == "robust-static" else 8)
+    assert {kind for training, kind in seen if training} == {torch.bfloat16}
+    assert history == again != plain
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        assert a.dtype == torch.float32
+        assert torch.equal(a, b)
