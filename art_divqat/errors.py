@@ -30,6 +30,10 @@ class MissingExtraError(UserError, ImportError):
     """An optional dependency is needed for this and is not installed; the message names the extra."""
 
 
+class AccuracyLossWarning(UserWarning):
+    """Training a protected or quantized classifier cost accuracy past the tolerance; the message names the remedy."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Say which known names are near an unknown one, as the end of a sentence.
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import random
 import re
 import shutil
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from art_divqat.attacks.recovery.registry import RECOVERIES
 from art_divqat.data.pools import POOLS
 from art_divqat.data.sources import DATASETS
 from art_divqat.defences.registry import DEFENCES
+from art_divqat.errors import AccuracyLossWarning
 from art_divqat.models.registry import MODELS
 from art_divqat.victims.registry import VICTIMS
 
@@ -41,7 +46,11 @@ def test_python_blocks(
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     namespace: dict[str, object] = {"__name__": "docs"}
     try:
-        with installed(site, ATTACKS, RECOVERIES, DEFENCES, VICTIMS, MODELS, DATASETS, POOLS):
+        with (
+            installed(site, ATTACKS, RECOVERIES, DEFENCES, VICTIMS, MODELS, DATASETS, POOLS),
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            warnings.simplefilter("always", AccuracyLossWarning)
             for block in BLOCK.finditer(text):
                 # Blank lines in front make a traceback name the line of the page.
                 before = text[: block.start(1)].count("\n")
@@ -52,10 +61,51 @@ def test_python_blocks(
         torch.set_rng_state(states[2])
     if page.name == "audit-your-own-model.md":
         assert re.match(r"Rating: vulnerable \(agreement 9\d\.\d % at 200 queries\)\.", capsys.readouterr().out)
+    assert not [each for each in caught if issubclass(each.category, AccuracyLossWarning)]
+    if page.name == "divqat.md":
+        stated = _figures(text)
+        assert _accuracies(namespace["classifier"], namespace) == pytest.approx(stated["full precision"], abs=0.01)
+        example = next(figures for row, figures in stated.items() if "the example" in row)
+        assert _accuracies(namespace["quantized"], namespace) == pytest.approx(example, abs=0.01)
     if page.name == "reading-a-report.md":
         assert capsys.readouterr().out.startswith("Stealing the robust victim")
         assert {p.name for p in (tmp_path / "elsewhere").iterdir()} == {"results.json", "report.md", "report.html"}
         assert (tmp_path / "report.sarif").read_text("utf-8").startswith("{")
+
+
+def _figures(text: str) -> dict[str, list[float]]:
+    """The rows of the table of accuracies, validation and test, under the example of `divqat.md`."""
+    table = text.split("| | validation | test |\n|---|---|---|\n")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return {name: [float(cell) for cell in cells] for name, *cells in rows}
+
+
+def _accuracies(classifier: Any, namespace: dict[str, Any]) -> list[float]:
+    x, y = namespace["x"], namespace["y"]
+    right = classifier.predict(x).argmax(axis=1) == y
+    return [float(right[rows].mean()) for rows in (slice(1200, 1500), slice(1500, None))]
+
+
+@pytest.mark.slow
+def test_every_accuracy_that_the_example_of_divqat_states() -> None:
+    text = (DOCS / "divqat.md").read_text(encoding="utf-8")
+    block = next(block.group(1) for block in BLOCK.finditer(text) if "DivQATTrainer(" in block.group(1))
+    namespace: dict[str, Any] = {"__name__": "docs"}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(block, namespace)
+    x, y, teacher = namespace["x"], namespace["y"], namespace["classifier"]
+    for row, stated in _figures(text).items():
+        found = re.search(r"(plain QAT|DivQAT), (\d+) epochs", row)
+        if found is None or "the example" in row:
+            continue
+        trainer = namespace["QATTrainer" if found[1] == "plain QAT" else "DivQATTrainer"](teacher, seed=0)
+        expected = pytest.warns(AccuracyLossWarning) if "it warns" in row else contextlib.nullcontext()
+        with expected:
+            trainer.fit(x[:1200], y[:1200], (x[1200:1500], y[1200:1500]), batch_size=64, nb_epochs=int(found[2]))
+        assert _accuracies(trainer.get_classifier(), namespace) == pytest.approx(stated, abs=0.01), row
+        lost = re.search(r"(\.\d+) lost, (\.\d+) to (\.\d+)", row)
+        if lost is not None:
+            assert trainer.comparison.lost == pytest.approx(tuple(map(float, lost.groups())), abs=0.01)
 
 
 def test_there_is_something_to_run() -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from art_divqat._validation import check_choice, check_int
 from art_divqat.data.checks import check_image_shape
 from art_divqat.errors import QueryBudgetExceededError, UserError
+from art_divqat.estimators.conventions import two_columns
 
 AnswerLog = Callable[[NDArray[np.float32], NDArray[np.float32]], None]
 
@@ -99,7 +100,8 @@ class MeteredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
     It has no gradients and no weights: an attack has nothing but the answers. Rows must be probabilities; a victim that
     answers with logits is refused, because ART would train a thief on them without a word.
 
-    :param victim: any ART classifier whose `predict` gives probabilities, its defences included.
+    :param victim: any ART classifier whose `predict` gives probabilities, its defences included; a single one, of
+        class 1, is passed on as two.
     :param ledger: counts and limits; a fresh one without a limit if not given.
     :param log: called with (images, answers) after every call that the victim answered.
 
@@ -210,6 +212,7 @@ class MeteredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         if len(x) == 0:
             return np.zeros((0, self.nb_classes), np.float32)
         answers = np.array(self._victim.predict(x, batch_size=batch_size), dtype=np.float32)
+        answers = two_columns(answers, probability=True)
         if self._log is not None:
             self._log(x, answers)
         check_answers(answers, len(x), self.nb_classes)

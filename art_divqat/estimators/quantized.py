@@ -15,6 +15,7 @@ from torch import nn
 
 from art_divqat._validation import check_choice, check_int
 from art_divqat.errors import UserError
+from art_divqat.estimators.conventions import class_logits, gives_one_value
 from art_divqat.estimators.quantized_export import ExportReport, export_quantized
 from art_divqat.estimators.quantized_files import load_quantized, save_quantized
 from art_divqat.estimators.standardisation import Architecture
@@ -35,8 +36,10 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
     :param prepared: a network prepared and trained or calibrated by `backend`; it is copied and frozen.
     :param backend: from :func:`~art_divqat.quantization.get_backend`.
     :param input_shape: (channels, height, width).
-    :param nb_classes: number of logits, at least 2.
+    :param nb_classes: number of logits, at least 2; also 2 for a network of a single one.
     :param architecture: the name of a registered model, or a function that builds the network, for :meth:`load`.
+    :param loss: that gradients are taken of: cross-entropy if not given; `BCEWithLogitsLoss` or `BCELoss` for a network
+        of a single logit or probability, which it then answers with, (N, 1), as ART has it.
     :param device_type: `cpu`; int8 kernels run nowhere else.
     :raises UserError: if `device_type` is not `cpu`.
 
@@ -111,7 +114,7 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
     def predict(
         self, x: NDArray[Any], batch_size: int = 128, training_mode: bool = False, **kwargs: Any
     ) -> NDArray[np.float32]:
-        """The int8 network's logits, or what the postprocessors make of them; float32 of shape (N, classes).
+        """The int8 network's logits, or what the postprocessors make of them; float32 of shape (N, classes), or (N, 1).
 
         `x` is cast to float32, so that ART's decision-based attacks work with numpy 2. `training_mode` has no effect:
         an int8 network has one mode.
@@ -128,13 +131,15 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
         """
         if len(x) == 0:
             raise UserError("Agreement needs at least one image. Got none.")
-        served = self._answers(x, batch_size, lambda batch: self.int8_network(batch)).argmax(axis=1)
-        return float(np.mean(served == self._answers(x, batch_size, self.twin).argmax(axis=1)))
+        as_logits = class_logits(self)
+        served = self._answers(x, batch_size, lambda batch: as_logits(self.int8_network(batch))).argmax(axis=1)
+        trained = self._answers(x, batch_size, lambda batch: as_logits(self.twin(batch))).argmax(axis=1)
+        return float(np.mean(served == trained))
 
     def _answers(self, x: NDArray[Any], batch_size: int, network: Callable[[torch.Tensor], Any]) -> NDArray[np.float32]:
         x = np.ascontiguousarray(x, dtype=np.float32)
         if len(x) == 0:
-            return np.zeros((0, self.nb_classes), np.float32)
+            return np.zeros((0, 1 if gives_one_value(self) else self.nb_classes), np.float32)
         preprocessed, _ = self._apply_preprocessing(x, y=None, fit=False)
         batches = torch.from_numpy(np.ascontiguousarray(preprocessed, dtype=np.float32)).split(batch_size)
         with use_engine(self.backend.engine), torch.no_grad():
@@ -151,10 +156,18 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
                 y = nn.functional.one_hot(y.long(), self.nb_classes).float()
             else:
                 y = np.eye(self.nb_classes, dtype=np.float32)[np.asarray(y, dtype=np.int64)]
+        if gives_one_value(self):
+            # ART makes rows of two a vector where its loss wants a column
+            y = y[:, -1:]
         return super().loss_gradient(_as_float32(x), y, training_mode=False, **kwargs)
 
     def class_gradient(self, x: Any, label: Any = None, training_mode: bool = False, **kwargs: Any) -> Any:
-        """Gradients of the twin's logits with respect to `x`, of shape (N, classes or 1, C, H, W)."""
+        """Gradients of the twin's logits with respect to `x`, of shape (N, classes or 1, C, H, W).
+
+        :raises UserError: for a label, where there is a single logit.
+        """
+        if label is not None and gives_one_value(self):
+            raise UserError("A network of a single value has the gradient of that alone: leave label out.")
         return super().class_gradient(_as_float32(x), label, training_mode=False, **kwargs)
 
     def compute_loss(self, x: Any, y: Any, reduction: str = "none", **kwargs: Any) -> Any:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from art_divqat._files import first_line
 from art_divqat._rng import numpy_generator
 from art_divqat.errors import MissingExtraError, UserError
+from art_divqat.estimators.conventions import gives_one_value
 from art_divqat.estimators.standardisation import QuantizedClassifier, standardisation_of
 from art_divqat.quantization import use_engine
 from art_divqat.quantization.backend import quiet_torch
@@ -78,7 +79,7 @@ def export_quantized(
     else:
         core = classifier.int8_network
         route = f"{classifier.backend.kernels} graph of backend {classifier.backend.name}, torch.jit"
-    tail = _tail(softmax, postprocessor)
+    tail = _tail(classifier, softmax, postprocessor)
     head = _head(classifier)
     images = _check_images(classifier, check_images)
     expected = _run(classifier, nn.Sequential(*head, classifier.int8_network, *tail), images)
@@ -88,7 +89,11 @@ def export_quantized(
         answers = _write_onnx(network, path, images)
     else:
         answers = _write_torchscript(classifier, network, path, images)
-    agreement = float(np.mean(answers.argmax(1) == expected.argmax(1)))
+    # of a single value one half is the middle between the classes if it is a probability, else 0
+    middle = 0.5 if softmax or postprocessor is not None or isinstance(classifier.loss, nn.BCELoss) else 0.0
+    is_column = expected.shape[1] == 1
+    top, expected_top = ((rows > middle) if is_column else rows.argmax(1) for rows in (answers, expected))
+    agreement = float(np.mean(top == expected_top))
     report = ExportReport(path, format, route, path.stat().st_size, agreement, float(np.abs(answers - expected).max()))
     if agreement < MIN_AGREEMENT:
         path.unlink()
@@ -108,8 +113,10 @@ def _head(classifier: QuantizedClassifier) -> list[nn.Module]:
     return [] if standardisation is None else [_Standardise(*standardisation)]
 
 
-def _tail(softmax: bool, postprocessor: Any) -> list[nn.Module]:
-    tail: list[nn.Module] = [nn.Softmax(dim=1)] if softmax else []
+def _tail(classifier: QuantizedClassifier, softmax: bool, postprocessor: Any) -> list[nn.Module]:
+    tail: list[nn.Module] = []
+    if softmax and not isinstance(classifier.loss, nn.BCELoss):
+        tail.append(nn.Sigmoid() if gives_one_value(classifier) else nn.Softmax(dim=1))
     if postprocessor is not None:
         module = postprocessor if isinstance(postprocessor, nn.Module) else getattr(postprocessor, "as_module", None)
         module = module() if module is not None and not isinstance(module, nn.Module) else module

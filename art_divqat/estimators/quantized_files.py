@@ -25,17 +25,22 @@ Built = TypeVar("Built")
 FORMAT = "art-divqat quantized classifier"
 VERSION = 1
 CARD, WEIGHTS = "classifier.json", "twin.safetensors"
+LOSSES: dict[str, type[nn.Module]] = {
+    loss.__name__: loss for loss in (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.BCELoss)
+}
+USUAL_LOSS = "CrossEntropyLoss"
 
 
 def save_quantized(classifier: QuantizedClassifier, folder: Path) -> None:
     """Write `classifier.json` and `twin.safetensors` into `folder`.
 
-    :raises UserError: if `folder` is a file or holds something else, or the loss is not cross-entropy.
+    :raises UserError: if `folder` is a file or holds something else, or the loss is none of :data:`LOSSES`.
     """
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CARD).exists())):
         raise UserError(f"{folder} holds something other than a quantized classifier: choose another folder.")
-    if not isinstance(classifier.loss, nn.CrossEntropyLoss):
-        raise UserError(f"Only the cross-entropy loss can be saved. Got {type(classifier.loss).__name__}.")
+    loss = type(classifier.loss).__name__
+    if loss not in LOSSES:
+        raise UserError(f"Only a loss of {', '.join(LOSSES)} can be saved. Got {loss}.")
     state = {
         key: value.detach().cpu().contiguous().clone() for key, value in classifier.twin.network.state_dict().items()
     }
@@ -57,6 +62,7 @@ def save_quantized(classifier: QuantizedClassifier, folder: Path) -> None:
         "reduce_range": classifier.backend.reduce_range,
         "torch": torch.__version__,
         "sha256": hashlib.sha256(weights).hexdigest(),
+        **({} if loss == USUAL_LOSS else {"loss": loss}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).write_bytes(weights)
@@ -100,12 +106,16 @@ def load_quantized(
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise UserError(f"The weights in {folder} do not fit the architecture {architecture!r}: {reason}") from error
+    loss = card.get("loss", USUAL_LOSS)
+    if loss not in LOSSES:
+        raise UserError(f"{folder} has the loss {loss!r}: this release knows {', '.join(LOSSES)}.")
     return build(
         prepared,
         backend,
         shape,
         card["nb_classes"],
         architecture=architecture,
+        loss=LOSSES[loss](),
         channels_first=card["channels_first"],
         clip_values=None if card["clip_values"] is None else tuple(map(_unplain, card["clip_values"])),
         preprocessing=(0.0, 1.0) if card["preprocessing"] is None else tuple(map(_unplain, card["preprocessing"])),

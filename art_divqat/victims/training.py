@@ -145,7 +145,8 @@ def _trained_on(trainer_class: Any, context: VictimContext, options: dict[str, A
     if radius is not None:
         options["adversary"] = PGDAdversary(eps=float(radius))
     seed = derive_seed("quantization", context.seed) % 2**31
-    trainer = trainer_class(context.parent, architecture=context.model, seed=seed, **options)
+    # the report compares the victims' accuracies
+    trainer = trainer_class(context.parent, architecture=context.model, seed=seed, tolerance=None, **options)
     progress = context.progress
     trainer.fit(
         context.dataset.x_train,

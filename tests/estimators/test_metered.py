@@ -188,3 +188,13 @@ def test_repr_ends() -> None:
     metered = MeteredClassifier(uniform, QueryLedger(budget=3))
     metered.predict(np.zeros((2, 1, 2, 2), np.float32))
     assert repr(metered) == "MeteredClassifier(input_shape=(1, 2, 2), nb_classes=4, charged=2, budget=3)"
+
+
+def test_a_single_probability_is_passed_on_as_two() -> None:
+    class Single(BlackBoxClassifier):
+        def predict(self, x, batch_size=128, **kwargs):
+            return np.full((len(x), 1), 0.25, np.float32)
+
+    victim = Single(lambda x: x, (1, 2, 2), 2)
+    answers = MeteredClassifier(victim).predict(np.zeros((3, 1, 2, 2), np.float32))
+    np.testing.assert_allclose(answers, [[0.75, 0.25]] * 3)

@@ -13,6 +13,7 @@ from art_divqat._types import Progress
 from art_divqat.attacks.evasion.crafting import craft, true_labels
 from art_divqat.data.checks import float_images
 from art_divqat.errors import UserError
+from art_divqat.estimators.conventions import unit_predict
 
 ScoreFunction = Callable[[NDArray[np.float32]], NDArray[Any]]
 
@@ -36,7 +37,8 @@ def worst_case(
 
     If any candidate fools the victim, so does the one taken: no attack's success is lost to another's.
 
-    :param predict: images to scores (N, classes), of the victim as it serves.
+    :param predict: images in [0, 1] to scores (N, classes), of the victim as it serves. The `predict` method of an ART
+        classifier of other `clip_values` is given images in those.
     :param candidates: arrays of equal shape (N, C, H, W), one for each attack.
     :param y: true class ids (N,) or one-hot rows.
     :returns: the images taken, and for each the index of its candidate.
@@ -49,7 +51,7 @@ def worst_case(
     """
     if not candidates or len({candidate.shape for candidate in candidates}) != 1:
         raise UserError("The worst case needs at least one array of examples, all of one shape.")
-    labels = true_labels(y, len(candidates[0]))
+    labels, predict = true_labels(y, len(candidates[0])), _on_unit_images(predict)
     if len(labels) == 0:
         return candidates[0].copy(), np.zeros(0, np.int64)
     margins = np.stack([_margins(predict(candidate), labels) for candidate in candidates])
@@ -134,6 +136,13 @@ def _scores_of(victim: Any) -> ScoreFunction:
     return predict
 
 
+def _on_unit_images(predict: ScoreFunction) -> ScoreFunction:
+    """A classifier's own `predict` behind the way into its range of pixels; any other function as it is."""
+    owner = getattr(predict, "__self__", None)
+    is_own = hasattr(owner, "clip_values") and getattr(owner, "predict", None) == predict
+    return unit_predict(owner) if is_own else predict
+
+
 def robust_mask(
     target: Any,
     x: NDArray[Any],
@@ -152,7 +161,7 @@ def robust_mask(
     What is left out with that: whether the attack at a larger radius would have found it by itself.
 
     :param epsilons: ascending radii in [0, 1]; 0 asks the images as they are.
-    :param predict: images to scores (N, classes), of the same network.
+    :param predict: images to scores (N, classes), of the same network; as for :func:`worst_case`.
     :param known: radius → examples for all images that were crafted before, taken in place of a new attack there.
     :param settings: further arguments of :func:`craft`.
     :param progress: called with (radii done, radii).
@@ -169,6 +178,7 @@ def robust_mask(
         raise UserError(f"The radii of a curve must ascend, each once. Got {', '.join(map('{:g}'.format, radii))}.")
     images = float_images(x, "Images")
     labels = true_labels(y, len(images))
+    predict = _on_unit_images(predict)
     left, mask = np.ones(len(images), np.bool_), np.empty((len(radii), len(images)), np.bool_)
     for number, epsilon in enumerate(radii):
         rows = left.nonzero()[0]
@@ -199,7 +209,7 @@ def robustness_curve(
     `predict` may be another network than `target`: then it is a transfer curve.
 
     :param epsilons: radii in [0, 1].
-    :param predict: images to scores (N, classes).
+    :param predict: images to scores (N, classes); as for :func:`worst_case`.
     :param settings: further arguments of :func:`craft`.
     :param progress: called with (radii done, radii).
     :raises UserError: as :func:`craft` does.
@@ -211,7 +221,7 @@ def robustness_curve(
     {0.0: 0.75, 0.1: 0.75}
     """
     images, curve = float_images(x, "Images"), {}
-    labels = true_labels(y, len(images))
+    labels, predict = true_labels(y, len(images)), _on_unit_images(predict)
     if len(images) == 0:
         raise UserError("A robustness curve needs at least one image.")
     for number, epsilon in enumerate(epsilons):

@@ -20,6 +20,7 @@ from art_divqat.attacks.evasion.ball import check_epsilon, check_steps, linf_bou
 from art_divqat.attacks.evasion.networks import Target
 from art_divqat.data.checks import check_labels, float_images
 from art_divqat.errors import UserError
+from art_divqat.estimators.conventions import check_tensor
 
 EVASION_ATTACKS: dict[str, str] = {
     "fgsm": "one step of the gradient's sign (Goodfellow et al., ICLR 2015)",
@@ -54,8 +55,11 @@ def craft(
 
     :param target: a logit-valued torch module; an ART PyTorch classifier (its network; postprocessors are not seen); an
         int8 classifier (its differentiable `twin` for attacks that need gradients, its `predict` for `square`); or, for
-        `square`, any function from images to scores of shape (N, classes), which may be a whole defended service.
-    :param x: images in [0, 1] of shape (N, C, H, W).
+        `square`, any ART classifier, or function from images to scores of shape (N, classes), which may be a whole
+        defended service.
+        An ART classifier of other `clip_values` than (0, 1) is shown the images in those; one with a single logit
+        has two classes.
+    :param x: images in [0, 1] of shape (N, C, H, W), whatever the target's `clip_values`.
     :param y: true class ids (N,), or one-hot rows (N, classes). Predicted labels would count natural errors as robust.
     :param attack: `fgsm`, `pgd`, `autoattack` or `square`.
     :param epsilon: radius in [0, 1]; 0 returns a copy.
@@ -188,6 +192,7 @@ def _check_target(view: Target, x: NDArray[np.float32], attack: str) -> int:
     probe = torch.from_numpy(x).to(view.device).requires_grad_(attack != "square")
     with torch.enable_grad():
         logits = view(probe)
+    check_tensor(attack, view.network, logits)
     if logits.ndim != 2:
         raise UserError(f"The network must give (N, classes) scores. It gave a shape of {tuple(logits.shape)}.")
     classes = int(logits.shape[1])

@@ -12,17 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat.errors import UserError
+from art_divqat.estimators.conventions import class_logits, pixel_range, unit_predict
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 
 LogitFunction = Callable[[Tensor], Tensor]
 
 
 def differentiable_preprocessing(classifier: Any) -> LogitFunction | None:
-    """What an ART classifier does to images before its network, as a torch function; None if it does nothing.
+    """What stands between images in [0, 1] and an ART classifier's network, as a torch function; None for nothing.
 
-    :raises UserError: for a preprocessor that has no torch form.
+    That is the way into its `clip_values`, and its preprocessing.
+
+    :raises UserError: for a preprocessor that has no torch form, or clip values that are not finite.
     """
     from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
+
+    bounds = pixel_range(classifier)
 
     operations = list(getattr(classifier, "preprocessing_operations", None) or [])
     for operation in operations:
@@ -31,10 +36,13 @@ def differentiable_preprocessing(classifier: Any) -> LogitFunction | None:
                 f"{type(operation).__name__} before the network cannot be differentiated through. Give the network "
                 "itself, or use attack='square' on the classifier's predict."
             )
-    if not operations:
+    if not operations and bounds is None:
         return None
 
     def preprocess(x: Tensor) -> Tensor:
+        if bounds is not None:
+            low, high = (torch.from_numpy(bound).to(x.device) for bound in bounds)
+            x = low + x * (high - low)
         for operation in operations:
             x, _ = operation.forward(x, None)
         return x
@@ -52,15 +60,18 @@ class Target:
     training = False
 
     def __init__(self, target: Any, device: str | torch.device | None, *, gradients: bool) -> None:
-        network = target
+        network: Any = target
         self._preprocess: LogitFunction | None = None
-        if not isinstance(target, nn.Module) and hasattr(target, "model"):
-            if gradients or not hasattr(target, "twin"):
-                network = getattr(target, "twin", target.model)
+        self._as_logits: LogitFunction | None = None
+        if not isinstance(target, nn.Module):
+            behind = getattr(target, "twin", getattr(target, "model", None))
+            if isinstance(behind, nn.Module) and (gradients or not hasattr(target, "twin")):
+                network = behind
                 self._preprocess = differentiable_preprocessing(target)
-            else:
+                self._as_logits = class_logits(target)
+            elif hasattr(target, "predict"):
                 # `model` of an int8 classifier is its twin too; what answers is behind `predict`
-                network = target.predict
+                network = unit_predict(target)
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         if self.network is None and not callable(network):
             raise UserError(
@@ -81,9 +92,10 @@ class Target:
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.network is None:
-            answers: NDArray[Any] = np.asarray(self._function(x.detach().cpu().numpy()), dtype=np.float32)
-            return torch.from_numpy(answers.copy()).to(self.device)
-        return self.network(x if self._preprocess is None else self._preprocess(x))
+            scores: NDArray[Any] = np.asarray(self._function(x.detach().cpu().numpy()), dtype=np.float32)
+            return torch.from_numpy(scores.copy()).to(self.device)
+        answers = self.network(x if self._preprocess is None else self._preprocess(x))
+        return answers if self._as_logits is None else self._as_logits(answers)
 
     def eval(self) -> Target:
         """Nothing: :meth:`attacked` has done it."""

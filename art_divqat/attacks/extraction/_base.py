@@ -20,6 +20,7 @@ from torch import nn
 from art_divqat._arrays import one_hot
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, UnusableAnswersError
+from art_divqat.estimators.conventions import two_columns
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.metered import check_answers
 from art_divqat.estimators.recipe import training_step
@@ -66,6 +67,7 @@ class QueryClient:
         try:
             answers = np.asarray(self.victim.predict(images, batch_size=self.batch_size), dtype=np.float32)
             if not hasattr(self.victim, "ledger"):  # a meter has looked already
+                answers = two_columns(answers, probability=True)
                 check_answers(answers, len(images), self.victim.nb_classes)
             return answers
         except UnusableAnswersError as error:

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submod_attrs={
         "adversary": ["PGDAdversary"],
         "awp": ["AWPTrainer"],
+        "comparison": ["AccuracyComparison"],
         "divqat": ["DivQATTrainer"],
         "fast": ["FastTrainer"],
         "madry": ["MadryPGDTrainer"],
@@ -25,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
 if TYPE_CHECKING:
     from art_divqat.defences.trainer.adversary import PGDAdversary as PGDAdversary
     from art_divqat.defences.trainer.awp import AWPTrainer as AWPTrainer
+    from art_divqat.defences.trainer.comparison import AccuracyComparison as AccuracyComparison
     from art_divqat.defences.trainer.divqat import DivQATTrainer as DivQATTrainer
     from art_divqat.defences.trainer.fast import FastTrainer as FastTrainer
     from art_divqat.defences.trainer.madry import MadryPGDTrainer as MadryPGDTrainer

@@ -26,6 +26,15 @@ from art_divqat.attacks.evasion.networks import differentiable_preprocessing
 from art_divqat.data.checks import check_labels, float_images
 from art_divqat.defences.trainer._inner_copy import InnerCopy
 from art_divqat.errors import UserError
+from art_divqat.estimators.conventions import (
+    check_answers,
+    class_logits,
+    cross_entropy_like,
+    gives_one_value,
+    main_answer,
+    pixel_range,
+    to_unit,
+)
 from art_divqat.estimators.descent import STEPS_WORTH_A_GRAPH, Descent, autocast
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.recipe import TrainingRecipe
@@ -38,8 +47,10 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
     """The common part of the robust trainers; a subclass gives :meth:`_perturb` and :meth:`_loss`.
 
     :param classifier: an ART `PyTorchClassifier` with an optimiser; trained in place. A `RecipeClassifier` keeps its
-        learning-rate schedule, augmentation, label smoothing, precision and CUDA graphs.
-    :param epsilon: L∞ radius in (0, 1]; images are in [0, 1].
+        learning-rate schedule, augmentation, label smoothing, precision and CUDA graphs. Its loss is cross-entropy
+        (class weights and label smoothing count), `NLLLoss` behind a log-softmax, or `BCEWithLogitsLoss` behind a
+        single logit; its images lie in its `clip_values`.
+    :param epsilon: L∞ radius in (0, 1], as a share of the range of pixels: images in 0–255 are brought to [0, 1].
     :param nb_epochs: passes over the images.
     :param batch_size: images a step.
     :param max_iter: inner steps of the attack.
@@ -80,12 +91,18 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         network, optimizer = getattr(classifier, "model", None), getattr(classifier, "optimizer", None)
         if not isinstance(network, nn.Module) or not isinstance(optimizer, torch.optim.Optimizer):
             raise UserError(f"{type(self).__name__} needs an ART PyTorchClassifier with an optimiser.")
-        if not isinstance(classifier.loss, nn.CrossEntropyLoss):
-            raise UserError(f"{type(self).__name__} needs a classifier whose loss is torch.nn.CrossEntropyLoss.")
+        if not isinstance(classifier.loss, (nn.CrossEntropyLoss, nn.NLLLoss)) and not gives_one_value(classifier):
+            raise UserError(
+                f"{type(self).__name__} needs a classifier whose loss is torch.nn.CrossEntropyLoss, NLLLoss or, for a "
+                f"single logit, BCEWithLogitsLoss. Got {type(classifier.loss).__name__}."
+            )
+        check_answers(self, classifier)
+        self._range = pixel_range(classifier)
         self._network: nn.Module = network
         self._optimizer = optimizer
         self._device: torch.device = classifier.device
         preprocess = differentiable_preprocessing(classifier)
+        self._as_logits = class_logits(classifier)
         check_choice(self, "inner_precision", inner_precision, ("auto", "float32", "bfloat16"))
         if inner_precision == "auto":
             inner_precision = "bfloat16" if _computes_bfloat16(self._device) else "float32"
@@ -94,6 +111,8 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         self._recipe: TrainingRecipe | None = getattr(classifier, "recipe", None)
         # what is not said is as in training without a recipe
         self._settings = self._recipe or TrainingRecipe()
+        self._criterion = cross_entropy_like(classifier.loss).to(classifier.device)
+        self._criterion.label_smoothing = self._settings.label_smoothing or self._criterion.label_smoothing
         self._copy: InnerCopy | None = None
         self._descent: Descent | None = None
         self._generator = torch.Generator(self._device)
@@ -111,7 +130,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
     ) -> None:
         """Train the classifier in place; `history` then has the losses, and the accuracies on validation data.
 
-        :param x: images in [0, 1] of shape (N, C, H, W).
+        :param x: images of shape (N, C, H, W) in the classifier's `clip_values`; in [0, 1] if it has none.
         :param y: class ids (N,) or one-hot rows.
         :param validation_data: images and labels. If given, the weights of the epoch with the highest robust accuracy
             on them (PGD, ten steps) are kept.
@@ -165,8 +184,8 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         return self._cross_entropy(self._logits(perturbed), labels)
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The cross-entropy of the outer step, with the recipe's label smoothing."""
-        return nn.functional.cross_entropy(logits, labels, label_smoothing=self._settings.label_smoothing)
+        """The cross-entropy of the outer step: the classifier's, with the recipe's label smoothing."""
+        return self._criterion(logits, labels)
 
     def _update(self, images: Tensor, perturbed: Tensor, labels: Tensor) -> Tensor:
         """One step of the optimiser; returns the loss."""
@@ -175,14 +194,14 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
 
     def _logits(self, x: Tensor) -> Tensor:
         """The network's answer to images, float32."""
-        return self._network(self._prepared(x)).float()
+        return self._as_logits(main_answer(self._network(self._prepared(x))).float())
 
     def _prepared(self, x: Tensor) -> Tensor:
         return x if self._preprocess is None else self._preprocess(x)
 
     def _inner(self, x: Tensor) -> Tensor:
         """Logits for the attack: of the network, or of its copy in lower precision."""
-        return self._logits(x) if self._copy is None else self._copy(self._prepared(x))
+        return self._logits(x) if self._copy is None else self._as_logits(self._copy(self._prepared(x)))
 
     def _follow(self, images: Tensor, steps: int) -> None:
         """Bring the copy to the network's present weights and statistics."""
@@ -327,8 +346,9 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
         return images.to(self._device), labels.to(self._device)
 
     def _checked(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[Tensor, Tensor]:
-        images = float_images(x, "Images")
-        labels = check_labels(y, len(images), "Labels")
+        clip_values = (0.0, 1.0) if self._range is None else self._range
+        images = to_unit(float_images(x, "Images", clip_values=clip_values), self._range)
+        labels = check_labels(y, len(images), "Labels", self._classifier.nb_classes)
         if len(images) == 0:
             raise UserError(f"{type(self).__name__} needs at least one image.")
         return torch.from_numpy(images), torch.from_numpy(labels)

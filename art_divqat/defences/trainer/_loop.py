@@ -17,6 +17,7 @@ from torch.nn import functional
 from art_divqat._rng import isolated_random_state, torch_generator
 from art_divqat._types import EpochProgress
 from art_divqat.defences.trainer.adversary import PGDAdversary, PixelBounds
+from art_divqat.defences.trainer.comparison import AccuracyComparison
 from art_divqat.defences.trainer.objective import confidence, divergence, spread
 from art_divqat.errors import UserError
 from art_divqat.estimators.recipe import batches
@@ -71,6 +72,7 @@ class EpochRecord:
     :param spread_auxiliary: mean spread of the answers to auxiliary images, in nats; 0 where it is not part of it.
     :param confidence_auxiliary: likewise their distance from the uniform answer.
     :param validation_accuracy: None without validation data.
+    :param comparison: of the last epoch alone: the int8 network beside its full-precision teacher.
     """
 
     epoch: int
@@ -85,6 +87,7 @@ class EpochRecord:
     validation_loss: float | None = None
     spread_auxiliary: float = 0.0
     confidence_auxiliary: float = 0.0
+    comparison: AccuracyComparison | None = None
 
 
 class QATLoop:
@@ -96,6 +99,10 @@ class QATLoop:
     steps at the end cost accuracy.
     Auxiliary images pass through the network in the same batch as the training images, so that batch norm sees in
     training what it sees when it is served.
+
+    :param teacher: images to the full-precision network's logits (N, classes).
+    :param as_logits: from what the network gives to logits (N, classes); None where it gives them.
+    :param cross_entropy: of logits and labels; the plain one if not given.
     """
 
     def __init__(
@@ -107,6 +114,8 @@ class QATLoop:
         *,
         teacher: Callable[[Tensor], Tensor],
         seed: int,
+        as_logits: Callable[[Tensor], Tensor] | None = None,
+        cross_entropy: nn.Module | None = None,
         adversary: PGDAdversary | None = None,
         bounds: PixelBounds | None = None,
         frozen_fraction: float = 0.25,
@@ -120,6 +129,8 @@ class QATLoop:
         self.objective = objective
         self.teacher = teacher
         self.seed = seed
+        self.as_logits = as_logits
+        self.cross_entropy = nn.CrossEntropyLoss() if cross_entropy is None else cross_entropy
         self.adversary = adversary
         self.bounds = bounds
         self.frozen_fraction = frozen_fraction
@@ -160,7 +171,7 @@ class QATLoop:
                 totals = _Totals()
                 for batch in epoch_batches(epoch):
                     if done == 0:
-                        self.first_batch = batch.images, _class_ids(batch.labels)
+                        self.first_batch = batch.images, class_ids(batch.labels)
                     if self.scheduler is None:
                         self._anneal(done / steps)
                     if not self._step(batch, totals, training=not frozen):
@@ -204,13 +215,13 @@ class QATLoop:
             assert goal.auxiliary is not None
             joined = torch.cat([images, goal.auxiliary[auxiliary_rows]])
         try:
-            logits = self.prepared(joined)
+            logits = self._logits(joined)
         except RuntimeError:
             # A fake quantizer raises on weights that are NaN or infinite before any loss could show them.
             if all(bool(torch.isfinite(parameter).all()) for parameter in self.prepared.parameters()):
                 raise
             return False
-        cross_entropy = functional.cross_entropy(logits[:rows], labels)
+        cross_entropy = self.cross_entropy(logits[:rows], labels)
         loss, terms = cross_entropy, [torch.zeros((), device=logits.device)] * 4
         squared = goal.temperature**2
         if goal.alpha > 0:
@@ -228,7 +239,7 @@ class QATLoop:
                     term = penalty(logits[rows:])
                     loss, terms[index] = loss + goal.alpha_auxiliary * weight * term, term
         with torch.no_grad():
-            correct = (logits[:rows].argmax(dim=1) == _class_ids(labels)).sum()
+            correct = (logits[:rows].argmax(dim=1) == class_ids(labels)).sum()
             # all at once: a GPU is waited for here, because no step may be made on a loss that is not finite
             value, entropy, *others, right = torch.stack([loss, cross_entropy, *terms, correct.to(loss.dtype)]).tolist()
         if not math.isfinite(value):
@@ -239,12 +250,16 @@ class QATLoop:
         totals.add(rows, value, entropy, others, int(right))
         return True
 
+    def _logits(self, images: Tensor) -> Tensor:
+        answers: Tensor = self.prepared(images)
+        return answers if self.as_logits is None else self.as_logits(answers)
+
     def _perturb(self, images: Tensor, labels: Tensor, *, training: bool) -> Tensor:
         assert self.adversary is not None
         assert self.bounds is not None
         self.backend.set_mode(self.prepared, training=False, observe=False)
-        targets = _class_ids(labels)
-        perturbed = self.adversary.perturb(self.prepared, images, targets, self._attack_generator, self.bounds)
+        targets = class_ids(labels)
+        perturbed = self.adversary.perturb(self._logits, images, targets, self._attack_generator, self.bounds)
         self.backend.set_mode(self.prepared, training=training, observe=training)
         return perturbed
 
@@ -261,7 +276,7 @@ class QATLoop:
     def _validate(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
         self.backend.set_mode(self.prepared, training=False, observe=False)
         with torch.no_grad():
-            logits = torch.cat([self.prepared(part) for part in images.split(EVALUATION_BATCH)])
+            logits = torch.cat([self._logits(part) for part in images.split(EVALUATION_BATCH)])
         accuracy = float((logits.argmax(dim=1) == labels).float().mean())
         return accuracy, float(functional.cross_entropy(logits, labels))
 
@@ -283,7 +298,8 @@ class QATLoop:
             self.scheduler.step()
 
 
-def _class_ids(labels: Tensor) -> Tensor:
+def class_ids(labels: Tensor) -> Tensor:
+    """Class ids (N,) of ids, or of the top class of rows."""
     return labels if labels.ndim == 1 else labels.argmax(dim=1)
 
 

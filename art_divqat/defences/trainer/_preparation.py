@@ -16,10 +16,14 @@ from torch import Tensor, nn
 from art_divqat.data.checks import check_targets, float_images, is_one_hot
 from art_divqat.defences.trainer.adversary import PixelBounds
 from art_divqat.errors import UserError
+from art_divqat.estimators.conventions import class_logits, gives_one_value, pixel_range
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture, standardisation_of
 from art_divqat.quantization import QuantizationBackend, use_engine
 from art_divqat.quantization.verification import check_fidelity, check_function
+
+# From here on a range counts grey levels, and images within [0, 1] were left in other units.
+_GREY_LEVELS = 100
 
 
 def preprocess(classifier: PyTorchClassifier, x: NDArray[Any], *, fit: bool) -> Tensor:
@@ -38,7 +42,14 @@ def images_like(classifier: PyTorchClassifier, x: Any, subject: str) -> NDArray[
     :raises UserError: naming what was expected and what came.
     """
     shape, clip_values = tuple(classifier.input_shape), classifier.clip_values
-    return float_images(x, subject, shape=shape, clip_values=clip_values, tolerance=1e-4)
+    images = float_images(x, subject, shape=shape, clip_values=clip_values, tolerance=1e-4)
+    white = np.inf if clip_values is None else float(np.min(clip_values[1]))
+    if _GREY_LEVELS <= white < np.inf and 0 < images.max(initial=0) <= 1:
+        raise UserError(
+            f"{subject} lie in [0, 1], the classifier's clip_values reach {white:g}: multiply them by {white:g}, or "
+            "build the classifier with clip_values=(0, 1)."
+        )
+    return images
 
 
 def labels_as_tensor(y: NDArray[Any], nb_classes: int) -> Tensor:
@@ -61,6 +72,25 @@ def check_network(classifier: PyTorchClassifier, batch_size: int) -> None:
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
     if batch_size < 2 and any(isinstance(module, norms) for module in classifier.model.modules()):
         raise UserError("Batch norm cannot be trained on batches of one image: use batch_size=2 or more.")
+
+
+def prepared_copy(classifier: PyTorchClassifier, backend: QuantizationBackend) -> nn.Module:
+    """The classifier's network, prepared by `backend`.
+
+    :raises UserError: if it cannot be traced, or was traced in a mode in which it gives several things.
+    """
+    prepared = backend.prepare(classifier.model, classifier.input_shape)
+    graph: Any = getattr(prepared, "graph", None)
+    given: Any = next((node.args[0] for node in reversed(graph.nodes) if node.op == "output"), ()) if graph else ()
+    # a named tuple is a call in the graph
+    of_call = isinstance(getattr(given, "target", None), type) and issubclass(given.target, tuple)
+    parts = given.args if of_call else given if isinstance(given, (tuple, list)) else ()
+    if len(parts) > 1:
+        raise UserError(
+            f"{type(classifier.model).__name__} gives {len(parts)} things in training mode: build it without "
+            "auxiliary heads (of torchvision's networks: network.aux_logits = False), so that it gives logits alone."
+        )
+    return prepared
 
 
 def rebuilt_optimizer(
@@ -113,10 +143,11 @@ def rebound_scheduler(scheduler: Any, optimizer: torch.optim.Optimizer) -> Itera
 
 
 def pixel_bounds(classifier: PyTorchClassifier) -> PixelBounds:
-    """The box of valid images and the size of a pixel unit, as the network sees them.
+    """The box of valid images and its sides, as the network sees them.
 
-    :raises UserError: for preprocessing defences, or without `clip_values`.
+    :raises UserError: for preprocessing defences, or without `clip_values` that are finite.
     """
+    pixel_range(classifier)  # refuses bounds that are not finite
     if classifier.preprocessing_defences or classifier.clip_values is None:
         raise UserError(
             "Adversarial examples in the training loop need a classifier with clip_values and without "
@@ -130,7 +161,8 @@ def pixel_bounds(classifier: PyTorchClassifier) -> PixelBounds:
         return torch.from_numpy(array.reshape(1, -1, 1, 1) if array.ndim <= 1 else array)
 
     mean_t, std_t = shaped(mean), shaped(std)
-    return PixelBounds((shaped(low) - mean_t) / std_t, (shaped(high) - mean_t) / std_t, 1 / std_t)
+    low_t, high_t = shaped(low), shaped(high)
+    return PixelBounds((low_t - mean_t) / std_t, (high_t - mean_t) / std_t, (high_t - low_t) / std_t)
 
 
 def quantized_like(
@@ -147,6 +179,9 @@ def quantized_like(
     :raises UserError: if the int8 network is no function of the image, or not the network that was trained.
     """
     preprocessing: Any = classifier.preprocessing
+    # a single value's own loss, without weights as the other's cross-entropy
+    loss = type(classifier.loss)() if gives_one_value(classifier) else None
+    as_logits = class_logits(classifier)
     with contextlib.suppress(UserError):
         # built anew, because ART binds it to the device of the classifier
         preprocessing = standardisation_of(classifier) or (0.0, 1.0)
@@ -156,6 +191,7 @@ def quantized_like(
         classifier.input_shape,
         classifier.nb_classes,
         architecture=architecture,
+        loss=loss,
         channels_first=classifier.channels_first,
         clip_values=classifier.clip_values,
         preprocessing_defences=classifier.preprocessing_defences,
@@ -166,5 +202,6 @@ def quantized_like(
     with use_engine(backend.engine):
         check_function(int8, images, "The int8 network")
         check_function(quantized.twin, images, "The fake-quantized network")
-        check_fidelity(int8, quantized.twin, images, None if labels is None else labels.cpu())
+        served, trained = (lambda x: as_logits(int8(x))), (lambda x: as_logits(quantized.twin(x)))
+        check_fidelity(served, trained, images, None if labels is None else labels.cpu())
     return quantized

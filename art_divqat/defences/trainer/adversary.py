@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from art.attacks.evasion import ProjectedGradientDescent
 from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_numpy import (
     ProjectedGradientDescentCommon,
 )
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from art_divqat._validation import check_bool, check_float, check_int, parameter_error
@@ -19,7 +21,7 @@ from art_divqat.errors import UserError
 
 @dataclass(frozen=True)
 class PixelBounds:
-    """The box of valid images after standardisation, and what one pixel unit is there; broadcast over (N, C, H, W)."""
+    """The box of valid images after standardisation, and its sides, ε = 1 in there; broadcast over (N, C, H, W)."""
 
     low: Tensor
     high: Tensor
@@ -36,7 +38,7 @@ class PGDAdversary:
 
     Runs in torch on the fake-quantized network, in eval mode with its observers still, about twice as fast as ART's.
 
-    :param eps: radius of the L∞ ball, in pixel units of images in [0, 1]; in (0, 1].
+    :param eps: radius of the L∞ ball, as a share of the range of pixels; in (0, 1]. For 8 of 255 grey levels 8 / 255.
     :param step: size of a step, likewise; None takes 2.5 · eps / steps, which reaches the edge of the ball.
     :param steps: at least 1.
     :param random_start: start from a uniform point of the ball.
@@ -65,13 +67,16 @@ class PGDAdversary:
 
     def perturb(
         self,
-        network: nn.Module,
+        network: Callable[[Tensor], Tensor],
         images: Tensor,
         labels: Tensor,
         generator: torch.Generator,
         bounds: PixelBounds,
     ) -> Tensor:
-        """Adversarial examples within `bounds`, of the shape of `images`; no parameter gradients are left behind."""
+        """Adversarial examples within `bounds`, of the shape of `images`; no parameter gradients are left behind.
+
+        :param network: images to logits (N, classes).
+        """
         eps, step, low, high = self.eps * bounds.unit, self.step_size * bounds.unit, bounds.low, bounds.high
         start = images
         if self.random_start:
@@ -88,10 +93,11 @@ class PGDAdversary:
         return adversarial.detach()
 
 
-def as_adversary(adversary: object) -> PGDAdversary | None:
+def as_adversary(adversary: object, pixels: tuple[Any, Any] | None = None) -> PGDAdversary | None:
     """The settings of an ART PGD attack as a :class:`PGDAdversary`; a `PGDAdversary` or None is returned as it is.
 
-    :raises UserError: for any other attack, a norm other than L∞, or a targeted attack.
+    :param pixels: the classifier's least and greatest pixel, in whose units ART's radius is; None for [0, 1].
+    :raises UserError: for any other attack, a norm other than L∞, a targeted attack, or radii that differ by pixel.
     """
     if adversary is None or isinstance(adversary, PGDAdversary):
         return adversary
@@ -101,9 +107,12 @@ def as_adversary(adversary: object) -> PGDAdversary | None:
         )
     if adversary.norm not in (np.inf, "inf") or adversary.targeted:
         raise UserError("Only untargeted L∞ PGD can run inside the training loop: use norm='inf', targeted=False.")
+    sides = np.unique(1.0 if pixels is None else np.subtract(*reversed(pixels), dtype=np.float64))
+    if sides.size > 1:
+        raise UserError("An ART attack's radius is in units of pixels, which differ here: give a PGDAdversary instead.")
     return PGDAdversary(
-        eps=float(np.max(adversary.eps)),
-        step=float(np.max(adversary.eps_step)),
+        eps=float(np.max(adversary.eps) / sides[0]),
+        step=float(np.max(adversary.eps_step) / sides[0]),
         steps=int(adversary.max_iter),
         random_start=adversary.num_random_init > 0,
     )

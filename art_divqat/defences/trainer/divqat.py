@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from art.estimators.classification import PyTorchClassifier
@@ -45,6 +45,7 @@ class DivQATTrainer(QATTrainer):
     :param auxiliary_fraction: auxiliary images a step, as a share of the batch size; in (0, 1].
     :param auxiliary_mixture: False makes no mixture and takes all of `auxiliary` alone. That protects against an
         attacker whose images are like those, and hardly against any other.
+    :param options: those of :class:`QATTrainer`, `tolerance` for the accuracy that may be lost among them.
     :raises UserError: for a weight that is negative or not finite, auxiliary images of another shape or range or none
         at all, and where :class:`QATTrainer` does.
 
@@ -59,6 +60,10 @@ class DivQATTrainer(QATTrainer):
     >>> trainer.history[-1].divergence_auxiliary > trainer.history[0].divergence_auxiliary
     True
     """
+
+    remedy: ClassVar[str] = (
+        "Train more epochs, as many as the classifier had; lower alpha_auxiliary and alpha; or let select_alpha choose."
+    )
 
     def __init__(
         self,
@@ -95,6 +100,8 @@ class DivQATTrainer(QATTrainer):
         elif not self.auxiliary_mixture:
             raise UserError("Without a mixture there are no auxiliary images: give some with auxiliary=.")
         self.auxiliary = auxiliary
+        if self.auxiliary_mixture and self.alpha_auxiliary > 0:
+            _check_mixture(tuple(classifier.input_shape), classifier.clip_values)
 
     def _objective(self, teacher: Callable[[Tensor], Tensor], x: NDArray[Any] | None, batch_size: int) -> Objective:
         images = answers = None
@@ -119,14 +126,8 @@ class DivQATTrainer(QATTrainer):
     def _auxiliary_images(self, x: NDArray[Any] | None) -> NDArray[np.float32]:
         if self.auxiliary is not None and not self.auxiliary_mixture:
             return self.auxiliary
-        shape = tuple(self._classifier.input_shape)
-        if len(shape) != 3 or shape[0] not in (1, 3):
-            raise UserError(
-                "The auxiliary mixture is made with 1 or 3 channels, (C, H, W), and the classifier's shape is "
-                f"{shape}: {_ALONE}."
-            )
         return compose_auxiliary(
-            shape,
+            tuple(self._classifier.input_shape),
             self.auxiliary,
             seed=derive_seed("default auxiliary", self.seed),
             training_images=None if x is None else np.asarray(x, np.float32),
@@ -137,8 +138,6 @@ class DivQATTrainer(QATTrainer):
         """The least and the greatest pixel; [0, 1] where the classifier does not say and no image tells otherwise."""
         if self._classifier.clip_values is not None:
             low, high = self._classifier.clip_values
-            if not (np.isfinite(low).all() and np.isfinite(high).all() and np.all(np.less(low, high))):
-                raise UserError(f"The auxiliary mixture needs finite clip_values. Got ({low}, {high}): {_ALONE}.")
             return low, high
         for images in (self.auxiliary, x):
             if images is not None and (np.min(images) < 0 or np.max(images) > 1):
@@ -147,6 +146,19 @@ class DivQATTrainer(QATTrainer):
                     f"build the classifier with clip_values, or {_ALONE}."
                 )
         return 0.0, 1.0
+
+
+def _check_mixture(shape: tuple[int, ...], clip_values: Any) -> None:
+    """Refuse a classifier whose images the mixture cannot be like."""
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise UserError(
+            "The auxiliary mixture is made with 1 or 3 channels, (C, H, W), and the classifier's shape is "
+            f"{shape}: {_ALONE}."
+        )
+    if clip_values is not None:
+        low, high = clip_values
+        if not (np.isfinite(low).all() and np.isfinite(high).all() and np.all(np.less(low, high))):
+            raise UserError(f"The auxiliary mixture needs finite clip_values. Got ({low}, {high}): {_ALONE}.")
 
 
 def _checked(owner: object, name: str, value: Any) -> Any:

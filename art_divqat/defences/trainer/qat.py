@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,22 +25,26 @@ from art_divqat.defences.trainer._loop import (
     EpochRecord,
     Objective,
     QATLoop,
+    class_ids,
     shuffled_batches,
 )
 from art_divqat.defences.trainer._preparation import (
     check_network,
     labels_as_tensor,
     pixel_bounds,
+    prepared_copy,
     preprocess,
     quantized_like,
     rebound_scheduler,
     rebuilt_optimizer,
 )
 from art_divqat.defences.trainer.adversary import as_adversary
-from art_divqat.errors import UserError
+from art_divqat.defences.trainer.comparison import AccuracyComparison, compare_accuracy
+from art_divqat.errors import AccuracyLossWarning, UserError
+from art_divqat.estimators.conventions import check_answers, class_logits, cross_entropy_like
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture
-from art_divqat.quantization import get_backend
+from art_divqat.quantization import get_backend, use_engine
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +58,13 @@ class QATTrainer(Trainer):  # type: ignore[misc]
     own parameters. The classifier that came in is left as it was; :meth:`get_classifier` gives the int8 one. Follows
     Jacob et al., CVPR 2018 (arXiv 1712.05877).
 
-    :param classifier: an ART `PyTorchClassifier` with an optimizer; its network must give logits. An adversarially
-        trained one is as good as any.
+    After :meth:`fit`, `history` has a record an epoch, and `comparison` an :class:`AccuracyComparison` of the int8
+    network with the classifier that came in.
+
+    :param classifier: an ART `PyTorchClassifier` with an optimizer; its network must give one logit a class, or with
+        `BCEWithLogitsLoss` a single one for two. CE is the classifier's loss where that is a cross-entropy, class
+        weights and label smoothing included, and the plain cross-entropy for any other. An adversarially trained
+        classifier is as good as any.
     :param backend: `fx` or `pt2e`; see :func:`~art_divqat.quantization.get_backend`.
     :param engine: the int8 engine; None takes the best this CPU has.
     :param learning_rate: in (0, inf); None takes the one that the classifier's optimizer was built with.
@@ -62,8 +72,12 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         adversarial examples of f_Q instead of the images.
     :param architecture: for the quantized classifier's `save` and `load`: a registered model's name or a function.
     :param frozen_fraction: share of the epochs, at the end, with observers and batch norm frozen; in [0, 1).
+    :param tolerance: accuracy that may be lost, in [0, 1): after training the int8 network is compared with the
+        classifier that came in, on the validation images, or the training images without any. If more was lost, and
+        not by chance, an :class:`~art_divqat.errors.AccuracyLossWarning` says so. None for no warning.
     :param seed: decides the order of the images, random starts and dropout. The global random state is not touched.
-    :raises UserError: if the classifier is no `PyTorchClassifier`, has no optimizer, or cannot be traced.
+    :raises UserError: if the classifier is no `PyTorchClassifier`, has no optimizer, cannot be traced, or its network
+        gives something else than logits.
 
     >>> from sklearn.datasets import load_digits
     >>> from art_divqat.estimators import RecipeClassifier, TrainingRecipe
@@ -76,6 +90,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
     (3, 10)
     """
 
+    remedy: ClassVar[str] = "Train more epochs, or give a lower learning_rate."
+
     def __init__(
         self,
         classifier: PyTorchClassifier,
@@ -86,6 +102,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         adversary: Any = None,
         architecture: Architecture | None = None,
         frozen_fraction: float = 0.25,
+        tolerance: float | None = 0.02,
         seed: int = 0,
     ) -> None:
         if not isinstance(classifier, PyTorchClassifier) or isinstance(classifier, QuantizedPyTorchClassifier):
@@ -98,18 +115,20 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 "build the PyTorchClassifier with optimizer=torch.optim.Adam(model.parameters())."
             )
         super().__init__(classifier)
+        check_answers(self, classifier)
         self.backend = get_backend(backend, engine)
         self.learning_rate = (
             None if learning_rate is None else check_float(self, "learning_rate", learning_rate, 0, closed="neither")
         )
-        self.adversary = as_adversary(adversary)
+        self._bounds = None if adversary is None else pixel_bounds(classifier)
+        self.adversary = as_adversary(adversary, classifier.clip_values)
         self.architecture = architecture
         self.frozen_fraction = check_float(self, "frozen_fraction", frozen_fraction, 0, 1, closed="left")
+        self.tolerance = None if tolerance is None else check_float(self, "tolerance", tolerance, 0, 1, closed="left")
         self.seed = check_int(self, "seed", seed)
         self.history: list[EpochRecord] = []
+        self.comparison: AccuracyComparison | None = None
         self._quantized: QuantizedPyTorchClassifier | None = None
-        bounds = None if self.adversary is None else pixel_bounds(classifier)
-        self._bounds = bounds
 
     def fit(
         self,
@@ -149,7 +168,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
             answers = ask_in_batches(teacher, images)
         source = shuffled_batches(Batch(images, labels, answers), batch_size, self.seed)
         steps = nb_epochs * max(1, math.ceil(len(images) / batch_size))
-        self._train(source, steps, nb_epochs, objective, teacher, validation_data, scheduler, verbose, progress)
+        known = images, labels
+        self._train(source, steps, nb_epochs, objective, teacher, validation_data, scheduler, verbose, progress, known)
 
     def fit_generator(
         self,
@@ -204,15 +224,21 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         scheduler: Any,
         verbose: bool,
         progress: EpochProgress | None,
+        known: tuple[Tensor, Tensor] | None = None,
     ) -> None:
+        """Train by `source`; `known` are the training images and labels, where they can be held.
+
+        The comparison comes after the training and draws nothing: the weights are those without it.
+        """
         check_int(self, "nb_epochs", nb_epochs, 1)
         classifier = self._classifier
+        self.comparison = None
         if validation_data is not None and len(validation_data) != 2:
             raise UserError(f"validation_data must be a pair, images and labels. Got {len(validation_data)} things.")
         validation = None if validation_data is None else self._tensors(*validation_data, fit=False)
         if validation is not None and validation[1].ndim == 2:
             validation = (validation[0], validation[1].argmax(dim=1))
-        prepared = self.backend.prepare(classifier.model, classifier.input_shape)
+        prepared = prepared_copy(classifier, self.backend)
         optimizer = rebuilt_optimizer(classifier.optimizer, prepared, self.learning_rate)
         with rebound_scheduler(scheduler, optimizer) as bound:
             loop = QATLoop(
@@ -222,6 +248,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 objective,
                 teacher=teacher,
                 seed=self.seed,
+                as_logits=class_logits(classifier),
+                cross_entropy=cross_entropy_like(classifier.loss).to(classifier.device),
                 adversary=self.adversary,
                 bounds=None if self._bounds is None else self._bounds.to(classifier.device),
                 frozen_fraction=self.frozen_fraction,
@@ -237,13 +265,28 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 if loop.holds_a_result:
                     proof = loop.first_batch if validation is None else validation
                     self._quantized = quantized_like(classifier, prepared, self.backend, self.architecture, *proof)
+        images, labels = validation or known or loop.first_batch
+        source_name = "training images" if validation is None else "validation images"
+        self._compare(teacher, images, class_ids(labels), source_name)
+
+    def _compare(self, teacher: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, source: str) -> None:
+        """Set :attr:`comparison`, also in the last record of the history, and warn if it is past the tolerance."""
+        int8, as_logits = self.get_classifier().int8_network, class_logits(self._classifier)
+        with use_engine(self.backend.engine):
+            found = compare_accuracy(teacher, lambda x: as_logits(int8(x)), images, labels, source)
+        self.comparison = self.history[-1].comparison = found
+        if self.tolerance is not None and found.exceeds(self.tolerance):
+            remedy = self.remedy if self.adversary is None else f"Adversarial examples cost accuracy. {self.remedy}"
+            message = f"{type(self).__name__}: {found}, past the tolerance of {self.tolerance:g}. {remedy}"
+            warnings.warn(AccuracyLossWarning(message), stacklevel=4)
 
     def _teacher(self) -> Callable[[Tensor], Tensor]:
         network: nn.Module = copy.deepcopy(self._classifier.model).eval().requires_grad_(False)
+        as_logits = class_logits(self._classifier)
 
         def ask(images: Tensor) -> Tensor:
             with torch.no_grad():
-                return network(images)
+                return as_logits(network(images))
 
         return ask
 

@@ -11,8 +11,11 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 
 from art_divqat._validation import check_float
+from art_divqat.defences.trainer._loop import class_ids
+from art_divqat.defences.trainer._preparation import labels_as_tensor
 from art_divqat.defences.trainer.divqat import DivQATTrainer
 from art_divqat.errors import UserError
+from art_divqat.estimators.conventions import top_classes
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 
 Weights = tuple[float, float]
@@ -93,12 +96,13 @@ def select_alpha(
     if len(probe_images) == 0:
         raise UserError("select_alpha needs probe images off the training distribution. Got none.")
     images, labels = validation_data
-    labels = np.asarray(labels)
-    labels = labels.argmax(axis=1) if labels.ndim == 2 else labels
-    original = classifier.predict(np.asarray(probe_images, np.float32)).argmax(axis=1)
+    labels = class_ids(labels_as_tensor(labels, classifier.nb_classes)).numpy()
+    original = top_classes(classifier, probe_images)
 
     def attempt(weights: Weights) -> tuple[Candidate, QuantizedPyTorchClassifier | None]:
-        trainer = DivQATTrainer(classifier, alpha=weights[0], alpha_auxiliary=weights[1], **trainer_options)
+        # what each lost is compared here
+        options = {**trainer_options, "alpha": weights[0], "alpha_auxiliary": weights[1], "tolerance": None}
+        trainer = DivQATTrainer(classifier, **options)
         try:
             trainer.fit(x, y, validation_data=validation_data, **(fit_options or {}))
         except UserError:
@@ -106,8 +110,8 @@ def select_alpha(
                 raise  # not the divergence term's doing
             return Candidate(*weights, None, None), None
         quantized = trainer.get_classifier()
-        accuracy = float(np.mean(quantized.predict(images).argmax(axis=1) == labels))
-        agreement = float(np.mean(quantized.predict(probe_images).argmax(axis=1) == original))
+        accuracy = float(np.mean(top_classes(quantized, images) == labels))
+        agreement = float(np.mean(top_classes(quantized, probe_images) == original))
         return Candidate(*weights, accuracy, agreement), quantized
 
     tried: list[Candidate] = []

@@ -18,7 +18,8 @@ from art_divqat.victims.external.settings import ExternalModel, external_spec
 def adapt(model: Any, input_shape: Shape, nb_classes: int, class_names: Sequence[str] = ()) -> ExternalClassifier:
     """Any classifier as one on float32 NCHW images in [0, 1]; not yet probed.
 
-    - An ART classifier: channels-last images, flat ones and other clip values than (0, 1) are seen to.
+    - An ART classifier: channels-last images, flat ones, other clip values than (0, 1) and answers of a single value
+      are seen to.
     - A scikit-learn estimator: flat features; `predict_proba`, else `decision_function`, else its labels as one-hot
       rows.
     - A torch module: put on the CPU's side as it is, in eval mode.
@@ -63,22 +64,17 @@ def _is_art(model: Any) -> bool:
 
 
 def _from_art(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
+    from art_divqat.estimators.conventions import unit_predict
+
     own, channels_last = tuple(model.input_shape), (shape[1], shape[2], shape[0])
     flat = (int(np.prod(shape)),)
     if own not in (shape, channels_last, flat):
         raise UserError(f"The classifier takes images of shape {own}; the data has {shape}.")
     if model.nb_classes < nb_classes:
         raise UserError(f"The classifier has {model.nb_classes} classes; the data has {nb_classes}.")
-    low, high = _clip_values(model)
-
-    def answer(x: NDArray[np.float32]) -> Any:
-        images = x if own == shape else x.transpose(0, 2, 3, 1) if own == channels_last else x.reshape(len(x), -1)
-        return model.predict(np.ascontiguousarray(images if (low, high) == (0, 1) else low + images * (high - low)))
-
-    direct = own == shape and (low, high) == (0, 1)
-    white_box = _white_box(model) if direct else None
+    white_box = _white_box(model) if own == shape else None
     return ExternalClassifier(
-        answer,
+        unit_predict(model),
         shape,
         model.nb_classes,
         white_box=None if white_box is None else lambda outputs: white_box,
@@ -89,15 +85,6 @@ def _from_art(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
     )
 
 
-def _clip_values(model: Any) -> tuple[float, float]:
-    if model.clip_values is None:
-        return 0.0, 1.0
-    low, high = (np.unique(np.asarray(value, np.float64)) for value in model.clip_values)
-    if len(low) != 1 or len(high) != 1:
-        raise UserError("The classifier has clip values of its own for each pixel; only one range can be audited.")
-    return float(low[0]), float(high[0])
-
-
 def _white_box(model: Any) -> Any:
     """What gradients are taken of: the classifier, or its network behind a logarithm if that ends in a softmax."""
     import torch
@@ -106,6 +93,7 @@ def _white_box(model: Any) -> Any:
     if not isinstance(model, PyTorchClassifier):
         return None
     from art_divqat.attacks.evasion.networks import differentiable_preprocessing
+    from art_divqat.estimators.conventions import check_tensor, class_logits, in_eval_mode
 
     try:
         before = differentiable_preprocessing(model)
@@ -113,10 +101,9 @@ def _white_box(model: Any) -> Any:
         return None
     network = getattr(model, "twin", model.model)
     probe = torch.rand(8, *model.input_shape, generator=torch.Generator().manual_seed(0)).to(model.device)
-    with torch.no_grad():
-        was = network.training
-        answers = network.eval()(probe if before is None else before(probe))
-        network.train(was)
+    with torch.no_grad(), in_eval_mode(network):
+        answers = class_logits(model)(network(probe if before is None else before(probe)))
+    check_tensor("An audit", network, answers)
     try:
         kind = decide_outputs(answers.float().cpu().numpy(), "auto")
     except UserError:

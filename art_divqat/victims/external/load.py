@@ -87,6 +87,7 @@ def load_external(
 
 def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: int) -> ExternalClassifier:
     from art_divqat.estimators import QuantizedPyTorchClassifier
+    from art_divqat.estimators.conventions import unit_predict
 
     try:
         classifier = QuantizedPyTorchClassifier.load(folder)
@@ -98,7 +99,7 @@ def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: i
         raise UserError(f"{folder} takes images of shape {tuple(classifier.input_shape)}; the data has {input_shape}.")
     plain = model.mean is None and model.std is None
     return ExternalClassifier(
-        normalised(classifier.predict, model, input_shape),
+        normalised(unit_predict(classifier) if plain else classifier.predict, model, input_shape),
         input_shape,
         nb_classes,
         white_box=(lambda outputs: classifier) if plain else None,

@@ -1,0 +1,78 @@
+"""Comparison of an int8 network with its full-precision teacher on the same images: the accuracy that was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from art_divqat.metrics.estimator import differences
+from art_divqat.metrics.intervals import Interval
+
+_MOST_IMAGES = 10_000
+_BATCH = 512
+
+Network = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class AccuracyComparison:
+    """Accuracy of the int8 network and of its teacher on the same images, in [0, 1], and their difference.
+
+    :param lost: the teacher's accuracy less the int8 network's, with its 95 % interval over images, paired; negative
+        where accuracy was won.
+    :param images: how many there were.
+    :param source: which: `validation images`, or `training images` where no others were given; those say less.
+
+    >>> found = AccuracyComparison(0.93, 0.877, Interval(0.053, 0.019, 0.088), 300, "validation images")
+    >>> found.exceeds(0.02), found.exceeds(0.06)
+    (True, False)
+    >>> str(found)
+    "accuracy 0.877 on 300 validation images, its teacher's 0.930: lost 0.053 (95 % interval 0.019 to 0.088)"
+    """
+
+    teacher: float
+    quantized: float
+    lost: Interval
+    images: int
+    source: str
+
+    def exceeds(self, tolerance: float) -> bool:
+        """Whether more than `tolerance` was lost, and the interval says that it was not chance (excludes 0)."""
+        return self.lost.mean > tolerance and self.lost.low is not None and self.lost.low > 0
+
+    def __str__(self) -> str:
+        low, high = self.lost.low, self.lost.high
+        interval = "" if low is None or high is None else f" (95 % interval {low:.3f} to {high:.3f})"
+        return (
+            f"accuracy {self.quantized:.3f} on {self.images} {self.source}, its teacher's {self.teacher:.3f}: "
+            f"lost {self.lost.mean:.3f}{interval}"
+        )
+
+
+def compare_accuracy(
+    teacher: Network, int8: Network, images: Tensor, labels: Tensor, source: str = "validation images"
+) -> AccuracyComparison:
+    """Ask both networks about the same images; of more than 10,000, evenly spaced ones. Nothing is drawn at random.
+
+    :param teacher: preprocessed images to logits (N, classes), on the device of `images`.
+    :param int8: likewise, on the CPU.
+    :param labels: class ids (N,).
+
+    >>> always = lambda x: torch.eye(2)[[0] * len(x)]
+    >>> compare_accuracy(always, always, torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 0, 1])).lost.mean
+    0.0
+    """
+    step = -(-len(images) // _MOST_IMAGES)
+    images, labels = images[::step], labels[::step].cpu()
+    with torch.no_grad():
+        known = torch.cat([teacher(part).argmax(dim=1).cpu() for part in images.split(_BATCH)])
+        served = torch.cat([int8(part.cpu()).argmax(dim=1) for part in images.split(_BATCH)])
+    hits = np.stack([(answers == labels).numpy() for answers in (known, served)])
+    (effect,) = differences(hits[None, :, None, :])
+    rates = hits.mean(axis=1)
+    lost = Interval(float(rates[0] - rates[1]), effect.low, effect.high)
+    return AccuracyComparison(float(rates[0]), float(rates[1]), lost, len(labels), source)
