@@ -19,6 +19,7 @@ from art_divqat.quantization.backend import (
     quiet_torch,
 )
 from art_divqat.quantization.engines import use_engine
+from art_divqat.quantization.modes import check_eval_mode, traceable_copy
 
 try:
     with quiet_torch():
@@ -50,11 +51,13 @@ class Backend(QuantizationBackend):
     name: ClassVar[str] = "fx"
 
     def prepare(self, network: nn.Module, input_shape: InputShape) -> nn.Module:
-        copied = copy.deepcopy(network).train()
-        example = (torch.zeros(2, *input_shape, device=_device_of(network)),)
+        device = _device_of(network)
+        check_eval_mode(network, input_shape, device)
+        copied = traceable_copy(network, _is_leaf)
+        example = (torch.zeros(2, *input_shape, device=device),)
         with self._room(), explain_untraceable(self.name, network, _REMEDY):
             prepared: nn.Module = quantize_fx.prepare_qat_fx(copied, self._qconfig_mapping(), example)
-        return prepared
+        return prepared.train()
 
     def set_mode(self, prepared: nn.Module, *, training: bool, observe: bool, fake_quantize: bool = True) -> None:
         prepared.train(training)
@@ -64,10 +67,12 @@ class Backend(QuantizationBackend):
     def convert(self, prepared: nn.Module) -> nn.Module:
         with self._room():
             network: Any = quantize_fx.convert_fx(self._frozen_copy(prepared))
-        for node in network.graph.nodes:
+        for node in list(network.graph.nodes):
             # An annotation copied from the user's forward, such as `x: Tensor`, names a type that TorchScript would
             # look up in vain in the generated code.
             node.type = None
+            if node.target in ("mean", torch.mean):
+                _take_dense_images(network.graph, node)
         network.recompile()
         return network.eval()
 
@@ -105,6 +110,22 @@ class Backend(QuantizationBackend):
         return mapping
 
 
+def _take_dense_images(graph: Any, mean: Any) -> None:
+    """Make the images of a mean contiguous where it drops dimensions.
+
+    The int8 kernel gives its answer its input's format, and channels last needs four dimensions.
+    """
+    position, keyword = mean.args[2:3], mean.kwargs.get("keepdim", False)
+    if mean.args and not any((*position, keyword)):
+        with graph.inserting_before(mean):
+            mean.update_arg(0, graph.call_method("contiguous", (mean.args[0],)))
+
+
 def _device_of(network: nn.Module) -> torch.device:
     parameter = next(network.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    """Whether the tracer keeps a module as it is, so that its mode can still be set."""
+    return type(module).__module__.startswith("torch.nn.") and not isinstance(module, nn.Sequential)

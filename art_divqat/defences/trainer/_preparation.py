@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,8 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from art_divqat._files import first_line
+from art_divqat._rng import isolated_random_state
 from art_divqat.data.checks import check_targets, float_images, is_one_hot
 from art_divqat.defences.trainer.adversary import PixelBounds
 from art_divqat.errors import UserError
@@ -51,6 +54,31 @@ def labels_as_tensor(y: NDArray[Any], nb_classes: int) -> Tensor:
     """
     targets = check_targets(y, len(y), "Labels", nb_classes)
     return torch.from_numpy(targets.argmax(axis=1) if is_one_hot(targets) else targets)
+
+
+def check_answers(owner: object, classifier: PyTorchClassifier) -> None:
+    """Refuse a network that does not give one logit a class.
+
+    :raises UserError: naming what it gives for two images.
+    """
+    name = owner if isinstance(owner, str) else type(owner).__name__
+    classes = classifier.nb_classes
+    with torch.no_grad(), isolated_random_state("answers"):
+        try:
+            network = copy.deepcopy(classifier.model).eval()
+            answer = network(torch.zeros(2, *classifier.input_shape, device=classifier.device))
+        except Exception as error:
+            raise UserError(
+                f"{name} cannot copy the network and run it on two images of shape {tuple(classifier.input_shape)}: "
+                f"{first_line(error)[:200]}"
+            ) from error
+    if isinstance(answer, Tensor) and tuple(answer.shape) == (2, classes):
+        return
+    given = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+    raise UserError(
+        f"{name} needs a network that gives a tensor of one logit a class, shape (2, {classes}) for two images. Got "
+        f"{given}: wrap the network in a module that returns such logits (two for a yes or no)."
+    )
 
 
 def check_network(classifier: PyTorchClassifier, batch_size: int) -> None:

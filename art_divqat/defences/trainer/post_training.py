@@ -8,7 +8,7 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 
 from art_divqat._validation import check_int, parameter_error
-from art_divqat.defences.trainer._preparation import preprocess, quantized_like
+from art_divqat.defences.trainer._preparation import check_answers, preprocess, quantized_like
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture
 from art_divqat.quantization import get_backend
@@ -43,6 +43,7 @@ def quantize_post_training(
             "quantize_post_training", "classifier", "a full-precision ART PyTorchClassifier", type(classifier).__name__
         )
     check_int("quantize_post_training", "batch_size", batch_size, 1)
+    check_answers("quantize_post_training", classifier)
     quantizer = get_backend(backend, engine)
     prepared = quantizer.prepare(classifier.model, classifier.input_shape)
     images = preprocess(classifier, calibration_images, fit=False).to(classifier.device)

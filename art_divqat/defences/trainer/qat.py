@@ -27,6 +27,7 @@ from art_divqat.defences.trainer._loop import (
     shuffled_batches,
 )
 from art_divqat.defences.trainer._preparation import (
+    check_answers,
     check_network,
     labels_as_tensor,
     pixel_bounds,
@@ -53,6 +54,9 @@ class QATTrainer(Trainer):  # type: ignore[misc]
     own parameters. The classifier that came in is left as it was; :meth:`get_classifier` gives the int8 one. Follows
     Jacob et al., CVPR 2018 (arXiv 1712.05877).
 
+    Code of the network that reads `self.training` itself (`F.dropout(x, p, self.training)`, stochastic depth) is taken
+    as in eval mode, in training too; dropout and batch norm that are modules keep both modes.
+
     :param classifier: an ART `PyTorchClassifier` with an optimizer; its network must give logits. An adversarially
         trained one is as good as any.
     :param backend: `fx` or `pt2e`; see :func:`~art_divqat.quantization.get_backend`.
@@ -63,7 +67,9 @@ class QATTrainer(Trainer):  # type: ignore[misc]
     :param architecture: for the quantized classifier's `save` and `load`: a registered model's name or a function.
     :param frozen_fraction: share of the epochs, at the end, with observers and batch norm frozen; in [0, 1).
     :param seed: decides the order of the images, random starts and dropout. The global random state is not touched.
-    :raises UserError: if the classifier is no `PyTorchClassifier`, has no optimizer, or cannot be traced.
+    :raises UserError: if the classifier is no `PyTorchClassifier`, has no optimizer, its network does not give one
+        logit a class, cannot be traced, or is no function in eval mode; from :meth:`fit`, if the int8 network is not
+        one or not near the fake-quantized one.
 
     >>> from sklearn.datasets import load_digits
     >>> from art_divqat.estimators import RecipeClassifier, TrainingRecipe
@@ -97,6 +103,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 f"{type(self).__name__} needs a classifier with an optimizer, whose kind and settings it takes over: "
                 "build the PyTorchClassifier with optimizer=torch.optim.Adam(model.parameters())."
             )
+        check_answers(self, classifier)
         super().__init__(classifier)
         self.backend = get_backend(backend, engine)
         self.learning_rate = (
