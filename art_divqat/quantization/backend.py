@@ -196,19 +196,26 @@ def quiet_torch() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explain_untraceable(backend: str, network: nn.Module, remedy: str) -> Iterator[None]:
-    """Turn whatever a tracer raises into one sentence that names the user's line, or the module where there is none."""
+def explain_untraceable(backend: str, network: nn.Module, remedy: str, verb: str = "trace") -> Iterator[None]:
+    """Turn whatever a tracer raises into one sentence that names the user's line, or the module where there is none.
+
+    :param remedy: what to do about a line of the user's.
+    """
     try:
         # torch prints the whole graph of an export that fails
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
     except Exception as error:
-        name = type(network).__name__
-        reason = first_line(error)[:200]
         # the traceback starts in this block: who called prepare is not in it
-        frame = user_frame(traceback.extract_tb(error.__traceback__))
-        location = describe_line(frame) or _module_path(error)
-        raise UserError(f"Backend {backend!r} cannot trace {name}{location}: {reason} {remedy}") from error
+        line = describe_line(user_frame(traceback.extract_tb(error.__traceback__)))
+        if not line:
+            other = next(name for name in BACKENDS if name != backend)
+            remedy = f"Use another module in its place, or try backend={other!r}."
+        reason = first_line(error)[:200].rstrip(".")
+        where = line or _module_path(error)
+        raise UserError(
+            f"Backend {backend!r} cannot {verb} {type(network).__name__}{where}: {reason}. {remedy}"
+        ) from error
 
 
 def _module_path(error: Exception) -> str:

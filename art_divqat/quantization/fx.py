@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from art_divqat._rng import isolated_random_state
-from art_divqat.errors import MissingExtraError
+from art_divqat.errors import MissingExtraError, UserError
 from art_divqat.quantization.backend import (
     InputShape,
     QuantizationBackend,
@@ -54,6 +55,11 @@ class Backend(QuantizationBackend):
         device = _device_of(network)
         check_eval_mode(network, input_shape, device)
         copied = traceable_copy(network, _is_leaf)
+        for name, module in copied.named_modules():
+            if isinstance(module, _ConvNd):
+                _spell_out_padding(name, module)
+            elif type(module) is nn.PReLU:
+                module.__class__ = _FloatPReLU
         example = (torch.zeros(2, *input_shape, device=device),)
         with self._room(), explain_untraceable(self.name, network, _REMEDY):
             prepared: nn.Module = quantize_fx.prepare_qat_fx(copied, self._qconfig_mapping(), example)
@@ -65,7 +71,7 @@ class Backend(QuantizationBackend):
         prepared.apply(tq.enable_fake_quant if fake_quantize else tq.disable_fake_quant)
 
     def convert(self, prepared: nn.Module) -> nn.Module:
-        with self._room():
+        with self._room(), explain_untraceable(self.name, prepared, _REMEDY, "convert"):
             network: Any = quantize_fx.convert_fx(self._frozen_copy(prepared))
         for node in list(network.graph.nodes):
             # An annotation copied from the user's forward, such as `x: Tensor`, names a type that TorchScript would
@@ -108,6 +114,29 @@ class Backend(QuantizationBackend):
             if qconfig is not None and qconfig.activation is default.activation:
                 mapping.set_object_type(pattern, tq.QConfig(activation=activation, weight=qconfig.weight))
         return mapping
+
+
+class _FloatPReLU(nn.PReLU):
+    """Traced into, and so left in float32: torch's int8 kernel answers a negative x with x."""
+
+
+def _spell_out_padding(name: str, convolution: _ConvNd) -> None:
+    """Write padding "same" as numbers, and refuse what the int8 kernels lack.
+
+    :raises UserError: naming the module.
+    """
+    lacking = None if convolution.padding_mode == "zeros" else f"padding_mode={convolution.padding_mode!r}"
+    if isinstance(convolution.padding, str):
+        sides = zip(convolution.kernel_size, convolution.dilation, strict=True)
+        total = [0 if convolution.padding == "valid" else step * (size - 1) for size, step in sides]
+        if any(pixels % 2 for pixels in total):
+            lacking = "padding='same' with an even kernel"
+        convolution.padding = tuple(pixels // 2 for pixels in total)
+    if lacking is not None:
+        raise UserError(
+            f"Module {name!r} ({type(convolution).__name__}) has {lacking}, which int8 convolutions lack: put a "
+            "padding module (nn.ZeroPad2d, nn.CircularPad2d, nn.ReflectionPad2d) before it, or use backend='pt2e'."
+        )
 
 
 def _take_dense_images(graph: Any, mean: Any) -> None:

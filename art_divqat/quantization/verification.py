@@ -45,7 +45,7 @@ def check_function(
         try:
             first, again = network(images), network(images)
             halves = first if len(images) < 2 else torch.cat([network(part) for part in images.tensor_split(2)])
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0][:200]
             raise UserError(f"{name} cannot be run ({reason}): try the other backend.") from error
     if not bool(torch.isfinite(first).all()):

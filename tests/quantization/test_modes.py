@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
 from art_divqat.errors import UserError
 from art_divqat.quantization import QuantizationBackend, get_backend
@@ -15,6 +17,9 @@ from art_divqat.quantization.modes import check_eval_mode
 from art_divqat.quantization.verification import check_function
 
 SHAPE = (3, 12, 12)
+PT2E = pytest.param(
+    "pt2e", marks=[pytest.mark.slow, pytest.mark.skipif(not importlib.util.find_spec("torchao"), reason="torchao")]
+)
 
 
 class ReadsMode(nn.Module):
@@ -65,9 +70,10 @@ def trained(backend: QuantizationBackend, network: nn.Module) -> nn.Module:
     return prepared
 
 
-def test_a_network_that_reads_its_mode_becomes_a_function() -> None:
+@pytest.mark.parametrize("name", ["fx", PT2E])
+def test_a_network_that_reads_its_mode_becomes_a_function(name: str) -> None:
     torch.manual_seed(0)
-    backend = get_backend("fx")
+    backend = get_backend(name)
     prepared = trained(backend, ReadsMode())
     int8, twin, x = backend.convert(prepared), backend.freeze(prepared), images(7, 9)
     with torch.no_grad():
@@ -152,20 +158,74 @@ class Branches(nn.Module):
         return -x.flatten(1)
 
 
-def _weight_norm() -> nn.Module:
-    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4), nn.Flatten())
+@pytest.mark.parametrize("name", ["fx", PT2E])
+def test_errors_of_tracing_name_the_users_line(name: str) -> None:
+    with pytest.raises(UserError, match=r"`if x.sum\(\) > 0:` \(test_modes.py.* Rewrite that line"):
+        get_backend(name).prepare(Branches(), SHAPE)
 
 
-def test_errors_of_tracing_name_the_users_line_or_the_module() -> None:
-    with pytest.raises(UserError, match=r"`if x.sum\(\) > 0:` \(test_modes.py"):
-        get_backend("fx").prepare(Branches(), SHAPE)
-    transposed = nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten())
-    for network in (transposed, _weight_norm()):
-        message = "in module 'x'"
-        try:
-            prepared = trained(get_backend("fx"), network)
-            get_backend("fx").convert(prepared)
-        except UserError as error:
-            message = str(error)
-        assert "typing_extensions" not in message
-        assert "module '" in message, message
+def _weight_norm(convolution: nn.Conv2d) -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(convolution)
+
+
+def _old_weight_norm(convolution: nn.Conv2d) -> nn.Module:
+    with pytest.warns(FutureWarning):
+        return nn.utils.weight_norm(convolution)
+
+
+def _pruned(convolution: nn.Conv2d) -> nn.Module:
+    return prune.l1_unstructured(convolution, "weight", 3)
+
+
+@pytest.mark.parametrize("computed", [_weight_norm, _old_weight_norm, _pruned, nn.utils.parametrizations.spectral_norm])
+@pytest.mark.parametrize("norm", [nn.Identity, lambda: nn.BatchNorm2d(4)])
+def test_a_weight_that_is_computed_is_refused_with_its_module(computed, norm: Callable[[], nn.Module]) -> None:
+    network = nn.Sequential(nn.Sequential(computed(nn.Conv2d(3, 4, 3)), norm()), nn.Flatten())
+    with pytest.raises(UserError, match=r"Module '0.0' \(.*Conv2d\) computes its weight .* remove") as refused:
+        get_backend("fx").prepare(network, SHAPE)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            nn.Sequential(nn.ReLU(), nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4)), nn.Flatten()),
+            r"cannot trace Sequential in module '1.1' \(BatchNorm2d\): .*ConvTranspose.*backend='pt2e'",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), nn.Flatten()),
+            r"Module '0' \(Conv2d\) has padding_mode='circular'.*backend='pt2e'",
+        ),
+        (
+            nn.Sequential(nn.Identity(), nn.Conv2d(3, 4, (3, 2), padding="same"), nn.Flatten()),
+            r"Module '1' \(Conv2d\) has padding='same' with an even kernel",
+        ),
+    ],
+)
+def test_what_the_fx_backend_lacks_is_said_before_training(network: nn.Module, message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        get_backend("fx").prepare(network, SHAPE)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [nn.Conv2d(3, 4, 3, padding="same", dilation=2), nn.BatchNorm2d(4)],
+        lambda: [nn.Conv2d(3, 4, (1, 3), padding="valid")],
+        lambda: [nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, affine=False), nn.ReLU()],
+        lambda: [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.PReLU()],
+        lambda: [nn.Conv2d(3, 4, 3), nn.PReLU(4), nn.Conv2d(4, 2, 3)],
+    ],
+)
+def test_layers_with_a_kernel_of_their_own_follow_the_twin(layers: Callable[[], list[nn.Module]]) -> None:
+    torch.manual_seed(0)
+    backend = get_backend("fx")
+    prepared = trained(backend, nn.Sequential(*layers(), nn.Flatten()))
+    twin, int8, x = backend.freeze(prepared), backend.convert(prepared), images(7, 9)
+    with torch.no_grad():
+        assert (int8(x) - twin(x)).abs().mean() < 0.05 * twin(x).std()
+        answers = twin(x)
+        twin(50 * x)
+        assert torch.equal(answers, twin(x)), "an observer still moves"

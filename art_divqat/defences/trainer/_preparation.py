@@ -22,6 +22,7 @@ from art_divqat.errors import UserError
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture, standardisation_of
 from art_divqat.quantization import QuantizationBackend, use_engine
+from art_divqat.quantization.modes import check_weights
 from art_divqat.quantization.verification import check_fidelity, check_function
 
 
@@ -59,10 +60,11 @@ def labels_as_tensor(y: NDArray[Any], nb_classes: int) -> Tensor:
 def check_answers(owner: object, classifier: PyTorchClassifier) -> None:
     """Refuse a network that does not give one logit a class.
 
-    :raises UserError: naming what it gives for two images.
+    :raises UserError: naming what it gives for two images, or a module whose weight is computed in each call.
     """
     name = owner if isinstance(owner, str) else type(owner).__name__
     classes = classifier.nb_classes
+    check_weights(classifier.model)
     with torch.no_grad(), isolated_random_state("answers"):
         try:
             network = copy.deepcopy(classifier.model).eval()
