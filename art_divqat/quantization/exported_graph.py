@@ -27,6 +27,8 @@ _DROPOUTS = (
     _aten.feature_alpha_dropout_.default,
 )
 _BATCH_NORM = _aten.batch_norm.default
+# the same operation under a name that torchao does not look for
+_HIDDEN = _aten.batch_norm
 _MEAN, _VARIANCE, _TRAINING, _MOMENTUM, _EPSILON = 3, 4, 5, 6, 7
 _TORCHAO_EPSILON = 1e-5
 
@@ -120,7 +122,7 @@ def fold_norms(prepared: Any) -> None:
     """Fold each batch norm behind a convolution into it: w·γ/√(v + ε), β − m·γ/√(v + ε).
 
     torchao would do so by exporting a hundred patterns, which takes minutes, knows one ε, and folds twice into a weight
-    that two calls share. A folded weight is a new parameter here.
+    that two calls share. A folded weight is a new parameter here, and batch norms that stay are hidden from torchao.
     """
     graph = prepared.graph
     for node in list(graph.nodes):
@@ -147,8 +149,18 @@ def fold_norms(prepared: Any) -> None:
                 convolution.args = (*convolution.args[:2], constant, *convolution.args[3:])
         norm.replace_all_uses_with(convolution)
         graph.erase_node(norm)
+    for norm in _batch_norms(prepared):
+        norm.target = _HIDDEN
     graph.eliminate_dead_code()
     prepared.recompile()
+
+
+def show_norms(converted: Any) -> None:
+    """Undo the hiding of :func:`fold_norms`."""
+    for node in converted.graph.nodes:
+        if node.target is _HIDDEN:
+            node.target = _BATCH_NORM
+    converted.recompile()
 
 
 def _convolution_of(norm: Any) -> tuple[Any, Any, Any] | None:

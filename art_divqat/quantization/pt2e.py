@@ -31,6 +31,7 @@ from art_divqat.quantization.exported_graph import (
     restore_norms,
     rewrite_mode,
     separate_calls,
+    show_norms,
     spell_out_norms,
 )
 from art_divqat.quantization.modes import check_eval_mode, traceable_copy
@@ -97,6 +98,7 @@ class Backend(QuantizationBackend):
             explain_untraceable(self.name, prepared, _REMEDY, "convert"),
         ):
             network: nn.Module = convert_pt2e(copied)
+        show_norms(network)
         drop_unused(network)
         return network
 
