@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
+import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch._dynamo  # slow to import, and so done once: the processes are forked
+from art.estimators.classification import PyTorchClassifier
 from families import FAMILIES, int8_multiply_adds, multiply_adds, synthetic_images
 
+from art_divqat.defences.trainer import QATTrainer
+from art_divqat.quantization import get_backend, use_engine
+
+FORKED = multiprocessing.get_context("fork")
 HERE = Path(__file__).resolve().parent
 PATH, PAGE = HERE / "results.json", HERE / "README.md"
 BACKENDS = ("fx", "pt2e")
@@ -27,12 +33,6 @@ CLASSES, TRAINED, ASKED, BATCH = 4, 48, 64, 16
 
 def measure(family: str, backend: str) -> dict[str, Any]:
     """Train one network for an epoch and look at what comes out."""
-    import torch
-    from art.estimators.classification import PyTorchClassifier
-
-    from art_divqat.defences.trainer import QATTrainer
-    from art_divqat.quantization import use_engine
-
     torch.set_num_threads(1)
     torch.manual_seed(0)
     size, build = FAMILIES[family]
@@ -68,20 +68,29 @@ def measure(family: str, backend: str) -> dict[str, Any]:
 
 def in_a_process(family: str, backend: str, limit: float) -> dict[str, Any]:
     """What `measure` gives, or why it gave nothing."""
-    from art_divqat.errors import UserError
-
-    code = f"import json, run; print('ROW' + json.dumps(run.measure({family!r}, {backend!r})))"
     row: dict[str, Any] = {"family": family, "backend": backend, "size": FAMILIES[family][0]}
+    ours, theirs = FORKED.Pipe(duplex=False)
+    process = FORKED.Process(target=_report, args=(theirs, family, backend))
+    process.start()
+    theirs.close()
     try:
-        done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True, timeout=limit)
-    except subprocess.TimeoutExpired:
-        return row | {"reason": f"not finished in {limit:.0f} s"}
-    for line in done.stdout.splitlines():
-        if line.startswith("ROW"):
-            found: dict[str, Any] = json.loads(line[3:])
-            return found
-    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return row | {"reason": last.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")}
+        if not ours.poll(limit):
+            return row | {"reason": f"not finished in {limit:.0f} s"}
+        found: dict[str, Any] = ours.recv()
+        return row | found
+    except EOFError:
+        process.join()
+        return row | {"reason": f"ended with exit code {process.exitcode}"}
+    finally:
+        process.kill()
+        process.join()
+
+
+def _report(connection: Any, family: str, backend: str) -> None:
+    try:
+        connection.send(measure(family, backend))
+    except Exception as error:
+        connection.send({"reason": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"})
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -107,9 +116,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
-    parser.add_argument("--limit", type=float, default=150, help="seconds for one network and backend")
+    parser.add_argument("--limit", type=float, default=300, help="seconds for one network and backend")
     parser.add_argument("--again", action="store_true", help="also those that are there already")
     arguments = parser.parse_args()
+    for backend in arguments.backends:
+        get_backend(backend)
     for pair in ((family, backend) for backend in arguments.backends for family in arguments.families):
         if pair in results() and not arguments.again:
             continue
