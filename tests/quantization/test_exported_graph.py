@@ -105,3 +105,17 @@ def test_the_int8_network_is_the_one_that_came_in(build) -> None:
         assert (network(x) - int8(x)).abs().mean() < 0.03 * network(x).std()
         assert torch.equal(int8(x), int8(x))
     assert not any("batch_norm" in str(node.target) for node in int8.graph.nodes)
+
+
+def test_a_batch_norm_that_cannot_be_folded_stays_one() -> None:
+    torch.manual_seed(0)
+    backend, x = get_backend("pt2e"), images(16, 9)
+    network = moved(nn.Sequential(nn.BatchNorm2d(3, eps=0.2), nn.Conv2d(3, 4, 3), nn.Flatten()))
+    prepared = backend.prepare(network, SHAPE)
+    backend.calibrate(prepared, [x])
+    int8 = backend.convert(prepared)
+    with torch.no_grad():
+        assert (network(x) - int8(x)).abs().mean() < 0.03 * network(x).std()
+    assert [node.args[5:8] for node in int8.graph.nodes if node.target is torch.ops.aten.batch_norm.default] == [
+        (False, 0.1, 0.2)
+    ]
