@@ -114,9 +114,14 @@ def _table(
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
         numeric = heading == "queries"
-        side = "right" if numeric else "left"
         # without a least width rich folds a heading within its word where the names of victims are long
-        table.add_column(heading, justify=side, overflow="fold", no_wrap=numeric, min_width=len(heading))
+        table.add_column(
+            heading,
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=numeric,
+            min_width=len(heading),
+        )
     for name in columns:
         heading = titles[name].replace("- ", "" if one_line else "-\n").replace(" ", " " if one_line else "\n")
         table.add_column(heading, justify="right", no_wrap=True)

@@ -8,12 +8,10 @@ import copy
 import importlib
 import io
 import logging
-import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +22,7 @@ from art_divqat._validation import check_bool, check_choice
 from art_divqat.errors import UserError
 from art_divqat.quantization._names import BACKENDS
 from art_divqat.quantization.engines import check_engine, needs_reduced_range
+from art_divqat.quantization.user_code import describe_line, user_frame
 
 InputShape = tuple[int, ...]
 
@@ -197,30 +196,37 @@ def quiet_torch() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explain_untraceable(backend: str, network: nn.Module, remedy: str) -> Iterator[None]:
-    """Turn whatever a tracer raises into one sentence that names the user's line."""
+def explain_untraceable(backend: str, network: nn.Module, remedy: str, verb: str = "trace") -> Iterator[None]:
+    """Turn whatever a tracer raises into one sentence that names the user's line, or the module where there is none.
+
+    :param remedy: what to do about a line of the user's.
+    """
     try:
         # torch prints the whole graph of an export that fails
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
     except Exception as error:
-        name = type(network).__name__
-        reason = first_line(error)[:200]
-        location = _user_line(error)
-        raise UserError(f"Backend {backend!r} cannot trace {name}{location}: {reason} {remedy}") from error
+        # the traceback starts in this block: who called prepare is not in it
+        line = describe_line(user_frame(traceback.extract_tb(error.__traceback__)))
+        if not line:
+            other = next(name for name in BACKENDS if name != backend)
+            remedy = f"Use another module in its place, or try backend={other!r}."
+        reason = first_line(error)[:200].rstrip(".")
+        where = line or _module_path(error)
+        raise UserError(
+            f"Backend {backend!r} cannot {verb} {type(network).__name__}{where}: {reason}. {remedy}"
+        ) from error
 
 
-def _user_line(error: Exception) -> str:
-    """` at "if x.sum() > 0:" (nets.py:12)`, the innermost line that belongs neither to torch nor to this package."""
-    inside = [str(Path(package.__file__).parent) for package in (torch,) if package.__file__]
-    inside += [str(Path(__file__).parent)]
-    torchao = sys.modules.get("torchao")
-    if torchao is not None and torchao.__file__:
-        inside.append(str(Path(torchao.__file__).parent))
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename.startswith("<") or any(frame.filename.startswith(folder) for folder in inside):
-            continue
-        if Path(frame.filename).parent.name == "contextlib" or Path(frame.filename).name == "contextlib.py":
-            continue
-        return f" at `{(frame.line or '').strip()}` ({Path(frame.filename).name}:{frame.lineno})"
-    return ""
+def _module_path(error: Exception) -> str:
+    """` in module 'features.3' (ConvTranspose2d)`, from the frames of the tracer; empty if they name none."""
+    found = ""
+    step = error.__traceback__
+    while step is not None:
+        values = step.tb_frame.f_locals
+        target: Any = values.get("n") or values.get("node")
+        modules: Any = values.get("named_modules") or values.get("modules")
+        if getattr(target, "op", None) == "call_module" and isinstance(modules, dict) and target.target in modules:
+            found = f" in module {target.target!r} ({type(modules[target.target]).__name__})"
+        step = step.tb_next
+    return found

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from art_divqat._rng import isolated_random_state
-from art_divqat.errors import MissingExtraError
+from art_divqat.errors import MissingExtraError, UserError
 from art_divqat.quantization.backend import (
     InputShape,
     QuantizationBackend,
@@ -19,6 +20,7 @@ from art_divqat.quantization.backend import (
     quiet_torch,
 )
 from art_divqat.quantization.engines import use_engine
+from art_divqat.quantization.modes import check_eval_mode, traceable_copy
 
 try:
     with quiet_torch():
@@ -50,11 +52,18 @@ class Backend(QuantizationBackend):
     name: ClassVar[str] = "fx"
 
     def prepare(self, network: nn.Module, input_shape: InputShape) -> nn.Module:
-        copied = copy.deepcopy(network).train()
-        example = (torch.zeros(2, *input_shape, device=_device_of(network)),)
+        device = _device_of(network)
+        check_eval_mode(network, input_shape, device)
+        copied = traceable_copy(network, _is_leaf)
+        for name, module in copied.named_modules():
+            if isinstance(module, _ConvNd):
+                _spell_out_padding(name, module)
+            elif type(module) is nn.PReLU:
+                module.__class__ = _FloatPReLU
+        example = (torch.zeros(2, *input_shape, device=device),)
         with self._room(), explain_untraceable(self.name, network, _REMEDY):
             prepared: nn.Module = quantize_fx.prepare_qat_fx(copied, self._qconfig_mapping(), example)
-        return prepared
+        return prepared.train()
 
     def set_mode(self, prepared: nn.Module, *, training: bool, observe: bool, fake_quantize: bool = True) -> None:
         prepared.train(training)
@@ -62,12 +71,14 @@ class Backend(QuantizationBackend):
         prepared.apply(tq.enable_fake_quant if fake_quantize else tq.disable_fake_quant)
 
     def convert(self, prepared: nn.Module) -> nn.Module:
-        with self._room():
+        with self._room(), explain_untraceable(self.name, prepared, _REMEDY, "convert"):
             network: Any = quantize_fx.convert_fx(self._frozen_copy(prepared))
-        for node in network.graph.nodes:
+        for node in list(network.graph.nodes):
             # An annotation copied from the user's forward, such as `x: Tensor`, names a type that TorchScript would
             # look up in vain in the generated code.
             node.type = None
+            if node.target in ("mean", torch.mean):
+                _take_dense_images(network.graph, node)
         network.recompile()
         return network.eval()
 
@@ -105,6 +116,45 @@ class Backend(QuantizationBackend):
         return mapping
 
 
+class _FloatPReLU(nn.PReLU):
+    """Traced into, and so left in float32: torch's int8 kernel answers a negative x with x."""
+
+
+def _spell_out_padding(name: str, convolution: _ConvNd) -> None:
+    """Write padding "same" as numbers, and refuse what the int8 kernels lack.
+
+    :raises UserError: naming the module.
+    """
+    lacking = None if convolution.padding_mode == "zeros" else f"padding_mode={convolution.padding_mode!r}"
+    if isinstance(convolution.padding, str):
+        sides = zip(convolution.kernel_size, convolution.dilation, strict=True)
+        total = [0 if convolution.padding == "valid" else step * (size - 1) for size, step in sides]
+        if any(pixels % 2 for pixels in total):
+            lacking = "padding='same' with an even kernel"
+        convolution.padding = tuple(pixels // 2 for pixels in total)
+    if lacking is not None:
+        raise UserError(
+            f"Module {name!r} ({type(convolution).__name__}) has {lacking}, which int8 convolutions lack: put a "
+            "padding module (nn.ZeroPad2d, nn.CircularPad2d, nn.ReflectionPad2d) before it, or use backend='pt2e'."
+        )
+
+
+def _take_dense_images(graph: Any, mean: Any) -> None:
+    """Make the images of a mean contiguous where it drops dimensions.
+
+    The int8 kernel gives its answer its input's format, and channels last needs four dimensions.
+    """
+    position, keyword = mean.args[2:3], mean.kwargs.get("keepdim", False)
+    if mean.args and not any((*position, keyword)):
+        with graph.inserting_before(mean):
+            mean.update_arg(0, graph.call_method("contiguous", (mean.args[0],)))
+
+
 def _device_of(network: nn.Module) -> torch.device:
     parameter = next(network.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    """Whether the tracer keeps a module as it is, so that its mode can still be set."""
+    return type(module).__module__.startswith("torch.nn.") and not isinstance(module, nn.Sequential)

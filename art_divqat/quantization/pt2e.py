@@ -22,6 +22,19 @@ from art_divqat.quantization.backend import (
     explain_untraceable,
     quiet_torch,
 )
+from art_divqat.quantization.exported_graph import (
+    drop_idle_dropout,
+    drop_unused,
+    fold_norms,
+    obeys_mode,
+    read_norms,
+    restore_norms,
+    rewrite_mode,
+    separate_calls,
+    show_norms,
+    spell_out_norms,
+)
+from art_divqat.quantization.modes import check_eval_mode, traceable_copy
 
 try:
     with quiet_torch():
@@ -37,6 +50,9 @@ _REMEDY = (
 )
 
 
+_NORMS = "art_divqat.norms"
+
+
 class Backend(QuantizationBackend):
     """PT2 export quantization: `torchao.quantization.pt2e` with the quantizer for x86 CPUs."""
 
@@ -44,36 +60,46 @@ class Backend(QuantizationBackend):
 
     def prepare(self, network: nn.Module, input_shape: InputShape) -> nn.Module:
         parameter = next(network.parameters(), None)
-        example = torch.zeros(2, *input_shape, device=None if parameter is None else parameter.device)
+        device = torch.device("cpu") if parameter is None else parameter.device
+        check_eval_mode(network, input_shape, device)
+        copied = traceable_copy(network, obeys_mode)
+        example = torch.zeros(2, *input_shape, device=device)
         # Without a dynamic batch the graph would take batches of two and nothing else.
         batch = torch.export.Dim("batch", min=1)
         with quiet_torch(), isolated_random_state("pt2e"), explain_untraceable(self.name, network, _REMEDY):
-            exported = torch.export.export(
-                copy.deepcopy(network).train(), (example,), dynamic_shapes=({0: batch},)
-            ).module()
-            _name_each_call(exported)
+            exported = torch.export.export(copied, (example,), dynamic_shapes=({0: batch},)).module()
+            norms = read_norms(exported)
+            drop_idle_dropout(exported)
+            separate_calls(exported)
+            spell_out_norms(exported)
             config = x86.get_default_x86_inductor_quantization_config(is_qat=True, reduce_range=self.reduce_range)
-            prepared: nn.Module = prepare_qat_pt2e(exported, x86.X86InductorQuantizer().set_global(config))
+            graph: Any = prepare_qat_pt2e(exported, x86.X86InductorQuantizer().set_global(config))
+        restore_norms(graph, norms)
+        graph.meta[_NORMS] = norms
+        prepared: nn.Module = graph
         self.set_mode(prepared, training=True, observe=True)
         return prepared
 
     def set_mode(self, prepared: nn.Module, *, training: bool, observe: bool, fake_quantize: bool = True) -> None:
         # train() and eval() raise on an exported graph, and are silently lost in a deep copy of one that allows
         # them: its batch norm would stay in train mode. Rewriting the graph itself always holds.
-        with quiet_torch():
-            if training:
-                pt2e.move_exported_model_to_train(prepared)
-            else:
-                pt2e.move_exported_model_to_eval(prepared)
+        graph: Any = prepared
+        rewrite_mode(graph, graph.meta[_NORMS], training)
         prepared.apply(pt2e.enable_observer if observe else pt2e.disable_observer)
         prepared.apply(pt2e.enable_fake_quant if fake_quantize else pt2e.disable_fake_quant)
 
     def convert(self, prepared: nn.Module) -> nn.Module:
         copied = copy.deepcopy(prepared).cpu()
         self.set_mode(copied, training=False, observe=False)
-        with quiet_torch(), isolated_random_state("pt2e"):
+        fold_norms(copied)
+        with (
+            quiet_torch(),
+            isolated_random_state("pt2e"),
+            explain_untraceable(self.name, prepared, _REMEDY, "convert"),
+        ):
             network: nn.Module = convert_pt2e(copied)
-        _drop_unused(network)
+        show_norms(network)
+        drop_unused(network)
         return network
 
     def reference(self, prepared: nn.Module) -> nn.Module:
@@ -82,25 +108,3 @@ class Backend(QuantizationBackend):
     @property
     def kernels(self) -> str:
         return "reference"
-
-
-def _name_each_call(exported: Any) -> None:
-    """Give each call of a module that is called twice a name of its own, which torch keeps in the stack's keys alone.
-
-    The quantizer takes the calls of one name for one call with two outputs, and refuses: torchvision's residual blocks
-    call one ReLU twice.
-    """
-    for node in exported.graph.nodes:
-        stack = node.meta.get("nn_module_stack", {})
-        node.meta["nn_module_stack"] = {
-            key: (f"{name}@{number}" if (number := key.partition("@")[2]) else name, kind)
-            for key, (name, kind) in stack.items()
-        }
-
-
-def _drop_unused(network: Any) -> None:
-    """Delete the parameters and buffers that the graph no longer reads: the float weights stay behind otherwise."""
-    used = {node.target for node in network.graph.nodes if node.op == "get_attr"}
-    for name in [name for name, _ in (*network.named_parameters(), *network.named_buffers()) if name not in used]:
-        folder, _, leaf = name.rpartition(".")
-        delattr(network.get_submodule(folder), leaf)

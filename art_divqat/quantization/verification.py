@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from art_divqat.errors import UserError
+from art_divqat.quantization.user_code import LineWatch
 
 Network = Callable[[Tensor], Tensor]
 
@@ -19,15 +20,20 @@ BATCH_TOLERANCE = 0.05
 ACCURACY_TOLERANCE = 0.05
 
 
-def check_function(network: Network, images: Tensor, name: str) -> None:
+def check_function(
+    network: Network, images: Tensor, name: str, call_tolerance: float = 0.0, batch_tolerance: float = BATCH_TOLERANCE
+) -> None:
     """Refuse a network whose answer to an image is not decided by the image: f(x) = f(x), f([a, b]) = [f(a), f(b)].
 
     Two calls must agree bit for bit; a batch and its halves to 1/20 of the standard deviation of the answers, on
-    average.
+    average, because a value beside a quantization step may be rounded otherwise.
 
     :param images: a batch that the network takes; the first eight are used.
     :param name: what the message calls the network, such as `The int8 network`.
-    :raises UserError: for a network that raises, answers NaN, or is no function; the message says by how much.
+    :param call_tolerance: how far two calls may be apart at most, in standard deviations of the answers.
+    :param batch_tolerance: how far a batch and its halves may be apart on average, in the same unit.
+    :raises UserError: for a network that raises, answers NaN, or is no function; the message says by how much, and
+        names the line of the network that makes it none, if it has lines.
 
     >>> check_function(lambda x: x * torch.rand(1), torch.ones(4, 3), "This network")
     Traceback (most recent call last):
@@ -39,23 +45,24 @@ def check_function(network: Network, images: Tensor, name: str) -> None:
         try:
             first, again = network(images), network(images)
             halves = first if len(images) < 2 else torch.cat([network(part) for part in images.tensor_split(2)])
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0][:200]
             raise UserError(f"{name} cannot be run ({reason}): try the other backend.") from error
     if not bool(torch.isfinite(first).all()):
         raise UserError(f"{name} answers with values that are not finite: lower the learning rate and train again.")
-    if not torch.equal(first, again):
+    scale = _scale(first)
+    if not torch.equal(first, again) and float((first - again).abs().max()) > call_tolerance * scale:
         raise UserError(
             f"{name} is not a function: two answers to the same images differ by up to "
-            f"{float((first - again).abs().max()):.2g}. Something random is on in evaluation, such as dropout: pass "
-            "training=self.training to it, or use the module (nn.Dropout)."
+            f"{float((first - again).abs().max()):.2g}. Something random is on in evaluation, such as dropout"
+            f"{_watched(network, images).random}: pass training=self.training to it, or use the module (nn.Dropout)."
         )
-    scale = _scale(first)
-    if float((first - halves).abs().mean()) > BATCH_TOLERANCE * scale:
+    if float((first - halves).abs().mean()) > batch_tolerance * scale:
         raise UserError(
             f"{name} is not a function of the image: its answer moves by up to "
             f"{float((first - halves).abs().max()):.2g} with the neighbours in the batch. Something reads statistics "
-            "of the batch in evaluation, such as a batch norm: pass training=self.training, or use nn.BatchNorm2d."
+            f"of the batch in evaluation, such as a batch norm{_watched(network, images).batch}: pass "
+            "training=self.training, or use nn.BatchNorm2d with running statistics."
         )
 
 
@@ -89,6 +96,12 @@ def check_fidelity(int8: Network, twin: Network, images: Tensor, labels: Tensor 
             f"fake-quantized network has {float(was_right.float().mean()):.3f}: train more epochs with a larger "
             "frozen_fraction, or try the other backend."
         )
+
+
+def _watched(network: Network, images: Tensor) -> LineWatch:
+    with torch.no_grad(), LineWatch() as watch:
+        network(images)
+    return watch
 
 
 def _scale(answers: Tensor) -> float:

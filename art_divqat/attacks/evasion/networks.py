@@ -36,6 +36,7 @@ def differentiable_preprocessing(classifier: Any) -> LogitFunction | None:
                 f"{type(operation).__name__} before the network cannot be differentiated through. Give the network "
                 "itself, or use attack='square' on the classifier's predict."
             )
+    operations = [operation for operation in operations if not _does_nothing(operation)]
     if not operations and bounds is None:
         return None
 
@@ -48,6 +49,15 @@ def differentiable_preprocessing(classifier: Any) -> LogitFunction | None:
         return x
 
     return preprocess
+
+
+def _does_nothing(operation: Any) -> bool:
+    """Whether it subtracts 0 and divides by 1, which is what ART makes of no preprocessing.
+
+    Its `forward` makes a tensor of both in each call, for which a GPU is waited for.
+    """
+    mean, std = getattr(operation, "mean", None), getattr(operation, "std", None)
+    return mean is not None and std is not None and bool(np.all(np.equal(mean, 0)) and np.all(np.equal(std, 1)))
 
 
 class Target:

@@ -45,6 +45,7 @@ from art_divqat.estimators.conventions import check_answers, class_logits, cross
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture
 from art_divqat.quantization import get_backend, use_engine
+from art_divqat.quantization.modes import check_weights
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,9 @@ class QATTrainer(Trainer):  # type: ignore[misc]
     After :meth:`fit`, `history` has a record an epoch, and `comparison` an :class:`AccuracyComparison` of the int8
     network with the classifier that came in.
 
+    Code of the network that reads `self.training` itself (`F.dropout(x, p, self.training)`, stochastic depth) is taken
+    as in eval mode, in training too; dropout and batch norm that are modules keep both modes.
+
     :param classifier: an ART `PyTorchClassifier` with an optimizer; its network must give one logit a class, or with
         `BCEWithLogitsLoss` a single one for two. CE is the classifier's loss where that is a cross-entropy, class
         weights and label smoothing included, and the plain cross-entropy for any other. An adversarially trained
@@ -76,8 +80,9 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         classifier that came in, on the validation images, or the training images without any. If more was lost, and
         not by chance, an :class:`~art_divqat.errors.AccuracyLossWarning` says so. None for no warning.
     :param seed: decides the order of the images, random starts and dropout. The global random state is not touched.
-    :raises UserError: if the classifier is no `PyTorchClassifier`, has no optimizer, cannot be traced, or its network
-        gives something else than logits.
+    :raises UserError: if the classifier is no `PyTorchClassifier`, has no optimizer, its network gives something else
+        than logits, cannot be traced, or is no function in eval mode; from :meth:`fit`, if the int8 network is not one
+        or not near the fake-quantized one.
 
     >>> from sklearn.datasets import load_digits
     >>> from art_divqat.estimators import RecipeClassifier, TrainingRecipe
@@ -114,8 +119,9 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 f"{type(self).__name__} needs a classifier with an optimizer, whose kind and settings it takes over: "
                 "build the PyTorchClassifier with optimizer=torch.optim.Adam(model.parameters())."
             )
-        super().__init__(classifier)
         check_answers(self, classifier)
+        check_weights(classifier.model)
+        super().__init__(classifier)
         self.backend = get_backend(backend, engine)
         self.learning_rate = (
             None if learning_rate is None else check_float(self, "learning_rate", learning_rate, 0, closed="neither")
