@@ -21,6 +21,7 @@ from art_divqat.attacks.evasion import (
     robustness_curve,
     worst_case,
 )
+from art_divqat.attacks.evasion.networks import differentiable_preprocessing
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.models import build_model
@@ -310,6 +311,27 @@ def test_preprocessing_of_the_classifier_is_seen(held_out: Data) -> None:
 
     x, y = held_out
     assert np.abs(craft(art, x, y, epsilon=0.1) - craft(Normalised(), x, y, epsilon=0.1)).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "is_left_out"),
+    [(None, True), ((0, 1), True), (([0.0], [1.0]), True), ((0, 2), False), ((0.5, 1), False)],
+)
+def test_preprocessing_that_does_nothing_is_left_out(preprocessing: object, is_left_out: bool) -> None:
+    """ART stands a standardisation by 0 and 1 before every network; a GPU would be waited for in each call."""
+    from art.estimators.classification import PyTorchClassifier
+
+    network = build_model("lenet5", (1, 8, 8), 10, seed=0)
+    art = PyTorchClassifier(
+        network,
+        nn.CrossEntropyLoss(),
+        (1, 8, 8),
+        10,
+        clip_values=(0, 1),
+        preprocessing=preprocessing,
+        device_type="cpu",
+    )
+    assert (differentiable_preprocessing(art) is None) == is_left_out
 
 
 def test_bad_input_is_one_sentence(classifier: RecipeClassifier, held_out: Data) -> None:
