@@ -74,25 +74,6 @@ def check_network(classifier: PyTorchClassifier, batch_size: int) -> None:
         raise UserError("Batch norm cannot be trained on batches of one image: use batch_size=2 or more.")
 
 
-def prepared_copy(classifier: PyTorchClassifier, backend: QuantizationBackend) -> nn.Module:
-    """The classifier's network, prepared by `backend`.
-
-    :raises UserError: if it cannot be traced, or was traced in a mode in which it gives several things.
-    """
-    prepared = backend.prepare(classifier.model, classifier.input_shape)
-    graph: Any = getattr(prepared, "graph", None)
-    given: Any = next((node.args[0] for node in reversed(graph.nodes) if node.op == "output"), ()) if graph else ()
-    # a named tuple is a call in the graph
-    of_call = isinstance(getattr(given, "target", None), type) and issubclass(given.target, tuple)
-    parts = given.args if of_call else given if isinstance(given, (tuple, list)) else ()
-    if len(parts) > 1:
-        raise UserError(
-            f"{type(classifier.model).__name__} gives {len(parts)} things in training mode: build it without "
-            "auxiliary heads (of torchvision's networks: network.aux_logits = False), so that it gives logits alone."
-        )
-    return prepared
-
-
 def rebuilt_optimizer(
     optimizer: torch.optim.Optimizer, prepared: nn.Module, learning_rate: float | None
 ) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 
 from art_divqat._validation import check_int, parameter_error
-from art_divqat.defences.trainer._preparation import prepared_copy, preprocess, quantized_like
+from art_divqat.defences.trainer._preparation import preprocess, quantized_like
 from art_divqat.estimators.conventions import check_answers
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture
@@ -49,7 +49,7 @@ def quantize_post_training(
     check_weights(classifier.model)
     check_int("quantize_post_training", "batch_size", batch_size, 1)
     quantizer = get_backend(backend, engine)
-    prepared = prepared_copy(classifier, quantizer)
+    prepared = quantizer.prepare(classifier.model, classifier.input_shape)
     images = preprocess(classifier, calibration_images, fit=False).to(classifier.device)
     quantizer.calibrate(prepared, images.split(batch_size) if len(images) else ())
     return quantized_like(classifier, prepared, quantizer, architecture, images[:batch_size])

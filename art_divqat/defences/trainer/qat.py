@@ -32,7 +32,6 @@ from art_divqat.defences.trainer._preparation import (
     check_network,
     labels_as_tensor,
     pixel_bounds,
-    prepared_copy,
     preprocess,
     quantized_like,
     rebound_scheduler,
@@ -244,7 +243,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         validation = None if validation_data is None else self._tensors(*validation_data, fit=False)
         if validation is not None and validation[1].ndim == 2:
             validation = (validation[0], validation[1].argmax(dim=1))
-        prepared = prepared_copy(classifier, self.backend)
+        prepared = self.backend.prepare(classifier.model, classifier.input_shape)
         optimizer = rebuilt_optimizer(classifier.optimizer, prepared, self.learning_rate)
         with rebound_scheduler(scheduler, optimizer) as bound:
             loop = QATLoop(
