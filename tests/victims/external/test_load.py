@@ -204,12 +204,15 @@ def test_an_endpoint_is_asked_again_for_the_same_normalised_images(
     from art_divqat.estimators.remote import RemoteClassifier
 
     asked: list[Any] = []
+    normalised = (data.x_test - np.float32(0.5)) / np.float32(0.25)
+    labels = {image.tobytes(): label for image, label in zip(normalised, data.y_test, strict=True)}
 
     def first(self: Any, x: Any, *given: Any, **options: Any) -> Any:
         del self, given, options
         asked.append(x)
+        known = [labels[image.astype(np.float32).tobytes()] for image in x]
         # right, beyond doubt, and of another scale than the second answer
-        return softmax(5 * np.eye(10, dtype=np.float32)[data.y_test[: len(x)]], axis=1)
+        return softmax(5 * np.eye(10, dtype=np.float32)[known], axis=1)
 
     def second(self: Any, x: Any) -> Any:
         return first(self, x) + np.float32(0.25)
@@ -224,7 +227,6 @@ def test_an_endpoint_is_asked_again_for_the_same_normalised_images(
     assert able.nondeterminism == pytest.approx(0.25)
     assert [len(x) for x in asked] == [128, 16]
     np.testing.assert_array_equal(asked[1], asked[0][:16])
-    np.testing.assert_allclose(asked[1], (data.x_test[:16] - 0.5) / 0.25)
 
 
 @settings(deadline=None)
