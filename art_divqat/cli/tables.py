@@ -48,7 +48,8 @@ def print_results(results: Results, folder: Path) -> None:
     view, thresholds = ResultsView(results), Thresholds()
     if rating := rating_text(view, thresholds):
         console.print(Text(rating))
-        console.print(Text(f"{control_text(view, max(results.config['budgets']), thresholds)}."))
+        if control := control_text(view, max(results.config["budgets"]), thresholds):
+            console.print(Text(f"{control}."))
     if added := seeds_added(results):
         console.print(Text(added))
     for condition in results.gate.conditions:

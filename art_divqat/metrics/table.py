@@ -30,6 +30,7 @@ Kind = Literal[
 ]
 
 VICTIM_ACCURACY = "victim_accuracy"
+DEFENDED_ACCURACY = "defended_accuracy"
 THIEF_ACCURACY = "thief_accuracy"
 AGREEMENT = "agreement"
 AGREEMENT_CLEAN = "agreement_clean"
@@ -109,7 +110,7 @@ _ROWS = (
         needs_labels=True,
     ),
     Metric(
-        "defended_accuracy",
+        DEFENDED_ACCURACY,
         "Defended accuracy",
         "the victim behind its defence, right on test images",
         subject="victim",

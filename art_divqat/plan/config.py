@@ -317,7 +317,9 @@ def validated(kind: type[Config], values: Mapping[str, Any]) -> Config:
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] != "value_error":
             message = f"{message[0].lower()}{message[1:]}, got {first['input']!r}"
-        raise UserError(f"Option {place}: {message}." if place else f"{message}.".replace("..", ".")) from None
+        text = f"Option {place}: {message}." if place else f"{message}."
+        # some end with a mark of their own
+        raise UserError(text.replace("..", ".").replace("?.", "?")) from None
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -107,10 +107,10 @@ def _summary(view: ResultsView, thresholds: Thresholds) -> list[str]:
         paragraph += "; whether it was fitted on these images, which would flatter both, cannot be known here"
     rating = rate_row(view, row, thresholds)
     doubt = "" if rating.doubts else thresholds.doubt(agreement)
-    rated = f"that is rated {rating.name.lower()}{f'; {doubt}' if doubt else ''}"
+    rated = f"By the thresholds in use that is rated {rating.name.lower()}{f'; {doubt}' if doubt else ''}"
     if rating.doubts:
-        rated += f": {'; '.join(rating.doubts)}"
-    paragraph += f". By the thresholds in use {rated}. {_meaning(view, row, rating)}."
+        rated = f"That is rated inconclusive: {'; '.join(rating.doubts)}"
+    paragraph += f". {rated}. {_meaning(view, row, rating)}."
     paragraphs = [paragraph]
     if control := control_text(view, row.budget, thresholds):
         paragraphs.append(f"{control}.")

@@ -110,17 +110,21 @@ def rating_text(view: ResultsView, thresholds: Thresholds) -> str:
 
 
 def control_text(view: ResultsView, budget: int, thresholds: Thresholds) -> str:
-    """What the same attackers got of the control, and what that shows; empty for a run that audited no model."""
+    """What the same attackers got of the control, and what that shows; empty where there is none and none is missed."""
     if not view.is_audit:
         return ""
     row = control_row(view.results, budget)
+    audited = view.most_stolen()
+    stolen = audited is not None and thresholds.rate(view.score(audited, AGREEMENT))[0] != "Desired"
     if row is None:
-        return "There is no control: nothing shows that these attackers, with this pool and budget, can steal any model"
+        # a theft needs no control to be seen
+        without = (
+            "There is no control: nothing shows that these attackers, with this pool and budget, can steal any model"
+        )
+        return "" if stolen else without
     agreement = view.score(row, AGREEMENT).mean
     shown = "it was stolen, so that the attack works on this data"
     if agreement <= thresholds.warning:
-        audited = view.most_stolen()
-        stolen = audited is not None and thresholds.rate(view.score(audited, AGREEMENT))[0] != "Desired"
         shown = f"it was not stolen, {'but the audited model was' if stolen else 'so that the attack is too weak'}"
     what = f"{row.victim}, {view.results.config.get('model')}"
     if VICTIM_ACCURACY in row.metrics:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from art_divqat.metrics.table import AGREEMENT
+from art_divqat.metrics.table import AGREEMENT, DEFENDED_ACCURACY, THIEF_ACCURACY, VICTIM_ACCURACY
 from art_divqat.results.flag_evidence import Evidence, Tolerances
+from art_divqat.results.flag_rules import undertrained
 from art_divqat.results.flags import RULES
 from art_divqat.results.probes import is_probe, probed
 from art_divqat.results.schema import Coordinates, Results, SummaryRow
@@ -58,6 +59,7 @@ def doubts_of_resistance(results: Results, row: SummaryRow, stolen: float) -> li
         *_unfinished(results),
         *_of_control(results, row, stolen),
         *_of_budgets(results, row),
+        *_of_original(row),
         *_of_flags(results, row),
     ]
 
@@ -71,15 +73,19 @@ def doubts_of_theft(results: Results, row: SummaryRow, stolen: float) -> list[st
     found: list[str] = []
     constant = _detail(results, row, "majority_answer")
     if constant is not None and constant > stolen:
-        found.append(f"the model gives {constant:.1%} of the test images one class, so that a constant agrees as much")
+        found.append(
+            f"the model gives {_percent(constant)} of the test images one class, so that a constant agrees as much"
+        )
     dataset, agreement = results.data.get("dataset"), row.metrics[AGREEMENT].mean
     part = dataset.get("test_overlap", 0.0) if isinstance(dataset, dict) else 0.0
     # as if the thief agreed on every one of them
     if part and (part >= 1 or (agreement - part) / (1 - part) <= stolen):
-        found.append(f"{part:.1%} of the test images are training or query images too")
+        found.append(f"{_percent(part)} of the test images are training or query images too")
     overlap = _detail(results, row, "pool_overlap") or 0.0
     if overlap > _OVERLAP:
-        found.append(f"{overlap:.1%} of the attacker's pool are the victim's training images, which no attacker has")
+        found.append(
+            f"{_percent(overlap)} of the attacker's pool are the victim's training images, which no attacker has"
+        )
     return found
 
 
@@ -100,11 +106,11 @@ def _of_control(results: Results, row: SummaryRow, stolen: float) -> Iterator[st
     constant = _detail(results, control, "majority_answer")
     if reached <= stolen:
         yield (
-            f"the control, an undefended model trained here, was not stolen either (agreement {reached:.1%}), so that "
-            "the attack was too weak"
+            "the control, an undefended model trained here, was not stolen either "
+            f"(agreement {_percent(reached)}), so that the attack was too weak"
         )
     elif constant is not None and constant > stolen:
-        yield f"the control gives {constant:.1%} of the test images one class, so that stealing it shows nothing"
+        yield f"the control gives {_percent(constant)} of the test images one class, so that stealing it shows nothing"
 
 
 def _of_budgets(results: Results, row: SummaryRow) -> Iterator[str]:
@@ -124,6 +130,16 @@ def _of_budgets(results: Results, row: SummaryRow) -> Iterator[str]:
         yield f"agreement still rises at the largest budget, by {100 * rise:.1f} points for twice the queries"
 
 
+def _of_original(row: SummaryRow) -> Iterator[str]:
+    original = row.metrics.get(DEFENDED_ACCURACY) or row.metrics.get(VICTIM_ACCURACY)
+    thief = row.metrics.get(THIEF_ACCURACY)
+    if original is not None and thief is not None and thief.mean >= original.mean:
+        yield (
+            f"the copy is right on {_percent(thief.mean)} of the test images and the original on "
+            f"{_percent(original.mean)}, so that it is worth as much, however seldom the two agree"
+        )
+
+
 def _of_flags(results: Results, row: SummaryRow) -> Iterator[str]:
     """The flags that void it, raised by what was tried on this victim and defence, and by its best attacker alone."""
     if is_probe(row.attack):
@@ -133,8 +149,14 @@ def _of_flags(results: Results, row: SummaryRow) -> Iterator[str]:
     )
     alone = _part(results, lambda each: _coordinates(each) == _of_cells(row))
     for rule in RULES:
+        if is_probe(row.attack) and rule is undertrained:
+            continue
         if rule.voids and rule.because(tried) is not None and (reason := rule.because(alone)) is not None:
             yield f"{reason[0].lower()}{reason[1:].rstrip('.')}"
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f} %"
 
 
 def _part(results: Results, wanted: Callable[[Coordinates], bool]) -> Evidence:

@@ -236,7 +236,8 @@ def labels_flipped(e: Evidence) -> str | None:
     """A defence changes labels."""
     rates: dict[str, float] = {}
     for row in e.rows:
-        if "label_flip_rate" in row.metrics:
+        # of an audited model without a defence of ours, what flips is its own randomness, which another flag names
+        if row.defence != "none" and "label_flip_rate" in row.metrics:
             name = f"{row.defence} on {row.victim}"
             rates[name] = max(rates.get(name, 0.0), row.metrics["label_flip_rate"].mean)
     found = offenders(rates, lambda rate: rate > e.tolerances.flips)

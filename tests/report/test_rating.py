@@ -76,7 +76,7 @@ def test_desired_is_said_in_plain_words_and_the_control_has_a_row_and_a_sentence
 
 def test_inconclusive_says_why_everywhere(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
     results = make_audit(FLAT, control=0.5)
-    why = "the control, an undefended model trained here, was not stolen either (agreement 50.0%)"
+    why = "the control, an undefended model trained here, was not stolen either (agreement 50.0 %)"
     assert f"rated inconclusive: {why}" in render(results, "md")
     (found,) = (r for r in json.loads(render(results, "sarif"))["runs"][0]["results"] if r["ruleId"] != "flag/one-pool")
     assert (found["kind"], found["level"]) == ("open", "none")
@@ -98,7 +98,10 @@ def test_what_a_terminal_says_of_a_model_that_resisted_and_of_one_that_was_stole
     stolen = ResultsView(make_audit(STOLEN, control=0.2))
     assert rating_text(stolen, Thresholds()) == "Rating: vulnerable (agreement 95.0 % at 1,000 queries)."
     assert control_text(stolen, 1000, Thresholds()).endswith("it was not stolen, but the audited model was")
-    assert control_text(ResultsView(make_audit(STOLEN, control=None)), 1000, Thresholds()).startswith("There is no con")
+    for agreement, start in ((FLAT, "There is no control"), (STOLEN, "")):
+        said = control_text(ResultsView(make_audit(agreement, control=None)), 1000, Thresholds())
+        assert bool(said) == bool(start)
+        assert said.startswith(start)
 
 
 @pytest.mark.parametrize("agreement", [FLAT, STOLEN])

@@ -45,16 +45,17 @@ def test_a_flat_curve_a_stolen_control_and_enough_queries_leave_no_doubt() -> No
     ("agreement", "changes", "said"),
     [
         (FLAT, {"control": 0.75}, "the control, an undefended model trained here, was not stolen either"),
-        (FLAT, {"control": 0.1}, "agreement 10.0%"),
+        (FLAT, {"control": 0.1}, "agreement 10.0 %"),
         (FLAT, {"control": None}, "no control was run"),
         (
             FLAT,
             {"control": 0.96, "details": {"majority_answer": 0.9}},
-            "the control gives 90.0% of the test images one",
+            "the control gives 90.0 % of the test images one",
         ),
         ({250: 0.40, 500: 0.50, 1000: 0.60}, {}, "still rises at the largest budget, by 10.0 points for twice"),
         ({250: 0.40, 1000: 0.52}, {}, "by 6.0 points for twice"),
         ({500: 0.4}, {}, "one budget does not show"),
+        (FLAT, {"original": 0.41}, "is right on 42.0 % of the test images and the original on 41.0 %"),
         ({25: 0.4, 50: 0.4}, {}, "50 queries are few for 10 classes: at least 53"),
         (FLAT, {"classes": 1000}, "at least 9,904"),
         (FLAT, {"attacks": ("knockoff",)}, "every attacker asked the images of photos"),
@@ -101,10 +102,10 @@ def test_a_weak_attacker_beside_a_sound_one_voids_nothing() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"details": {"majority_answer": 0.93}}, "the model gives 93.0% of the test images one class"),
-        ({"test_overlap": 0.6}, "60.0% of the test images are training or query images too"),
-        ({"test_overlap": 1.0}, "100.0% of the test images"),
-        ({"details": {"pool_overlap": 0.2}}, "20.0% of the attacker's pool are the victim's training images"),
+        ({"details": {"majority_answer": 0.93}}, "the model gives 93.0 % of the test images one class"),
+        ({"test_overlap": 0.6}, "60.0 % of the test images are training or query images too"),
+        ({"test_overlap": 1.0}, "100.0 % of the test images"),
+        ({"details": {"pool_overlap": 0.2}}, "20.0 % of the attacker's pool are the victim's training images"),
     ],
 )
 def test_what_makes_a_model_that_was_stolen_inconclusive(changes: dict[str, Any], said: str) -> None:

@@ -235,6 +235,11 @@ def test_an_attack_that_queries_at_random_is_a_baseline(name: str) -> None:
     assert "no-random-baseline" not in names(sound(attacks=(name, "jbda")))
 
 
+def test_labels_that_a_model_flips_by_itself_are_no_defences_fault() -> None:
+    found = names(sound(rates=changed(label_flip_rate=0.7), defences=("none",)))
+    assert "labels-flipped" not in found
+
+
 def test_tolerances_are_the_callers() -> None:
     results = sound(rates=changed(label_flip_rate=0.05))
     assert "labels-flipped" in names(results)

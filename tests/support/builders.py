@@ -237,6 +237,7 @@ def make_audit(
     agreement: Mapping[int, float],
     *,
     control: float | None = 0.95,
+    original: float = 0.97,
     classes: int = 10,
     test_overlap: float = 0.0,
     details: Mapping[str, float] | None = None,
@@ -249,7 +250,7 @@ def make_audit(
 
     def rates(victim: str, defence: str, answers: str, budget: int) -> Rates:
         reached = agreement[budget] if victim == MODEL else control or 0.0
-        return {"victim_accuracy": 0.97, "thief_accuracy": reached - 0.01, "agreement": reached}
+        return {"victim_accuracy": original, "thief_accuracy": reached - 0.01, "agreement": reached}
 
     values: dict[str, Any] = {"attacks": ("knockoff", "scout"), "budgets": tuple(agreement), "baseline": None, **fields}
     values |= {"noise": 0.0, "victims": (MODEL, "standard")}

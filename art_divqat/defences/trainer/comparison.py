@@ -32,6 +32,8 @@ class AccuracyComparison:
     (True, False)
     >>> str(found)
     "accuracy 0.877 on 300 validation images, its teacher's 0.930: lost 0.053 (95 % interval 0.019 to 0.088)"
+    >>> str(AccuracyComparison(0.5, 0.6, Interval(-0.1, -0.125, 0.025), 300, "training images"))
+    "accuracy 0.600 on 300 training images, its teacher's 0.500: gained 0.100 (95 % interval -0.025 to 0.125)"
     """
 
     teacher: float
@@ -45,11 +47,15 @@ class AccuracyComparison:
         return self.lost.mean > tolerance and self.lost.low is not None and self.lost.low > 0
 
     def __str__(self) -> str:
-        low, high = self.lost.low, self.lost.high
+        mean, low, high = self.lost.mean, self.lost.low, self.lost.high
+        word = "lost"
+        if mean < 0:
+            word, mean = "gained", -mean
+            low, high = (None if high is None else -high), (None if low is None else -low)
         interval = "" if low is None or high is None else f" (95 % interval {low:.3f} to {high:.3f})"
         return (
             f"accuracy {self.quantized:.3f} on {self.images} {self.source}, its teacher's {self.teacher:.3f}: "
-            f"lost {self.lost.mean:.3f}{interval}"
+            f"{word} {mean:.3f}{interval}"
         )
 
 
