@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from art_divqat.metrics.table import METRICS
 
 if TYPE_CHECKING:
+    from art_divqat.report.results_view import ResultsView
     from art_divqat.results.schema import Estimate, Results, SummaryRow
 
 # Headings break where the table of metrics has spaces: on 80 columns a number must keep its digits.
@@ -42,10 +43,10 @@ def print_results(results: Results, folder: Path) -> None:
         console.print(Text(clean(f"Data: {note}")))
     if note := classes_note(results.data):
         console.print(Text(f"Model: {note}"))
-    for table in _tables(results, console.width):
+    view, thresholds = ResultsView(results), Thresholds()
+    for table in _tables(view, console.width):
         console.print(table)
     console.print(Text(finding(results)))
-    view, thresholds = ResultsView(results), Thresholds()
     if rating := rating_text(view, thresholds):
         console.print(Text(rating))
         if control := control_text(view, max(results.config["budgets"]), thresholds):
@@ -58,10 +59,7 @@ def print_results(results: Results, folder: Path) -> None:
     console.print(Text(f"Report: {folder / 'report.html'}"))
 
 
-def _tables(results: Results, width: int) -> list[Any]:
-    from art_divqat.report.results_view import ResultsView
-
-    view = ResultsView(results)
+def _tables(view: ResultsView, width: int) -> list[Any]:
     summary = view.summary
     if not summary:
         return []

@@ -219,15 +219,22 @@ def main_answer(answer: Any) -> Any:
 
 
 @contextlib.contextmanager
-def in_eval_mode(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; every module's mode as before afterwards."""
+def keeping_modes(network: nn.Module) -> Iterator[None]:
+    """Whatever happens inside, every module has its mode again afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     try:
-        network.eval()
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextlib.contextmanager
+def in_eval_mode(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; every module's mode as before afterwards."""
+    with keeping_modes(network):
+        network.eval()
+        yield
 
 
 def _described(answer: Any) -> tuple[str, str]:

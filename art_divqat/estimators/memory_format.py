@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from art_divqat.estimators.conventions import keeping_modes
+
 
 def probe_memory_format(
     network: nn.Module, two_images: Tensor, logits: Callable[[Tensor], Tensor] | None = None
@@ -59,17 +61,15 @@ def set_memory_format(
 @contextlib.contextmanager
 def _restored(network: nn.Module) -> Iterator[None]:
     """Whatever happens inside, every module has its mode and every tensor its memory again afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
     tensors = [*network.parameters(), *network.buffers()]
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     memory = [(tensor, tensor.data) for tensor in [*tensors, *gradients]]
-    buffers = [(module, name, buffer) for module, _ in modes for name, buffer in module._buffers.items()]
-    try:
-        yield
-    finally:
-        for tensor, data in memory:
-            tensor.data = data
-        for module, name, buffer in buffers:
-            module._buffers[name] = buffer
-        for module, training in modes:
-            module.training = training
+    buffers = [(module, name, buffer) for module in network.modules() for name, buffer in module._buffers.items()]
+    with keeping_modes(network):
+        try:
+            yield
+        finally:
+            for tensor, data in memory:
+                tensor.data = data
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer

@@ -22,13 +22,11 @@ from art_divqat._types import Progress
 from art_divqat._validation import check_bool, check_choice, check_float, check_int
 from art_divqat.data.checks import check_image_shape, check_pairs, check_targets
 from art_divqat.errors import UserError
+from art_divqat.estimators._names import LATER_OPTIONS
 from art_divqat.estimators.descent import Descent, autocast
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.training_set import TrainingSet
 from art_divqat.estimators.training_set import batches as batches
-
-# options that came later than the first victims, which a recipe says only where they say something
-_LATER = ("augmentation", "warm_up", "label_smoothing", "precision", "cuda_graphs")
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,8 @@ class TrainingRecipe:
         True
         """
         usual = {field.name: field.default for field in fields(self)}
-        return {name: value for name, value in asdict(self).items() if name not in _LATER or value != usual[name]}
+        values = asdict(self)
+        return {name: value for name, value in values.items() if name not in LATER_OPTIONS or value != usual[name]}
 
 
 def _as_tensor(values: NDArray[Any], dtype: Any) -> Tensor:

@@ -29,6 +29,7 @@ from art_divqat.attacks.extraction.registry import AttackSpec, read_attack
 from art_divqat.data.pictures import ImageForm
 from art_divqat.defences.registry import DefenceSpec, read_defence
 from art_divqat.errors import UserError, suggest
+from art_divqat.estimators._names import LATER_OPTIONS
 from art_divqat.victims.external.settings import ExternalModel
 from art_divqat.victims.specs import VictimSpec, read_victim
 
@@ -36,7 +37,6 @@ S = TypeVar("S")
 _LARGEST_SIDE = 4096
 # options that came later than the first journals, which are written down only where they say something
 _LATER = ("attacker_images", "attacker_labels", "control")
-_LATER_OF_RECIPES = ("augmentation", "warm_up", "label_smoothing", "precision", "cuda_graphs")
 _ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
 
 
@@ -97,7 +97,7 @@ class Recipe(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _said(self, handler(self), _LATER_OF_RECIPES)
+        return _said(self, handler(self), LATER_OPTIONS)
 
 
 class Evasion(BaseModel):

@@ -195,6 +195,12 @@ def quiet_torch() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network lies; the CPU for one without parameters."""
+    parameter = next(network.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
 @contextlib.contextmanager
 def explain_untraceable(backend: str, network: nn.Module, remedy: str, verb: str = "trace") -> Iterator[None]:
     """Turn whatever a tracer raises into one sentence that names the user's line, or the module where there is none.

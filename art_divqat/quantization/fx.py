@@ -16,6 +16,7 @@ from art_divqat.errors import MissingExtraError, UserError
 from art_divqat.quantization.backend import (
     InputShape,
     QuantizationBackend,
+    device_of,
     explain_untraceable,
     quiet_torch,
 )
@@ -52,7 +53,7 @@ class Backend(QuantizationBackend):
     name: ClassVar[str] = "fx"
 
     def prepare(self, network: nn.Module, input_shape: InputShape) -> nn.Module:
-        device = _device_of(network)
+        device = device_of(network)
         check_eval_mode(network, input_shape, device)
         copied = traceable_copy(network, _is_leaf)
         for name, module in copied.named_modules():
@@ -148,11 +149,6 @@ def _take_dense_images(graph: Any, mean: Any) -> None:
     if mean.args and not any((*position, keyword)):
         with graph.inserting_before(mean):
             mean.update_arg(0, graph.call_method("contiguous", (mean.args[0],)))
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    parameter = next(network.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def _is_leaf(module: nn.Module) -> bool:

@@ -19,6 +19,7 @@ from art_divqat.quantization._names import PT2E_EXTRA
 from art_divqat.quantization.backend import (
     InputShape,
     QuantizationBackend,
+    device_of,
     explain_untraceable,
     quiet_torch,
 )
@@ -59,8 +60,7 @@ class Backend(QuantizationBackend):
     name: ClassVar[str] = "pt2e"
 
     def prepare(self, network: nn.Module, input_shape: InputShape) -> nn.Module:
-        parameter = next(network.parameters(), None)
-        device = torch.device("cpu") if parameter is None else parameter.device
+        device = device_of(network)
         check_eval_mode(network, input_shape, device)
         copied = traceable_copy(network, obeys_mode)
         example = torch.zeros(2, *input_shape, device=device)

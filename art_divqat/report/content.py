@@ -27,6 +27,7 @@ from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import range_text, value_text
 from art_divqat.report.text import clean, counted, dataset_name, percent, ratio, ratio_range, short_name, used
 from art_divqat.report.transfer import claims_section
+from art_divqat.results.doubts import original_accuracy
 from art_divqat.results.schema import Estimate, Results, SummaryRow
 from art_divqat.victims.external.settings import is_external, same_external
 
@@ -62,7 +63,7 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
         rating=rating.name,
         tone=rating.tone,
         finding=finding(results) if len(clauses) < 2 else f"{clauses[0]}.",
-        summary=[*_further(results, clauses), *_summary(view, thresholds)],
+        summary=[*_further(results, clauses), *_summary(view, thresholds, rating)],
         tiles=_tiles(view),
         sections=[section for section in sections if section is not None],
     )
@@ -85,7 +86,7 @@ def _further(results: Results, clauses: list[str]) -> list[str]:
     return [". ".join([*clauses[1:], *sentences]) + "."]
 
 
-def _summary(view: ResultsView, thresholds: Thresholds) -> list[str]:
+def _summary(view: ResultsView, thresholds: Thresholds, rating: Rating) -> list[str]:
     """One paragraph for a reader who decides, and what stands against trusting it."""
     row = view.most_stolen()
     if row is None:
@@ -98,14 +99,13 @@ def _summary(view: ResultsView, thresholds: Thresholds) -> list[str]:
         f"the same answer as the {victim} victim{under} on {percent(agreement.mean)} of "
         f"{'the' if view.is_audit else 'unseen'} test images"
     )
-    original = row.metrics.get("defended_accuracy") or row.metrics.get("victim_accuracy")
+    original = original_accuracy(row)
     if thief is not None and original is not None:
         paragraph += (
             f" and is right on {percent(thief.mean)} of them, where the original is right on {percent(original.mean)}"
         )
     if view.is_audit:
         paragraph += "; whether it was fitted on these images, which would flatter both, cannot be known here"
-    rating = rate_row(view, row, thresholds)
     doubt = "" if rating.doubts else thresholds.doubt(agreement)
     rated = f"By the thresholds in use that is rated {rating.name.lower()}{f'; {doubt}' if doubt else ''}"
     if rating.doubts:

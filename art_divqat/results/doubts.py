@@ -14,7 +14,7 @@ from art_divqat.results.flag_evidence import Evidence, Tolerances
 from art_divqat.results.flag_rules import undertrained
 from art_divqat.results.flags import RULES
 from art_divqat.results.probes import is_probe, probed
-from art_divqat.results.schema import Coordinates, Results, SummaryRow
+from art_divqat.results.schema import Coordinates, Estimate, Results, SummaryRow
 from art_divqat.victims.registry import CONTROL
 
 # agreement that a doubling of the queries still adds
@@ -34,6 +34,11 @@ def least_queries(classes: int) -> int:
     (8, 53, 9904)
     """
     return math.ceil(classes * math.log(classes / _MISSED))
+
+
+def original_accuracy(row: SummaryRow) -> Estimate | None:
+    """How often what was stolen from is right, behind its defence if it has one; None where that is not known."""
+    return row.metrics.get(DEFENDED_ACCURACY) or row.metrics.get(VICTIM_ACCURACY)
 
 
 def control_row(results: Results, budget: int) -> SummaryRow | None:
@@ -76,8 +81,7 @@ def doubts_of_theft(results: Results, row: SummaryRow, stolen: float) -> list[st
         found.append(
             f"the model gives {_percent(constant)} of the test images one class, so that a constant agrees as much"
         )
-    dataset, agreement = results.data.get("dataset"), row.metrics[AGREEMENT].mean
-    part = dataset.get("test_overlap", 0.0) if isinstance(dataset, dict) else 0.0
+    part, agreement = results.dataset.get("test_overlap", 0.0), row.metrics[AGREEMENT].mean
     # as if the thief agreed on every one of them
     if part and (part >= 1 or (agreement - part) / (1 - part) <= stolen):
         found.append(f"{_percent(part)} of the test images are training or query images too")
@@ -114,8 +118,7 @@ def _of_control(results: Results, row: SummaryRow, stolen: float) -> Iterator[st
 
 
 def _of_budgets(results: Results, row: SummaryRow) -> Iterator[str]:
-    dataset = results.data.get("dataset")
-    classes = dataset.get("classes") if isinstance(dataset, dict) else None
+    classes = results.dataset.get("classes")
     if isinstance(classes, int) and classes > 1 and row.budget < (least := least_queries(classes)):
         yield f"{row.budget:,} queries are few for {classes:,} classes: at least {least:,} show a thief each of them"
     curve = _coordinates(row)[:-1]
@@ -131,7 +134,7 @@ def _of_budgets(results: Results, row: SummaryRow) -> Iterator[str]:
 
 
 def _of_original(row: SummaryRow) -> Iterator[str]:
-    original = row.metrics.get(DEFENDED_ACCURACY) or row.metrics.get(VICTIM_ACCURACY)
+    original = original_accuracy(row)
     thief = row.metrics.get(THIEF_ACCURACY)
     if original is not None and thief is not None and thief.mean >= original.mean:
         yield (

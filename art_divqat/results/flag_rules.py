@@ -164,8 +164,7 @@ def pool_overlap(e: Evidence) -> str | None:
 )
 def test_overlap(e: Evidence) -> str | None:
     """Test images are also among the training, validation or in-distribution query images; said by the data."""
-    dataset = e.results.data.get("dataset")
-    part = dataset.get("test_overlap") if isinstance(dataset, Mapping) else None
+    part = e.results.dataset.get("test_overlap")
     if not isinstance(part, int | float) or part <= e.tolerances.test_overlap:
         return None
     return (
@@ -182,8 +181,7 @@ def test_overlap(e: Evidence) -> str | None:
 )
 def mixture_alone(e: Evidence) -> str | None:
     """A victim of colour images was trained by DivQAT with the default mixture and nothing else."""
-    dataset = e.results.data.get("dataset")
-    shape = dataset.get("input_shape") if isinstance(dataset, Mapping) else None
+    shape = e.results.dataset.get("input_shape")
     if not isinstance(shape, list | tuple) or not shape or shape[0] != 3:
         return None
     alone = [name for name in dict.fromkeys(row.victim for row in e.rows) if has_mixture_alone(read_victim(name))]

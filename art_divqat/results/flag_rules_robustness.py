@@ -105,8 +105,7 @@ def _below(e: Evidence, key: str) -> list[str]:
 )
 def large_epsilon(e: Evidence) -> str | None:
     """Images survive any change: more than chance, where all of them can be made grey."""
-    dataset = e.results.data.get("dataset")
-    classes = dataset.get("classes", 10) if isinstance(dataset, dict) else 10
+    classes = e.results.dataset.get("classes", 10)
     found = offenders(e.detail("robust_accuracy_large_epsilon"), lambda rate: rate > 1 / max(classes, 2))
     sentence = f"Up to {max(found.values(), default=0.0):.1%} of images survive an ε that hides everything in"
     return f"{sentence} {first_few(found)}." if found else None

@@ -5,6 +5,7 @@ Rates are fractions in [0, 1]. `low` and `high` bound a 95 % interval and are nu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -155,6 +156,12 @@ class Results(_Strict):
     comparisons: list[Comparison]
     flags: list[Flag] = Field(default_factory=list)
     gate: Gate = Field(default_factory=lambda: Gate(passed=True))
+
+    @property
+    def dataset(self) -> Mapping[str, Any]:
+        """What was recorded of the data set; empty where nothing was."""
+        recorded = self.data.get("dataset")
+        return recorded if isinstance(recorded, Mapping) else {}
 
 
 def results_schema() -> dict[str, Any]:

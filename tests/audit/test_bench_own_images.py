@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.builders import without_times
 
 from art_divqat.api import evaluate, prepare
 from art_divqat.audit.bench import Bench
@@ -15,7 +16,7 @@ from art_divqat.errors import UserError
 from art_divqat.plan.config import ResolvedConfig, make_config
 from art_divqat.results.build import read_results
 from art_divqat.results.probes import is_probe, probed
-from art_divqat.results.schema import TIMINGS, Results
+from art_divqat.results.schema import Results
 
 
 def tiny(**changes: Any) -> ResolvedConfig:
@@ -37,14 +38,6 @@ def tiny(**changes: Any) -> ResolvedConfig:
         "thief_model": "lenet5",
     }
     return prepare(make_config({**values, **changes}))
-
-
-def without_times(value: Any) -> Any:
-    if isinstance(value, Results):
-        return without_times(value.model_dump(mode="json", exclude={"config": {"jobs"}}))
-    if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in TIMINGS}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
 
 
 @pytest.fixture(scope="module")

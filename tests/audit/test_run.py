@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.builders import without_times
 
 from art_divqat.api import evaluate, prepare
 from art_divqat.audit.progress import Silent
@@ -21,7 +22,7 @@ from art_divqat.plan.config import ResolvedConfig, make_config
 from art_divqat.results.build import read_results
 from art_divqat.results.journal import Journal
 from art_divqat.results.probes import is_probe
-from art_divqat.results.schema import TIMINGS, Results
+from art_divqat.results.schema import Results
 
 
 def tiny(**changes: Any) -> ResolvedConfig:
@@ -40,16 +41,6 @@ def tiny(**changes: Any) -> ResolvedConfig:
         "model": "lenet5",
     }
     return prepare(make_config({**values, **changes}))
-
-
-def without_times(results: Results) -> dict[str, Any]:
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: clean(item) for key, item in value.items() if key not in TIMINGS}
-        return [clean(item) for item in value] if isinstance(value, list) else value
-
-    cleaned: dict[str, Any] = clean(results.model_dump(mode="json"))
-    return cleaned
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from art_divqat.attacks.extraction.registry import read_attack
 from art_divqat.defences.registry import read_defence
 from art_divqat.metrics.intervals import mean_interval
 from art_divqat.plan.cells import Cell
-from art_divqat.results.schema import CellResult, Comparison, CurveEstimate, Estimate, Results, SummaryRow
+from art_divqat.results.schema import TIMINGS, CellResult, Comparison, CurveEstimate, Estimate, Results, SummaryRow
 from art_divqat.victims.specs import read_victim
 
 Rates = Mapping[str, float]
@@ -231,6 +231,18 @@ def comparison(kind: Any, metric: str, value: Estimate | None, **where: Any) -> 
 
 
 MODEL = "external:name=m.onnx,sha256=x0123456789abcdef"
+
+
+def without_times(results: Results) -> dict[str, Any]:
+    """Results as plain values, without what no two runs have in common."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: clean(item) for key, item in value.items() if key not in TIMINGS}
+        return [clean(item) for item in value] if isinstance(value, list) else value
+
+    cleaned: dict[str, Any] = clean(results.model_dump(mode="json"))
+    return cleaned
 
 
 def make_audit(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat.errors import UserError
-from art_divqat.estimators.conventions import class_logits, pixel_range, unit_predict
+from art_divqat.estimators.conventions import class_logits, keeping_modes, pixel_range, unit_predict
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 
 LogitFunction = Callable[[Tensor], Tensor]
@@ -146,19 +146,19 @@ class Target:
 
         Frozen, because torchattacks' FAB calls `backward()` and would leave gradients in the parameters.
         """
-        modules = list(self.network.modules()) if self.network is not None else []
-        modes = [module.training for module in modules]
-        parameters = list(self.network.parameters()) if self.network is not None else []
-        flags = [parameter.requires_grad for parameter in parameters]
-        try:
-            for module in modules:
-                module.training = False
-            for parameter in parameters:
-                parameter.requires_grad_(False)
+        if self.network is None:
             yield
-        finally:
-            self._restore_memory_format()
-            for module, mode in zip(modules, modes, strict=True):
-                module.training = mode
-            for parameter, flag in zip(parameters, flags, strict=True):
-                parameter.requires_grad_(flag)
+            return
+        flags = [(parameter, parameter.requires_grad) for parameter in self.network.parameters()]
+        with keeping_modes(self.network):
+            try:
+                # not eval(), which exported modules refuse
+                for module in self.network.modules():
+                    module.training = False
+                for parameter, _ in flags:
+                    parameter.requires_grad_(False)
+                yield
+            finally:
+                self._restore_memory_format()
+                for parameter, flag in flags:
+                    parameter.requires_grad_(flag)

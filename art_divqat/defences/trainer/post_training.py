@@ -13,7 +13,6 @@ from art_divqat.estimators.conventions import check_answers
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture
 from art_divqat.quantization import get_backend
-from art_divqat.quantization.modes import check_weights
 
 
 def quantize_post_training(
@@ -46,7 +45,6 @@ def quantize_post_training(
             "quantize_post_training", "classifier", "a full-precision ART PyTorchClassifier", type(classifier).__name__
         )
     check_answers("quantize_post_training", classifier)
-    check_weights(classifier.model)
     check_int("quantize_post_training", "batch_size", batch_size, 1)
     quantizer = get_backend(backend, engine)
     prepared = quantizer.prepare(classifier.model, classifier.input_shape)

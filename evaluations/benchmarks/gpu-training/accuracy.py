@@ -1,53 +1,26 @@
 """ResNet-18 on CIFAR-10 by a recipe as people write them: accuracy on the test images, and seconds.
 
-    python evaluations/benchmarks/gpu-training/accuracy.py --data FOLDER --epochs 30 --out FILE
+    python evaluations/benchmarks/gpu-training/accuracy.py --data ARCHIVE --epochs 30 --out FILE
 
-FOLDER has cifar10-train-webp.npz and cifar10-test-webp.npz: `blob`, WebP files one after the other; `off`, where each
-begins, one number more than there are files; `y`, class ids.
+ARCHIVE is an .npz of x_train, y_train, x_test and y_test, as evaluations/studies/divqat/cifar10/prepare.py makes it.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import itertools
 import json
 import platform
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from joblib import Parallel, delayed
-from numpy.typing import NDArray
-from PIL import Image
 
+from art_divqat.data.adapt import to_float
+from art_divqat.data.archives import read_archive
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.models import build_model
 
 SHAPE, CLASSES = (3, 32, 32), 10
-_PART = 1000
-
-
-def pictures(path: Path, most: int | None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The images of a file as float32 NCHW in [0, 1], decoded on all cores, and their class ids."""
-    with np.load(path) as file:
-        blob, ends, labels = file["blob"], file["off"].astype(np.int64), file["y"].astype(np.int64)[:most]
-    starts = range(0, len(labels), _PART)
-    decoded = Parallel(n_jobs=-1)(
-        delayed(_decoded)(_files(blob, ends[start : min(start + _PART, len(labels)) + 1])) for start in starts
-    )
-    # divided as float32, so that every pixel is exactly k / 255
-    images = np.concatenate(decoded).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
-    return np.ascontiguousarray(images), labels
-
-
-def _files(blob: NDArray[np.uint8], ends: NDArray[np.int64]) -> list[bytes]:
-    return [blob[start:end].tobytes() for start, end in itertools.pairwise(ends)]
-
-
-def _decoded(files: list[bytes]) -> NDArray[np.uint8]:
-    return np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
 
 
 def main() -> None:
@@ -61,12 +34,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.4)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--limit", type=int, help="use only so many images of each file, to try the script")
+    parser.add_argument("--limit", type=int, help="use only so many images of each kind, to try the script")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("accuracy.json"))
     arguments = parser.parse_args()
     started = time.perf_counter()
-    x, y = pictures(arguments.data / "cifar10-train-webp.npz", arguments.limit)
-    x_test, y_test = pictures(arguments.data / "cifar10-test-webp.npz", arguments.limit)
+    most = slice(arguments.limit)
+    raw = read_archive(arguments.data)
+    assert raw.x_test is not None
+    assert raw.y_test is not None
+    x, y, x_test, y_test = to_float(raw.x[most]), raw.y[most], to_float(raw.x_test[most]), raw.y_test[most]
     reading = time.perf_counter() - started
     print(f"{len(x)} and {len(x_test)} images read in {reading:.1f} s", flush=True)
     recipe = TrainingRecipe(
