@@ -113,7 +113,8 @@ def centred_box(size: Size, target: Size) -> tuple[float, float, float, float]:
     """
     width, height = size
     scale = min(width / target[0], height / target[1])
-    left, top = (width - target[0] * scale) / 2, (height - target[1] * scale) / 2
+    # rounding must not move an edge out of the picture, which Pillow refuses
+    left, top = max(0.0, (width - target[0] * scale) / 2), max(0.0, (height - target[1] * scale) / 2)
     return left, top, width - left, height - top
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -188,3 +190,12 @@ def test_a_crop_is_the_middle_and_a_squash_is_all(tmp_path: Path) -> None:
     assert squash[0, 5, 0] == 255
     assert centred_box((30, 60), (10, 10)) == (0, 15, 30, 45)
     assert centred_box((20, 10), (10, 5)) == (0, 0, 20, 10)
+
+
+@given(
+    width=st.integers(1, 5000), height=st.integers(1, 5000), target=st.tuples(st.integers(1, 600), st.integers(1, 600))
+)
+def test_no_size_puts_an_edge_of_the_box_outside_the_picture(width: int, height: int, target: tuple[int, int]) -> None:
+    left, top, right, bottom = centred_box((width, height), target)
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
