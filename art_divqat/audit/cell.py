@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from art_divqat._progress import phase
 from art_divqat._rng import derive_seed
@@ -17,6 +16,7 @@ from art_divqat.attacks.extraction.fee import hidden_units
 from art_divqat.attacks.extraction.registry import run_attack
 from art_divqat.audit.bench import Bench
 from art_divqat.audit.robustness import Measured, Robustness
+from art_divqat.data.stored import ImageSet, answers_to, chunk_of
 from art_divqat.estimators import MeteredClassifier, QueryLedger
 from art_divqat.metrics.answers import AllAnswers
 from art_divqat.metrics.table import SAMPLES, measure_answers
@@ -91,7 +91,7 @@ def _measure(
     progress: PhaseProgress | None,
 ) -> tuple[dict[str, float | None], dict[str, str], dict[str, float], Measured | None]:
     x, y = bench.dataset.x_test, victim.labels(bench.dataset.y_test)
-    clean_answers, served_answers, thief_answers = (part.predict(x) for part in (clean, served, thief))
+    clean_answers, served_answers, thief_answers = (answers_to(part.predict, x) for part in (clean, served, thief))
     metrics, counted = measure_answers(AllAnswers(y, clean_answers, served_answers, thief_answers))
     details = {"majority_answer": float(np.bincount(served_answers.argmax(axis=1)).max() / len(x))}
     if getattr(thief, "probe", None) is not None:
@@ -134,9 +134,9 @@ def _diagnostics(bench: Bench, victim: Victim, thief: Any, served: Classifier, c
     return details
 
 
-def _latency(served: Classifier, x: NDArray[np.float32]) -> float:
+def _latency(served: Classifier, x: ImageSet) -> float:
     """Microseconds an image, median of a few calls of up to 128 images; rough, see evaluations/benchmarks/latency."""
-    batch = x[:_LATENCY_BATCH]
+    batch = x[: chunk_of(x.shape[1:], _LATENCY_BATCH)]
     times = []
     for _ in range(_LATENCY_RUNS):
         start = time.perf_counter()

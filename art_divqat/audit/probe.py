@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from art_divqat.data.stored import ImageSet, chunk_of
 from art_divqat.estimators import RecipeClassifier
 
 # images are averaged down to at most so many values: the cost stays a blink, and what is fitted is still linear
@@ -34,17 +35,18 @@ class LinearProbe:
     [0, 1, 2, 3]
     """
 
-    def __init__(self, x: NDArray[Any], y: NDArray[Any], rows: NDArray[Any] | None = None) -> None:
+    def __init__(self, x: ImageSet, y: NDArray[Any], rows: NDArray[Any] | None = None) -> None:
         _, channels, height, width = x.shape
         shrink = max(1.0, math.sqrt(channels * height * width / MOST_FEATURES))
         self._size = (max(1, int(height / shrink)), max(1, int(width / shrink)))
         self.features = channels * self._size[0] * self._size[1]
         classes, count = y.shape[1], len(y)
         # sums of products, batch by batch: neither the images nor their copies are held
+        batch = chunk_of(x.shape[1:], _BATCH)
         both = torch.zeros(self.features + classes, self.features + classes, dtype=torch.float64)
         total = torch.zeros(self.features + classes, dtype=torch.float64)
-        for start in range(0, count, _BATCH):
-            part = slice(start, start + _BATCH)
+        for start in range(0, count, batch):
+            part = slice(start, start + batch)
             images = self._flat(np.asarray(x[part] if rows is None else x[rows[part]], np.float32))
             block = torch.cat([images, torch.from_numpy(np.asarray(y[part], np.float64))], dim=1)
             both += block.T @ block
@@ -57,11 +59,12 @@ class LinearProbe:
         self._weights = torch.linalg.solve(inner, outer)
         self._bias = mean[self.features :] - mean[: self.features] @ self._weights
 
-    def predict(self, x: NDArray[Any]) -> NDArray[np.float64]:
+    def predict(self, x: ImageSet) -> NDArray[np.float64]:
         """Scores of shape (N, classes); the highest names the class."""
+        batch = chunk_of(x.shape[1:], _BATCH)
         scores = [
-            self._flat(np.asarray(x[start : start + _BATCH], np.float32)) @ self._weights + self._bias
-            for start in range(0, len(x), _BATCH)
+            self._flat(np.asarray(x[start : start + batch], np.float32)) @ self._weights + self._bias
+            for start in range(0, len(x), batch)
         ]
         return torch.cat(scores).numpy()
 
@@ -82,7 +85,7 @@ class ProbedThief(RecipeClassifier):
 
     def fit(
         self,
-        x: NDArray[Any],
+        x: ImageSet,
         y: NDArray[Any],
         batch_size: int | None = None,
         nb_epochs: int | None = None,

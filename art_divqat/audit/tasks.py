@@ -93,12 +93,13 @@ class MeasureVictim(_VictimTask):
 
     def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> tuple[Path, dict[str, float]]:
         """Where it is kept, and its accuracies."""
+        from art_divqat.data.stored import answers_to
         from art_divqat.metrics import accuracy
 
         classifier = bench.victims.get(self.victim, self.seed, progress, retrain=self.retrain).classifier
         examples = robustness.examples(self.victim, self.seed, progress, retrain=self.retrain)
         x, y = bench.dataset.x_test, bench.dataset.y_test
-        measured = {"victim_accuracy": accuracy(classifier.predict(x), y)}
+        measured = {"victim_accuracy": accuracy(answers_to(classifier.predict, x), y)}
         if len(examples):
             measured["victim_robust_accuracy"] = accuracy(classifier.predict(examples), y[bench.evasion_rows])
         return bench.victims.folder(self.victim, self.seed), measured

@@ -1,4 +1,4 @@
-"""Arrays of images into another type, size or number of channels."""
+"""Images into another type, size or number of channels."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from art_divqat._types import Images, Shape
 from art_divqat.data.pictures import ImageForm, centred_box
-from art_divqat.data.raw import RawImages
+from art_divqat.data.raw import RawImages, to_float
+from art_divqat.data.stored import ImageFile, ImageSet, StoredImages, as_bytes, chunk_of, is_large
+
+_BATCH = 4096
+ROUNDED = "rounded to 8 bits"
 
 
-def to_float(x: NDArray[Any]) -> NDArray[np.float32]:
-    """uint8 in 0–255, or floats in [0, 1], to float32 in [0, 1], contiguous."""
-    if x.dtype == np.uint8:
-        return np.ascontiguousarray(x, dtype=np.float32) / np.float32(255)
-    return np.ascontiguousarray(x, dtype=np.float32)
-
-
-def adapt_images(x: NDArray[Any], shape: tuple[int, int, int]) -> tuple[NDArray[np.float32], str]:
+def adapt_images(x: NDArray[Any], shape: Shape) -> tuple[Images, str]:
     """Images of any size and 1 or 3 channels to float32 of `shape`, and what was done, in words.
 
     Size: bilinear with antialiasing. Channels: luma (ITU-R 601) from three to one, repeated from one to three.
@@ -44,18 +42,46 @@ def adapt_images(x: NDArray[Any], shape: tuple[int, int, int]) -> tuple[NDArray[
     if source[1:] != shape[1:]:
         resized = [
             torch.nn.functional.interpolate(
-                torch.from_numpy(np.ascontiguousarray(images[i : i + 4096])),
+                torch.from_numpy(np.ascontiguousarray(images[i : i + _BATCH])),
                 size=shape[1:],
                 mode="bilinear",
                 antialias=True,
                 align_corners=False,
             ).numpy()
-            for i in range(0, len(images), 4096)
+            for i in range(0, len(images), _BATCH)
         ]
         images = np.concatenate(resized)
         steps.append("bilinear")
     words = f"{source[1]}×{source[2]}×{source[0]} to {shape[1]}×{shape[2]}×{shape[0]}: {', '.join(steps)}"
     return np.ascontiguousarray(np.clip(images, 0, 1), dtype=np.float32), words
+
+
+def adapt_source(x: ImageSet, shape: Shape) -> tuple[ImageSet, str]:
+    """As :func:`adapt_images`, for as many images as there are.
+
+    What is large becomes so an image at a time, when it is asked for, and is rounded to 8 bits as pictures are.
+
+    >>> images, words = adapt_source(np.zeros((5, 1, 8, 8), np.uint8), (3, 224, 224))
+    >>> type(images).__name__, words
+    ('StoredImages', '8×8×1 to 224×224×3: grey repeated, bilinear, rounded to 8 bits')
+    """
+    if tuple(x.shape[1:]) == tuple(shape):
+        return (x if isinstance(x, StoredImages) else to_float(x)), "none"
+    words = adapt_images(_some(x, slice(0, 1)), shape)[1]
+    if is_large(len(x), shape):
+        file = ImageFile(shape, len(x), lambda row: as_bytes(adapt_images(_some(x, slice(row, row + 1)), shape)[0])[0])
+        return StoredImages(file), f"{words}, {ROUNDED}"
+    if not isinstance(x, StoredImages):
+        return adapt_images(x, shape)
+    images = np.empty((len(x), *shape), np.float32)
+    step = chunk_of(x.shape[1:], _BATCH)
+    for start in range(0, len(x), step):
+        images[start : start + step] = adapt_images(x[start : start + step], shape)[0]
+    return images, words
+
+
+def _some(x: ImageSet, part: slice) -> NDArray[Any]:
+    return x[part]
 
 
 def in_form(raw: RawImages, form: ImageForm) -> RawImages:
@@ -67,15 +93,27 @@ def in_form(raw: RawImages, form: ImageForm) -> RawImages:
     left, top, right, bottom = 0, 0, width, height
     if form.fit == "crop":
         left, top, right, bottom = (round(edge) for edge in centred_box((width, height), (target[2], target[1])))
+    cropped = (right - left, bottom - top) != (width, height)
 
-    def converted(x: NDArray[Any]) -> NDArray[np.float32]:
-        return adapt_images(x[:, :, top:bottom, left:right], target)[0]
+    def converted(x: ImageSet) -> ImageSet:
+        return adapt_source(_cropped(x, slice(top, bottom), slice(left, right)) if cropped else x, target)[0]
 
-    cut = "" if (right - left, bottom - top) == (width, height) else f", of the centre of images of {height}×{width}"
+    cut = f", of the centre of images of {height}×{width}" if cropped else ""
+    first = _some(raw.x, slice(0, 1))[:, :, top:bottom, left:right]
+    rounded = f", {ROUNDED}" if is_large(len(raw.x), target) else ""
     return replace(
         raw,
         x=converted(raw.x),
         x_validation=None if raw.x_validation is None else converted(raw.x_validation),
         x_test=None if raw.x_test is None else converted(raw.x_test),
-        notes=(*raw.notes, adapt_images(raw.x[:1, :, top:bottom, left:right], target)[1] + cut),
+        notes=(*raw.notes, adapt_images(first, target)[1] + rounded + cut),
     )
+
+
+def _cropped(x: ImageSet, rows: slice, columns: slice) -> ImageSet:
+    """A part of every image; of stored ones, when they are asked for."""
+    if not isinstance(x, StoredImages):
+        return x[:, :, rows, columns]
+    shape = (x.shape[1], rows.stop - rows.start, columns.stop - columns.start)
+    make = lambda row: x.bytes_of([row])[0][:, rows, columns]  # noqa: E731
+    return StoredImages(ImageFile(shape, len(x), make, dtype=x.file.dtype))

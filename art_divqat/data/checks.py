@@ -109,7 +109,7 @@ def float_images(
     return images
 
 
-def check_image_shape(x: NDArray[Any], shape: tuple[int, ...], taker: str) -> None:
+def check_image_shape(x: Any, shape: tuple[int, ...], taker: str) -> None:
     """Refuse images of another shape than what is to answer them takes.
 
     :param shape: (C, H, W).

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from art_divqat.data.stored import ImageSet, StoredImages
 
 
-def shared_part(x: NDArray[Any], *others: NDArray[Any]) -> float:
+def shared_part(x: ImageSet, *others: ImageSet) -> float:
     """The fraction of images, float in [0, 1], whose every pixel is that of one image of the others, to 16 bits.
 
     Copies that were compressed, cropped or shifted are not found.
@@ -19,11 +20,21 @@ def shared_part(x: NDArray[Any], *others: NDArray[Any]) -> float:
     >>> shared_part(x, x[:1], x[2:3] + 1e-7)
     0.5
     """
-    known = {key for other in others for key in _keys(other)}
-    return sum(key in known for key in _keys(x)) / len(x) if len(x) else 0.0
+    if isinstance(x, StoredImages) and x.file.recipe is not None:
+        # a program that never saw them does not draw them
+        return 0.0
+    stored = all(isinstance(images, StoredImages) and images.file.dtype == np.uint8 for images in (x, *others))
+    keys = _hashes if stored else _keys
+    known = {key for other in others for key in keys(other)}
+    return sum(key in known for key in keys(x)) / len(x) if len(x) else 0.0
 
 
-def _keys(x: NDArray[Any]) -> Iterator[bytes]:
+def _hashes(x: Any) -> list[bytes]:
+    """Of bytes nothing needs to be forgiven, and their hashes are there."""
+    return StoredImages.digests(x)
+
+
+def _keys(x: ImageSet) -> Iterator[bytes]:
     """Equal for equal pixels: sixteen bits forgive that a division by 255 was done in another precision."""
     for image in x:
         levels = np.rint(np.asarray(image, dtype=np.float32) * np.float32(65535)).astype(np.uint16)

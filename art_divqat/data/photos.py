@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,12 +27,11 @@ def photo_patches(
     (3, 3, 16, 16)
     """
     from PIL import Image
-    from sklearn.datasets import load_sample_images
 
     channels, height, width = shape
     rng = numpy_generator("photo patches", seed)
     mode = "L" if channels == 1 else "RGB"
-    photographs = [Image.fromarray(picture).convert(mode) for picture in load_sample_images().images]
+    photographs = _photographs(mode)
     shortest = min(min(photograph.size) for photograph in photographs)
     smallest = min(max(height, width), shortest)
     largest = max(min(largest_side, shortest), smallest)
@@ -49,3 +51,11 @@ def photo_patches(
         span = images.max(axis=(1, 2, 3), keepdims=True) - low
         images = np.divide(images - low, span, out=images, where=span > 0)
     return images
+
+
+@functools.cache
+def _photographs(mode: str) -> list[Any]:
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    return [Image.fromarray(picture).convert(mode) for picture in load_sample_images().images]

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from art_divqat._rng import numpy_generator
+from art_divqat._rng import derive_seed, numpy_generator
 from art_divqat._types import Images, Shape
-from art_divqat.data.adapt import adapt_images, to_float
+from art_divqat.data.adapt import ROUNDED, adapt_source
 from art_divqat.data.checks import check_images
 from art_divqat.data.pictures import OWN_FORM, Fit, ImageForm
+from art_divqat.data.raw import to_float
 from art_divqat.data.sources import DATASET_FORMS, DATASETS, canonical_dataset, has_pictures, is_dataset, load_raw
 from art_divqat.data.splits import Dataset, checksum
+from art_divqat.data.stored import ImageFile, StoredImages, as_bytes, is_large, take
 from art_divqat.errors import UserError, unknown_name
 from art_divqat.registry import Registry, load_target
 
@@ -87,14 +89,14 @@ POOLS = Registry(
 class QueryPool:
     """Images an attacker owns, already of the victim's shape.
 
-    :param x: (N, C, H, W), float32 in [0, 1].
+    :param x: (N, C, H, W), float32 in [0, 1]: an array, or large ones as they are kept in a file.
     :param labels: class ids in the pool's own data set, (N,), or None for images that have none.
     :param adaptation: what was done to make them fit, in words.
     :param notes: what was done to them when they were read.
     """
 
     name: str
-    x: NDArray[np.float32]
+    x: Any
     labels: NDArray[np.int64] | None
     adaptation: str
     checksum: str
@@ -203,7 +205,7 @@ def load_pool(
         rows = np.arange(len(raw.x))
         if len(rows) > LARGEST_POOL:
             rows = np.sort(numpy_generator("pool", seed).permutation(rows)[:LARGEST_POOL])
-        x, adaptation = adapt_images(raw.x[rows], shape)
+        x, adaptation = adapt_source(take(raw.x, rows), shape)
         labels, notes = raw.y[rows], raw.notes
     return QueryPool(canonical, x, labels, adaptation, checksum(x), notes)
 
@@ -237,6 +239,15 @@ def generate(name: str, shape: Shape, count: int, seed: int) -> Images:
     return x  # type: ignore[no-any-return]
 
 
-def _generated(name: str, shape: Shape, seed: int) -> tuple[Images, str]:
+def _generated(name: str, shape: Shape, seed: int) -> tuple[Images | StoredImages, str]:
     adaptation = POOLS[name].adaptation
-    return generate(name, shape, GENERATED_SIZE, seed), adaptation if isinstance(adaptation, str) else adaptation(shape)
+    words = adaptation if isinstance(adaptation, str) else adaptation(shape)
+    if not is_large(GENERATED_SIZE, shape):
+        return generate(name, shape, GENERATED_SIZE, seed), words
+    file = ImageFile(
+        shape,
+        LARGEST_POOL,
+        lambda row: as_bytes(generate(name, shape, 1, derive_seed("image", name, seed, row)))[0],
+        recipe=f"{name} {seed} {POOLS.origin(name)}",
+    )
+    return StoredImages(file), ROUNDED if words == "none" else f"{words}, {ROUNDED}"

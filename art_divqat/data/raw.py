@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from art_divqat.data.stored import ImageSet
 
 
 @dataclass(frozen=True)
 class RawImages:
     """Images as they were stored, channels first: uint8 in 0–255, or float32 in [0, 1].
 
-    :param x: (N, C, H, W).
+    :param x: (N, C, H, W), an array, or large ones in a file.
     :param y: class ids (N,), int64, from 0.
     :param x_test: the source's own test images, or None if it has none.
     :param class_names: one name a class.
@@ -22,11 +25,18 @@ class RawImages:
     """
 
     name: str
-    x: NDArray[Any]
+    x: ImageSet
     y: NDArray[np.int64]
-    x_test: NDArray[Any] | None
+    x_test: ImageSet | None
     y_test: NDArray[np.int64] | None
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    x_validation: NDArray[Any] | None = None
+    x_validation: ImageSet | None = None
     y_validation: NDArray[np.int64] | None = None
+
+
+def to_float(x: NDArray[Any]) -> NDArray[np.float32]:
+    """uint8 in 0–255, or floats in [0, 1], to float32 in [0, 1], contiguous."""
+    if x.dtype == np.uint8:
+        return np.ascontiguousarray(x, dtype=np.float32) / np.float32(255)
+    return np.ascontiguousarray(x, dtype=np.float32)

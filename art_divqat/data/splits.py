@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import numpy_generator
-from art_divqat.data.adapt import to_float
 from art_divqat.data.pictures import OWN_FORM, ImageForm
-from art_divqat.data.raw import RawImages
+from art_divqat.data.raw import RawImages, to_float
 from art_divqat.data.sources import load_raw
+from art_divqat.data.stored import ImageSet, StoredImages, take
 from art_divqat.errors import UserError
 
 TEST_FRACTION = 0.2
@@ -26,17 +27,18 @@ POOL_FRACTION = 0.3
 class Dataset:
     """One data set, split; images float32 (N, C, H, W) in [0, 1], labels int64.
 
+    Images are arrays, or, if they are large, :class:`~art_divqat.data.stored.StoredImages`, of which a batch is one.
     `pool` is the attacker's part: images of the same distribution that the victim never trains on.
     """
 
     name: str
-    x_train: NDArray[np.float32]
+    x_train: Any
     y_train: NDArray[np.int64]
-    x_validation: NDArray[np.float32]
+    x_validation: Any
     y_validation: NDArray[np.int64]
-    x_pool: NDArray[np.float32]
+    x_pool: Any
     y_pool: NDArray[np.int64]
-    x_test: NDArray[np.float32]
+    x_test: Any
     y_test: NDArray[np.int64]
     class_names: tuple[str, ...]
     checksum: str
@@ -68,12 +70,15 @@ class Dataset:
         }
 
 
-def checksum(*arrays: NDArray[Any]) -> str:
-    """SHA-256 over the shapes, types and bytes of the arrays; the first 32 hex digits."""
+def checksum(*arrays: ImageSet) -> str:
+    """SHA-256 over the shapes, types and bytes of the arrays, or the hashes of stored images; the first 32 digits."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        if isinstance(array, StoredImages):
+            digest.update(array.fingerprint())
+        else:
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:32]
 
 
@@ -109,7 +114,7 @@ def split_dataset(raw: RawImages, *, limit: int | None = None, seed: int = 0) ->
     rows: NDArray[np.int64] = np.arange(len(raw.x))
     if raw.x_test is None or raw.y_test is None:
         test_rows, rows = _take(rows, raw.y, TEST_FRACTION, rng, raw.name)
-        x_test, y_test = raw.x[test_rows], raw.y[test_rows]
+        x_test, y_test = take(raw.x, test_rows), raw.y[test_rows]
     else:
         x_test, y_test = raw.x_test, raw.y_test
     pool_rows, rows = _take(rows, raw.y, POOL_FRACTION, rng, raw.name)
@@ -123,7 +128,7 @@ def split_dataset(raw: RawImages, *, limit: int | None = None, seed: int = 0) ->
         train_rows = _limit(train_rows, raw.y, limit, rng)
         validation_rows = _limit(validation_rows, y_validation, limit, rng)
         keep = _limit(np.arange(len(x_test)), y_test, limit, rng)
-        x_test, y_test = x_test[keep], y_test[keep]
+        x_test, y_test = take(x_test, keep), y_test[keep]
     unseen_rows = _without_copies(pool_rows, train_rows, raw.x)
     notes = raw.notes
     dropped = len(pool_rows) - len(unseen_rows)
@@ -131,13 +136,15 @@ def split_dataset(raw: RawImages, *, limit: int | None = None, seed: int = 0) ->
         what = f"{dropped:,} of {len(pool_rows):,} images that an attacker could have had"
         notes = (*notes, f"{what} dropped, as copies of training images")
     parts = [
-        (raw.x[train_rows], raw.y[train_rows]),
-        (x_validation[validation_rows], y_validation[validation_rows]),
-        (raw.x[unseen_rows], raw.y[unseen_rows]),
+        (take(raw.x, train_rows), raw.y[train_rows]),
+        (take(x_validation, validation_rows), y_validation[validation_rows]),
+        (take(raw.x, unseen_rows), raw.y[unseen_rows]),
         (x_test, y_test),
     ]
     digest = checksum(*(array for part in parts for array in part))
-    (x_train, y_train), (x_val, y_val), (x_pool, y_pool), (x_test, y_test) = ((to_float(x), y) for x, y in parts)
+    (x_train, y_train), (x_val, y_val), (x_pool, y_pool), (x_test, y_test) = (
+        (x if isinstance(x, StoredImages) else to_float(x), y) for x, y in parts
+    )
     return Dataset(
         raw.name,
         x_train,
@@ -181,10 +188,16 @@ def _take(
     return np.sort(np.concatenate(taken)), np.sort(np.concatenate(left))
 
 
-def _without_copies(rows: NDArray[np.int64], forbidden: NDArray[np.int64], images: NDArray[Any]) -> NDArray[np.int64]:
+def _without_copies(rows: NDArray[np.int64], forbidden: NDArray[np.int64], images: ImageSet) -> NDArray[np.int64]:
     """Those of `rows` whose image is not, byte for byte, among the `forbidden` ones."""
-    known = {images[row].tobytes() for row in forbidden}
-    return rows[[images[row].tobytes() not in known for row in rows]]
+
+    def contents(picked: NDArray[np.int64]) -> Iterable[bytes]:
+        if isinstance(images, StoredImages):
+            return images.take(picked).digests()
+        return (images[row].tobytes() for row in picked)
+
+    known = set(contents(forbidden))
+    return rows[[content not in known for content in contents(rows)]]
 
 
 def _limit(

@@ -21,6 +21,7 @@ from art_divqat._rng import derive_seed, isolated_random_state
 from art_divqat._types import Progress
 from art_divqat._validation import check_bool, check_choice, check_float, check_int
 from art_divqat.data.checks import check_image_shape, check_pairs, check_targets
+from art_divqat.data.stored import ImageSet, StoredImages, chunk_of
 from art_divqat.errors import UserError
 from art_divqat.estimators._names import LATER_OPTIONS
 from art_divqat.estimators.descent import Descent, autocast
@@ -191,7 +192,7 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
 
     def fit(
         self,
-        x: NDArray[Any],
+        x: ImageSet,
         y: NDArray[Any],
         batch_size: int | None = None,
         nb_epochs: int | None = None,
@@ -203,15 +204,15 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
 
         The mean loss of each epoch is appended to `training_losses`.
 
-        :param x: images of shape (N, C, H, W), in memory or memory-mapped; no copy is made of float32 ones on the CPU,
-            and on a GPU only of those that take less than 2 GiB, larger ones going there batch by batch.
+        :param x: images of shape (N, C, H, W), in memory, memory-mapped or stored; no copy is made of float32 ones on
+            the CPU, and on a GPU only of those that take less than 2 GiB, larger ones going there batch by batch.
         :param y: class ids (N,), or one-hot rows or probabilities (N, classes).
         :param rows: train on x[rows] without copying it: `y` then has one label a row; rows may repeat.
         :raises UserError: for no images, images of another shape, labels of another length or class count, or a loss
             that is not finite.
         """
         del verbose, kwargs
-        images, labels, order = self._check_training_set(np.asanyarray(x), np.asarray(y), rows)
+        images, labels, order = self._check_training_set(x, np.asarray(y), rows)
         self._calls_to_fit += 1
         keys = self.seed, self._calls_to_fit
         with isolated_random_state("fit", *keys):
@@ -226,14 +227,16 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
             self._train(data, batch_size or self.recipe.batch_size, nb_epochs or self.recipe.epochs)
 
     def _check_training_set(
-        self, x: NDArray[Any], y: NDArray[Any], rows: NDArray[np.int64] | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        self, x: ImageSet, y: NDArray[Any], rows: NDArray[np.int64] | None
+    ) -> tuple[Tensor | StoredImages, Tensor, Tensor | None]:
+        x = x if isinstance(x, StoredImages) else np.asanyarray(x)
         count = len(x) if rows is None else len(rows)
         check_pairs(count, len(y))
         check_image_shape(x, self.input_shape, "The network")
         targets = check_targets(y, count, "Labels", self.nb_classes)
         order = None if rows is None else _as_tensor(rows, np.int64)
-        return _as_tensor(x, np.float32), _as_tensor(targets, targets.dtype), order
+        images = x if isinstance(x, StoredImages) else _as_tensor(x, np.float32)
+        return images, _as_tensor(targets, targets.dtype), order
 
     def _train(self, data: TrainingSet, batch_size: int, epochs: int) -> None:
         generator = torch.Generator().manual_seed(derive_seed("shuffle", self.seed, self._calls_to_fit))
@@ -289,6 +292,8 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
     def logits(self, x: NDArray[Any], batch_size: int = 512) -> NDArray[np.float32]:
         """The network's own answer, whatever postprocessors stand behind it; shape (N, classes)."""
         self.model.eval()
+        # what a network makes of large images on its way takes many times what they take
+        batch_size = chunk_of(x.shape[1:], batch_size)
         with torch.no_grad():
             parts = [
                 self.model(_as_tensor(x[i : i + batch_size], np.float32).to(self._device)).cpu().numpy()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from art_divqat._rng import torch_generator
+from art_divqat.data.stored import StoredImages
 
 # A training set up to this size lives on the accelerator; a larger one is sent batch by batch.
 _RESIDENT_BYTES = 2 * 2**30
@@ -35,7 +37,7 @@ class TrainingSet:
     On a GPU the images that are trained on lie there, those that are exactly k / 255 as bytes; the float32 values that
     the network sees are the same to the last bit.
 
-    :param images: float32 (N, C, H, W), on the CPU.
+    :param images: float32 (N, C, H, W), on the CPU, or stored ones, which come from their file a batch at a time.
     :param labels: class ids (M,) or rows of probabilities (M, classes), on the CPU.
     :param rows: which image each label belongs to, (M,); all in their order if None. They may repeat.
     :param device: where batches are wanted.
@@ -49,7 +51,7 @@ class TrainingSet:
 
     def __init__(
         self,
-        images: Tensor,
+        images: Tensor | StoredImages,
         labels: Tensor,
         rows: Tensor | None,
         device: torch.device,
@@ -62,31 +64,36 @@ class TrainingSet:
         self._augmentation = augmentation
         self._labels = labels.to(device)
         rows = torch.arange(len(labels)) if rows is None else rows
-        self._images, self._rows = images, rows
+        self._images: Tensor | StoredImages = images
+        self._rows = rows
         resident = None if device.type == "cpu" else _resident(images, rows, device)
         if resident is not None:
             self._images, self._rows = resident, torch.arange(len(rows))
-        self._generator = torch_generator("training augmentation", seed, device=str(self._images.device))
+        self._place = torch.device("cpu") if isinstance(self._images, StoredImages) else self._images.device
+        self._generator = torch_generator("training augmentation", seed, device=str(self._place))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def first(self, count: int) -> Tensor:
         """The first images, not augmented."""
-        return self._on_device(self._images[self._rows[:count].to(self._images.device)])
+        return self._on_device(pick(self._images, self._rows[:count].to(self._place)))
 
     def epoch(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of images and labels in this order; both are on the device, and indices go there once."""
-        pictures = batches(self._rows[order].to(self._images.device), batch_size)
+        pictures = batches(self._rows[order].to(self._place), batch_size)
         answers = batches(order.to(self._device), batch_size)
         for picture, answer in zip(pictures, answers, strict=True):
             yield self._batch(picture), self._labels[answer]
 
     def _batch(self, picked: Tensor) -> Tensor:
+        images = self._images
         if self._augmentation == "none":
-            return self._on_device(self._images[picked])
+            return self._on_device(pick(images, picked))
+        if isinstance(images, StoredImages):
+            images, picked = pick(images, picked), torch.arange(len(picked))
         shift = _SHIFT if self._augmentation == "crop-flip" else 0
-        return self._on_device(crop_and_flip(self._images, picked, shift, self._generator))
+        return self._on_device(crop_and_flip(images, picked, shift, self._generator))
 
     def _on_device(self, batch: Tensor) -> Tensor:
         batch = batch.to(self._device, non_blocking=True)
@@ -95,6 +102,13 @@ class TrainingSet:
             # a copy even of what counts as contiguous: one channel's strides are ambiguous, and convolutions read them
             return batch.clone(memory_format=self.memory_format)
         return batch if self._device.type == "cpu" else batch.contiguous(memory_format=self.memory_format)
+
+
+def pick(images: Tensor | StoredImages, picked: Tensor) -> Tensor:
+    """images[picked]: of stored ones as they are kept, on the CPU."""
+    if isinstance(images, StoredImages):
+        return torch.from_numpy(images.bytes_of(picked.numpy()))
+    return images[picked]
 
 
 def crop_and_flip(images: Tensor, picked: Tensor, shift: int, generator: torch.Generator) -> Tensor:
@@ -129,12 +143,15 @@ def _mirrored_at_edges(index: Tensor, size: int) -> Tensor:
     return (size - 1 - (size - 1 - index.abs()).abs()).clamp(0, size - 1)
 
 
-def to_bytes(images: Tensor, rows: Tensor, device: torch.device) -> Tensor | None:
+def to_bytes(images: Tensor | StoredImages, rows: Tensor, device: torch.device) -> Tensor | None:
     """images[rows] as bytes on the device, if every pixel is exactly the float32 number k / 255; None if not."""
     kept = torch.empty((len(rows), *images.shape[1:]), dtype=torch.uint8, device=device)
     for start in range(0, len(rows), _CHUNK):
-        chunk = images[rows[start : start + _CHUNK]].to(device)
+        chunk = pick(images, rows[start : start + _CHUNK]).to(device)
         part = kept[start : start + len(chunk)]
+        if chunk.dtype == torch.uint8:
+            part.copy_(chunk)
+            continue
         part.copy_((chunk * 255).round().clamp(0, 255))
         if not torch.equal(from_bytes(part), chunk):
             return None
@@ -151,17 +168,17 @@ def from_bytes(images: Tensor) -> Tensor:
     return images.float() / torch.full((), 255.0, device=images.device)
 
 
-def _resident(images: Tensor, rows: Tensor, device: torch.device) -> Tensor | None:
+def _resident(images: Tensor | StoredImages, rows: Tensor, device: torch.device) -> Tensor | None:
     """images[rows] on the device, as bytes or as they are; None if they are too large for it."""
-    pixels = len(rows) * images[0].numel()
+    pixels = len(rows) * math.prod(images.shape[1:])
     if pixels < _RESIDENT_BYTES:
         kept = to_bytes(images, rows, device)
         if kept is not None:
             return kept
-    if pixels * images.element_size() >= _RESIDENT_BYTES:
+    if 4 * pixels >= _RESIDENT_BYTES:
         return None
-    kept = torch.empty((len(rows), *images.shape[1:]), dtype=images.dtype, device=device)
+    kept = torch.empty((len(rows), *images.shape[1:]), dtype=torch.float32, device=device)
     for start in range(0, len(rows), _CHUNK):
         part = rows[start : start + _CHUNK]
-        kept[start : start + len(part)] = images[part].to(device)
+        kept[start : start + len(part)] = pick(images, part).to(device)
     return kept

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from art_divqat._files import default_data_root
-from art_divqat.data.adapt import to_float
 from art_divqat.data.checks import check_images
 from art_divqat.data.pools import PoolEntry, canonical_pool
+from art_divqat.data.raw import to_float
 from art_divqat.data.sources import DatasetEntry, checked_raw
 from art_divqat.data.splits import Dataset, split_dataset
 from art_divqat.registry import load_target

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from art_divqat._arrays import one_hot
+from art_divqat.data.stored import ImageFile, ImageSet, StoredImages, chunk_of, is_large
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, UnusableAnswersError
 from art_divqat.estimators.conventions import two_columns
@@ -44,6 +45,18 @@ def allocate(shape: tuple[int, ...], disk_above: int | None = None) -> NDArray[n
         return np.empty(shape, np.float32)
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.float32, "w+", shape=shape)
+
+
+def allocate_images(count: int, shape: tuple[int, ...]) -> Any:
+    """Room for images that an attack makes: float32, or, of large images, bytes in a file, rounded when written.
+
+    >>> type(allocate_images(2, (1, 8, 8))).__name__, type(allocate_images(2, (3, 224, 224))).__name__
+    ('ndarray', 'StoredImages')
+    """
+    if not is_large(count, shape):
+        return allocate((count, *shape))
+    channels, height, width = shape
+    return StoredImages(ImageFile((channels, height, width), count))
 
 
 class QueryClient:
@@ -75,15 +88,15 @@ class QueryClient:
             logger.warning("%s The attack stops here and keeps what it has paid for.", error)
             return error.answers
 
-    def ask_rows(self, pool: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def ask_rows(self, pool: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The answers to pool[rows], call by call, without holding a copy of those images.
 
         :raises UserError: if not one answer was usable.
         """
         answers = allocate((len(rows), self.victim.nb_classes))
-        kept = 0
-        for start in range(0, len(rows), self.batch_size):
-            part = self.ask(np.asarray(pool[rows[start : start + self.batch_size]], dtype=np.float32))
+        kept, step = 0, chunk_of(pool.shape[1:], self.batch_size)
+        for start in range(0, len(rows), step):
+            part = self.ask(np.asarray(pool[rows[start : start + step]], dtype=np.float32))
             answers[kept : kept + len(part)] = part
             kept += len(part)
             if self.stopped:
@@ -120,7 +133,7 @@ def check_thief(victim: Any, thief: Any, needs_gradients: bool = False) -> Any:
 
 def fit_thief(
     thief: Any,
-    images: NDArray[Any],
+    images: ImageSet,
     answers: NDArray[np.float32],
     rows: NDArray[np.int64] | None = None,
     *,

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torchvision.transforms import v2
 
 from art_divqat._rng import isolated_random_state
-from art_divqat.attacks.extraction._base import allocate
+from art_divqat.attacks.extraction._base import allocate_images
+from art_divqat.data.stored import ImageSet
 from art_divqat.errors import UserError
 
 # small enough that a 6 stays a 6
@@ -20,9 +21,7 @@ _SCALE = (0.8, 1.15)
 _SHEAR = 10
 
 
-def augmented(
-    images: NDArray[Any], count: int, seed: int, *, flips: bool = False
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def augmented(images: ImageSet, count: int, seed: int, *, flips: bool = False) -> tuple[Any, NDArray[np.int64]]:
     """x′ = crop(A pad(x)), A a random rotation, shear, scaling and shift: `count` variants of a few images.
 
     The images themselves come first, in random order; then each in turn as often as any other. With one seed, fewer
@@ -32,7 +31,7 @@ def augmented(
     :param count: how many variants, those that change nothing included.
     :param seed: decides every draw.
     :param flips: also mirror half of them, left to right; not for characters.
-    :return: float32 variants, (count, C, H, W), and which image each is of, (count,).
+    :return: float32 variants, (count, C, H, W), stored ones of large images, and which image each is of, (count,).
     :raises UserError: for no images.
 
     >>> variants, of = augmented(np.ones((2, 1, 8, 8), np.float32), 5, seed=0)
@@ -42,7 +41,7 @@ def augmented(
     if not len(images):
         raise UserError("There is no image to augment: the attacker needs at least one.")
     height, width = images.shape[2:]
-    variants = allocate((count, *images.shape[1:]))
+    variants = allocate_images(count, images.shape[1:])
     with isolated_random_state("augmentation", seed):
         turns = [np.random.permutation(len(images)) for _ in range(-(-count // len(images)))]
         of = np.concatenate([np.zeros(0, np.int64), *turns])[:count]

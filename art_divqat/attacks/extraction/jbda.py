@@ -15,10 +15,12 @@ from art_divqat.attacks.extraction._base import (
     QueryClient,
     SafeExtraction,
     allocate,
+    allocate_images,
     check_thief,
     fit_thief,
 )
 from art_divqat.attacks.extraction.parameters import JBDA, POOL_QUERIES, SEED, check_pool, seeds_only
+from art_divqat.data.stored import ImageSet, chunk_of, take
 from art_divqat.estimators.recipe import batches, training_step
 from art_divqat.parameters import Parameters
 
@@ -93,42 +95,43 @@ class JacobianAugmentation(SafeExtraction):
         check_pool(len(x), seeds)
         random = np.random.RandomState(self.seed)
         client = QueryClient(self.estimator, self.batch_size_query)
-        images = allocate((self.nb_stolen, *x.shape[1:]))
+        images = allocate_images(self.nb_stolen, x.shape[1:])
         answers = allocate((self.nb_stolen, self.estimator.nb_classes))
         with isolated_random_state("jbda", self.seed):
             chosen = random.permutation(len(x))[:seeds]
-            images[:seeds] = x[chosen]
+            for place, image in enumerate(take(x, chosen)):
+                images[place] = image
             kept = self._ask(client, images, answers, 0, seeds)
             client.checked(answers[:kept])
             proxy, rounds = ProxyModel(thief), 0
             while kept < self.nb_stolen and not client.stopped:
-                self._learn(proxy, images[:kept], answers[:kept])
+                self._learn(proxy, take(images, slice(kept)), answers[:kept])
                 new = min(kept, self.nb_stolen - kept)
                 # every image once a round; in the last, cut short, a random part of them
                 parents = random.permutation(kept)[:new] if new < kept else np.arange(kept)
-                for part in np.array_split(parents, max(1, new // self.batch_size_query)):
+                for part in np.array_split(parents, max(1, new // chunk_of(x.shape[1:], self.batch_size_query))):
                     end = kept + len(part)
                     images[kept:end] = self._augmented(proxy, images[part], answers[part], random)
                     before, kept = kept, self._ask(client, images, answers, kept, end)
                     if kept < before + len(part):
                         break
                 rounds += 1
-            fit_thief(thief, images[:kept], answers[:kept], batch_size=self.batch_size_fit, nb_epochs=self.nb_epochs)
+            asked = take(images, slice(kept))
+            fit_thief(thief, asked, answers[:kept], batch_size=self.batch_size_fit, nb_epochs=self.nb_epochs)
         self._note(kept, client, seeds=float(min(seeds, kept)), rounds=float(rounds))
         return thief
 
-    def _ask(
-        self, client: QueryClient, images: NDArray[np.float32], answers: NDArray[np.float32], start: int, end: int
-    ) -> int:
+    def _ask(self, client: QueryClient, images: ImageSet, answers: NDArray[np.float32], start: int, end: int) -> int:
         """Ask images[start:end], write the answers there, and return where the usable ones end."""
-        for first in range(start, end, self.batch_size_query):
-            answered = client.ask(images[first : min(end, first + self.batch_size_query)])
+        step = chunk_of(images.shape[1:], self.batch_size_query)
+        for first in range(start, end, step):
+            answered = client.ask(images[first : min(end, first + step)])
             answers[first : first + len(answered)] = answered
             if client.stopped:
                 return first + len(answered)
         return end
 
-    def _learn(self, proxy: ProxyModel, images: NDArray[np.float32], answers: NDArray[np.float32]) -> None:
+    def _learn(self, proxy: ProxyModel, images: ImageSet, answers: NDArray[np.float32]) -> None:
         proxy.network.train()
         for _ in range(self.round_epochs):
             for rows in batches(torch.randperm(len(images)), self.batch_size_fit):

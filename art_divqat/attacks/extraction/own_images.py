@@ -6,16 +6,19 @@ The registry names these functions; each takes an :class:`~art_divqat.attacks.ex
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
-from art_divqat.attacks.extraction._base import QueryClient, allocate, fit_thief
+from art_divqat.attacks.extraction._base import QueryClient, allocate_images, fit_thief
 from art_divqat.attacks.extraction.augmentation import augmented
 from art_divqat.attacks.extraction.contract import AttackContext, AttackOutcome
 from art_divqat.attacks.extraction.parameters import POOL_QUERIES
+from art_divqat.data.stored import ImageSet, take
 
-_Images = NDArray[np.float32]
+_Images = ImageSet
 _Answers = NDArray[np.float32]
 
 
@@ -32,9 +35,9 @@ def own_and_pool(context: AttackContext) -> AttackOutcome:
     random = np.random.RandomState(_seed(context))
     first = random.permutation(len(own))[: context.budget]
     rows = random.permutation(len(context.pool))[: context.budget - len(first)]
-    images = allocate((context.budget, *own.shape[1:]))
-    images[: len(first)] = own[first]
-    images[len(first) :] = context.pool[rows]
+    images = allocate_images(context.budget, own.shape[1:])
+    for place, image in enumerate(itertools.chain(take(own, first), take(context.pool, rows))):
+        images[place] = image
     return _distilled(context, images)
 
 
@@ -64,7 +67,10 @@ def semi_supervised(context: AttackContext) -> AttackOutcome:
     images, targets = variants, truth
     if from_pool and not client.stopped:
         of_pool = client.ask_rows(context.pool, rows)
-        images = np.concatenate([variants, context.pool[rows[: len(of_pool)]]])
+        of_both = itertools.chain(variants, take(context.pool, rows[: len(of_pool)]))
+        images = allocate_images(len(variants) + len(of_pool), variants.shape[1:])
+        for place, image in enumerate(of_both):
+            images[place] = image
         targets = np.concatenate([truth, of_pool])
         kept += len(of_pool)
     return _trained(context, images, targets, kept=kept, stopped=client.stopped)
@@ -93,7 +99,7 @@ def _distilled(context: AttackContext, images: _Images) -> AttackOutcome:
     """Ask all of these images and train a thief on the answers."""
     client = QueryClient(context.victim, POOL_QUERIES["batch_size_query"].default)
     answers = client.ask_rows(images, np.arange(len(images)))
-    return _trained(context, images[: len(answers)], answers, kept=len(answers), stopped=client.stopped)
+    return _trained(context, take(images, slice(len(answers))), answers, kept=len(answers), stopped=client.stopped)
 
 
 def _trained(

@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed, isolated_random_state, numpy_generator
 from art_divqat._types import Images
-from art_divqat.attacks.extraction._base import QueryClient, SafeExtraction, allocate, check_thief, fit_thief
+from art_divqat.attacks.extraction._base import (
+    QueryClient,
+    SafeExtraction,
+    allocate,
+    allocate_images,
+    check_thief,
+    fit_thief,
+)
 from art_divqat.attacks.extraction.mutation import mutated
 from art_divqat.attacks.extraction.parameters import POOL_QUERIES, SCOUT, SEED
+from art_divqat.data.stored import ImageSet, chunk_of, is_large, take
 from art_divqat.errors import UserError
 from art_divqat.parameters import Parameters
 
@@ -50,7 +58,7 @@ def information(answers: NDArray[np.floating[Any]]) -> float:
 class Source:
     """Where a scout takes images from: `draw(count, call)` gives up to so many, other ones for every call."""
 
-    draw: Callable[[int, int], Images]
+    draw: Callable[[int, object], Images]
     asked: int = 0
     exhausted: bool = False
     answers: list[NDArray[np.float32]] = field(default_factory=list)
@@ -140,7 +148,7 @@ class PoolScout(SafeExtraction):
             client.checked(log.answers[: log.kept])
             fit_thief(
                 thief,
-                log.images[: log.kept],
+                take(log.images, slice(log.kept)),
                 log.answers[: log.kept],
                 batch_size=self.batch_size_fit,
                 nb_epochs=self.nb_epochs,
@@ -173,15 +181,15 @@ class PoolScout(SafeExtraction):
                 sources[name] = Source(self._drawer(name, pool))
         return sources
 
-    def _maker(self, name: str, make: Callable[[int, int], Images]) -> Callable[[int, int], Images]:
+    def _maker(self, name: str, make: Callable[[int, int], Images]) -> Callable[[int, object], Images]:
         return lambda count, call: make(count, derive_seed("scout", name, self.seed, call))
 
-    def _drawer(self, name: str, pool: NDArray[Any]) -> Callable[[int, int], Images]:
+    def _drawer(self, name: str, pool: ImageSet) -> Callable[[int, object], Images]:
         """Each image of a pool once, in an order that the seed decides."""
         order = numpy_generator("scout", name, self.seed).permutation(len(pool))
         start = 0
 
-        def draw(count: int, call: int) -> Images:
+        def draw(count: int, call: object) -> Images:
             nonlocal start
             del call
             rows = order[start : start + count]
@@ -201,7 +209,17 @@ class PoolScout(SafeExtraction):
         return weights
 
     def _ask(self, log: _Log, sources: Mapping[str, Source], counts: Mapping[str, int], call: int) -> None:
-        """Draw and ask all together: a recovery that compares the answers of a call then compares all sources."""
+        """Draw and ask all together; so many large images that the memory does not hold them, in several pieces."""
+        total = sum(counts.values())
+        pieces = -(-total // chunk_of(log.images.shape[1:], total)) if is_large(total, log.images.shape[1:]) else 1
+        for piece in range(pieces):
+            part = {name: count * (piece + 1) // pieces - count * piece // pieces for name, count in counts.items()}
+            self._ask_together(log, sources, part, call if pieces == 1 else f"{call}.{piece}")
+            if log.client.stopped:
+                return
+
+    def _ask_together(self, log: _Log, sources: Mapping[str, Source], counts: Mapping[str, int], call: object) -> None:
+        """A recovery that compares the answers of a call then compares all sources."""
         parts, owners = [], []
         for name, count in counts.items():
             images = sources[name].draw(count, call) if count else np.zeros((0, *log.images.shape[1:]), np.float32)
@@ -218,7 +236,7 @@ class PoolScout(SafeExtraction):
             sources[name].asked += int(mine.sum())
             sources[name].answers.append(answers[mine])
 
-    def _refined(self, log: _Log, count: int, call: int) -> Images:
+    def _refined(self, log: _Log, count: int, call: object) -> Images:
         """Mutations of images that were answered with confidence, drawn so that every class comes alike often."""
         rng = numpy_generator("scout", REFINED, self.seed, call)
         answers = log.answers[: log.kept].astype(np.float64)
@@ -236,7 +254,7 @@ class _Log:
 
     def __init__(self, client: QueryClient, size: int, shape: tuple[int, ...], classes: int) -> None:
         self.client = client
-        self.images = allocate((size, *shape))
+        self.images = allocate_images(size, shape)
         self.answers = allocate((size, classes))
         self.kept = 0
 
@@ -245,9 +263,11 @@ class _Log:
         start = self.kept
         for first in range(0, len(images), self.client.batch_size):
             part = images[first : first + self.client.batch_size]
-            answered = self.client.ask(part)
+            written = slice(self.kept, self.kept + len(part))
+            self.images[written] = part
+            answered = self.client.ask(self.images[written])
             end = self.kept + len(answered)
-            self.images[self.kept : end], self.answers[self.kept : end] = part[: len(answered)], answered
+            self.answers[self.kept : end] = answered
             self.kept = end
             if self.client.stopped:
                 break
