@@ -21,6 +21,7 @@ from art_divqat.results.data_notes import data_notes
 from art_divqat.victims.external.adapter import PROBE_IMAGES, REPEATED_IMAGES
 
 _TIMED_IMAGES = 256
+_TIMED_VALUES = _TIMED_IMAGES * 3 * 64 * 64
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        x, y = bench.dataset.x_train[:_TIMED_IMAGES], bench.dataset.y_train[:_TIMED_IMAGES]
+        # of large images a step of a few says as much
+        timed = max(2, min(_TIMED_IMAGES, _TIMED_VALUES // math.prod(bench.dataset.input_shape)))
+        x, y = bench.dataset.x_train[:timed], bench.dataset.y_train[:timed]
         thief = bench.fresh_thief(0)
         seconds = _seconds(lambda: thief.fit(x, y, nb_epochs=1)) / len(x)
         if config.model == config.thief_model or all(victim.is_external for victim in config.victims):

@@ -153,7 +153,8 @@ def test_forms_of_stored_images_are_those_of_arrays(everything_is_large: None) -
     assert raw.notes == from_file.notes
     assert "rounded to 8 bits" in raw.notes[-1]
     for a, b in ((raw.x, from_file.x), (raw.x_test, from_file.x_test)):
-        assert a is not None and b is not None
+        assert a is not None
+        assert b is not None
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
     rows = round((8 - 8 * 5 / 7) / 2)
     exact = adapt_images(x[:, :, rows : 8 - rows], (3, 5, 7))[0]
@@ -218,7 +219,7 @@ def test_large_archives_are_refused_as_small_ones_are(everything_is_large: None,
     data = bytearray((tmp_path / "cut.npz").read_bytes())
     data[500] ^= 255
     (tmp_path / "cut.npz").write_bytes(data)
-    with pytest.raises(UserError, match="cannot be read as an .npz archive"):
+    with pytest.raises(UserError, match=r"cannot be read as an \.npz archive"):
         read_archive(tmp_path / "cut.npz")
 
 
