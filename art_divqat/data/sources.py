@@ -186,11 +186,12 @@ def load_raw(
     canonical = canonical_dataset(name)
     root = data_root or default_data_root()
     if has_pictures(canonical):
-        from art_divqat.data.folders import read_folder
+        from art_divqat.data.folders import list_folder
+        from art_divqat.data.listing import decode_list
 
         path = Path(canonical[7:]).expanduser()
         try:
-            return read_folder(path, form)
+            return decode_list(list_folder(path), form)
         except OSError as error:
             raise UserError(f"The folder {path} cannot be read: {error}.") from error
     raw = _read_arrays(canonical, root, download)
