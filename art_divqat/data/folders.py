@@ -45,7 +45,7 @@ def list_folder(path: Path) -> PictureList:
     layout = _layout(path)
     names = _class_folders(layout.train)
     if len(names) < 2:
-        inner = [entry.name for entry in _entries(layout.train / names[0]) if entry.is_dir()] if names else []
+        inner = [entry.name for entry in entries(layout.train / names[0]) if entry.is_dir()] if names else []
         hint = f"; if the classes are the {len(inner)} folders in {names[0]!r}, name that folder" if inner else ""
         raise UserError(
             f"{layout.train} holds {len(names)} class folders; expected at least two, one a class, or train and test "
@@ -82,10 +82,10 @@ def _layout(path: Path) -> _Layout:
         )
     if not path.is_dir():
         raise UserError(f"There is no folder {path}: expected one sub-folder a class, or train and test over them.")
-    folders = [entry for entry in _entries(path) if entry.is_dir()]
+    folders = [entry for entry in entries(path) if entry.is_dir()]
     named = [folder for folder in folders if folder.name.casefold() in _PARTS]
     # a class may be called train, and holds pictures then
-    if not any(inner.is_dir() for folder in named for inner in _entries(folder)):
+    if not any(inner.is_dir() for folder in named for inner in entries(folder)):
         if len(named) < 2:
             return _Layout(path)
         raise UserError(
@@ -117,7 +117,7 @@ def _layout(path: Path) -> _Layout:
 
 
 def _class_folders(root: Path) -> list[str]:
-    return sorted(entry.name for entry in _entries(root) if entry.is_dir())
+    return sorted(entry.name for entry in entries(root) if entry.is_dir())
 
 
 def _pictures(root: Path, names: Sequence[str]) -> tuple[Part, list[Path]]:
@@ -138,9 +138,9 @@ def _pictures(root: Path, names: Sequence[str]) -> tuple[Part, list[Path]]:
         )
     files: list[Path] = []
     labels: list[int] = []
-    others = [entry for entry in _entries(root) if not entry.is_dir()]
+    others = [entry for entry in entries(root) if not entry.is_dir()]
     for name in found:
-        for file in sorted(_files(root / name)):
+        for file in sorted(files_below(root / name)):
             if file.suffix.lower() in SUFFIXES:
                 files.append(file)
                 labels.append(ids[unicodedata.normalize("NFC", name)])
@@ -149,7 +149,8 @@ def _pictures(root: Path, names: Sequence[str]) -> tuple[Part, list[Path]]:
     return Part(files, labels), others
 
 
-def _entries(root: Path) -> Iterator[Path]:
+def entries(root: Path) -> Iterator[Path]:
+    """What is in a folder, but for what systems and archivers leave behind."""
     return (entry for entry in root.iterdir() if not _is_left_behind(entry.name))
 
 
@@ -157,7 +158,7 @@ def _is_left_behind(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _LEFT_BEHIND
 
 
-def _files(root: Path) -> Iterator[Path]:
+def files_below(root: Path) -> Iterator[Path]:
     """Every file below a folder, through links to folders too, each folder once."""
     seen = set()
     for folder, inner, files in os.walk(root, onerror=_refuse, followlinks=True):

@@ -8,6 +8,7 @@ import numpy as np
 
 from art_divqat._files import default_data_root
 from art_divqat.data.checks import check_images
+from art_divqat.data.listing import PictureList, decode_list
 from art_divqat.data.pools import PoolEntry, canonical_pool
 from art_divqat.data.raw import to_float
 from art_divqat.data.sources import DatasetEntry, checked_raw
@@ -21,9 +22,10 @@ _SHAPES = ((1, 8, 8), (3, 12, 20))
 def check_dataset(entry: DatasetEntry, *, data_root: Path | None = None) -> None:
     """Read a data set twice, without a download, and check what every data set must keep.
 
-    It gives `RawImages`: images that are uint8, or floats in [0, 1], of 1 or 3 channels, one class id an image from 0,
-    one distinct name a class; every class has images, and enough for every split; both readings are the same; the
-    global random states are left alone; the radius lies in (0, 1], and there is a query pool of the name given.
+    It gives `RawImages`, or a `PictureList` if its entry says `pictures`: images that are uint8, or floats in [0, 1],
+    of 1 or 3 channels, one class id an image from 0, one distinct name a class; every class has images, and enough for
+    every split; both readings are the same; the global random states are left alone; the radius lies in (0, 1], and
+    there is a query pool of the name given.
 
     :param data_root: the folder of data sets; the user's own if not given.
     :raises AssertionError: naming what was broken.
@@ -38,6 +40,11 @@ def check_dataset(entry: DatasetEntry, *, data_root: Path | None = None) -> None
     for _ in range(2):
         with undisturbed(subject):
             given = load_target(entry.read)(data_root or default_data_root(), False)
+        if entry.pictures:
+            listed = isinstance(given, PictureList)
+            require(listed, subject, f"gave a {type(given).__name__}: expected a PictureList, being of pictures")
+            with fitting(subject):
+                given = decode_list(given)
         with fitting(subject):
             raw = checked_raw(given, "checked")
             canonical_pool(entry.pool)
