@@ -234,8 +234,7 @@ def load_raw(
     canonical = canonical_dataset(name)
     root = data_root or default_data_root()
     if has_pictures(canonical):
-        raw = decode_list(list_pictures(canonical, data_root=root, download=download), form)
-        return raw if _is_own(canonical) else checked_raw(raw, canonical)
+        return decode_list(list_pictures(canonical, data_root=root, download=download), form)
     raw = _read_arrays(canonical, root, download)
     if form == OWN_FORM:
         return raw
@@ -261,18 +260,7 @@ def list_pictures(name: str, *, data_root: Path | None = None, download: bool = 
         listing = load_target(DATASETS[canonical].read)(root, download)
     except OSError as error:
         raise UserError(f"The folder {root} cannot be read: {error}.") from error
-    if not isinstance(listing, PictureList):
-        raise UserError(
-            f"The data set {name!r} gave a {type(listing).__name__}: expected art_divqat.data.PictureList, as its "
-            "entry says that it is of pictures."
-        )
-    if not listing.train.files:
-        raise UserError(f"The data set {name!r} lists no pictures for training: look into {root}.")
-    return replace(listing, name=canonical)
-
-
-def _is_own(canonical: str) -> bool:
-    return canonical.startswith(_PREFIXES) or DATASETS.origin(canonical) is None
+    return checked_list(listing, canonical)
 
 
 def _read_arrays(canonical: str, root: Path, download: bool) -> RawImages:
@@ -283,7 +271,25 @@ def _read_arrays(canonical: str, root: Path, download: bool) -> RawImages:
         below = root / path
         return replace(read_archive(below if below.is_file() and not path.exists() else path), name=canonical)
     raw = load_target(DATASETS[canonical].read)(root, download)
-    return raw if _is_own(canonical) else checked_raw(raw, canonical)
+    return raw if DATASETS.origin(canonical) is None else checked_raw(raw, canonical)
+
+
+def checked_list(listing: object, name: str) -> PictureList:
+    """What the `read` of a data set of pictures gave, with the name that the data set goes by.
+
+    :raises UserError: if it is no list, has no pictures to train on, or its labels do not fit them or the classes.
+    """
+    if not isinstance(listing, PictureList):
+        raise UserError(
+            f"The data set {name!r} gave a {type(listing).__name__}: expected art_divqat.data.PictureList, as its "
+            "entry says that it is of pictures."
+        )
+    for part in (listing.train, listing.validation, listing.test):
+        if part is not None:
+            if not part.files:
+                raise UserError(f"The data set {name!r} lists a part without pictures: expected None in its place.")
+            check_labels(np.asarray(part.labels), len(part.files), f"{name}: labels", len(listing.class_names))
+    return replace(listing, name=name)
 
 
 def checked_raw(raw: object, name: str) -> RawImages:

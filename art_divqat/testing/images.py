@@ -8,10 +8,10 @@ import numpy as np
 
 from art_divqat._files import default_data_root
 from art_divqat.data.checks import check_images
-from art_divqat.data.listing import PictureList, decode_list
+from art_divqat.data.listing import decode_list
 from art_divqat.data.pools import PoolEntry, canonical_pool
 from art_divqat.data.raw import to_float
-from art_divqat.data.sources import DatasetEntry, checked_raw
+from art_divqat.data.sources import DatasetEntry, checked_list, checked_raw
 from art_divqat.data.splits import Dataset, split_dataset
 from art_divqat.registry import load_target
 from art_divqat.testing._common import fitting, require, undisturbed
@@ -40,13 +40,8 @@ def check_dataset(entry: DatasetEntry, *, data_root: Path | None = None) -> None
     for _ in range(2):
         with undisturbed(subject):
             given = load_target(entry.read)(data_root or default_data_root(), False)
-        if entry.pictures:
-            listed = isinstance(given, PictureList)
-            require(listed, subject, f"gave a {type(given).__name__}: expected a PictureList, being of pictures")
-            with fitting(subject):
-                given = decode_list(given)
         with fitting(subject):
-            raw = checked_raw(given, "checked")
+            raw = decode_list(checked_list(given, "checked")) if entry.pictures else checked_raw(given, "checked")
             canonical_pool(entry.pool)
         names = raw.class_names
         require(len(set(names)) == len(names), subject, f"names classes twice: {', '.join(names)}")

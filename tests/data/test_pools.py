@@ -105,14 +105,14 @@ def test_plug_ins_may_list_pictures(tmp_path: Path) -> None:
         pool = load_pool("snaps", load_dataset("digits", limit=100), data_root=root)
         assert pool.x.shape == (20, 1, 8, 8)
         for name, message in {
-            "uncounted": "names 1 classes and its labels run to 1",
+            "uncounted": "uncounted: labels run from 0 to 1; expected class ids from 0 to 0",
             "short": r"short: labels have shape \(1,\); expected \(20,\)",
             "unsaid": "gave a PictureList: expected art_divqat.data.RawImages",
             "arrays": "gave a RawImages: expected art_divqat.data.PictureList",
         }.items():
             with pytest.raises(UserError, match=message):
                 load_raw(name, data_root=root)
-        with pytest.raises(UserError, match="'snaps' lists no pictures"):
+        with pytest.raises(UserError, match="'snaps' lists a part without pictures"):
             load_raw("snaps", data_root=tmp_path)
 
 
