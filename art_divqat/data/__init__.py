@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "adapt": ["adapt_images"],
+        "listing": ["Part", "PictureList"],
         "pools": ["QueryPool", "load_pool"],
         "raw": ["RawImages"],
         "sources": ["list_datasets", "load_raw"],
@@ -19,6 +20,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
 
 if TYPE_CHECKING:
     from art_divqat.data.adapt import adapt_images as adapt_images
+    from art_divqat.data.listing import Part as Part
+    from art_divqat.data.listing import PictureList as PictureList
     from art_divqat.data.pools import QueryPool as QueryPool
     from art_divqat.data.pools import load_pool as load_pool
     from art_divqat.data.raw import RawImages as RawImages

@@ -1,4 +1,4 @@
-"""Data sets by name: scikit-learn's, torchvision's, `npz:PATH`, `folder:PATH` and plug-ins."""
+"""Data sets by name: scikit-learn's, torchvision's, sets of pictures, `npz:PATH`, `folder:PATH` and plug-ins."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from art_divqat._files import default_data_root
 from art_divqat.data.checks import as_nchw, check_images, check_labels
+from art_divqat.data.listing import PictureList, decode_list
 from art_divqat.data.pictures import OWN_FORM, ImageForm
 from art_divqat.data.raw import RawImages
 from art_divqat.data.torchvision_sets import TorchvisionSet, by_split, by_train, emnist, gtsrb
@@ -20,6 +21,7 @@ from art_divqat.registry import Registry, load_target
 
 DATASET_FORMS = ("npz:PATH", "folder:PATH")
 _PREFIXES = ("npz:", "folder:")
+_LAYOUTS = "art_divqat.data.layouts"
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,23 @@ class DatasetEntry:
     """One data set: a line on it, its code, and what it is attacked with.
 
     :param read: a function or `package.module:function`; called with the folder of data sets and whether it may
-        download, it gives :class:`RawImages`.
+        download, it gives :class:`RawImages`, or with `pictures` a :class:`PictureList`.
     :param pool: the query pool that goes with it unless another is asked for.
     :param epsilon: the L∞ radius, in units of [0, 1] pixels, that robustness on it is usually measured at.
     :param simple: whether a small network and a few thousand queries are enough for it, as for grey characters.
     :param victim_epochs: how long its victims train in every preset but the paper's, where that is not as usual.
     :param inner_steps: steps of the attack in adversarial training, where fewer than usual are enough.
+    :param pictures: whether it is of picture files, which may have any size, and no arrays of one.
     """
 
     summary: str
-    read: str | Callable[[Path, bool], RawImages]
+    read: str | Callable[[Path, bool], RawImages | PictureList]
     pool: str = "photos"
     epsilon: float = 8 / 255
     simple: bool = False
     victim_epochs: int | None = None
     inner_steps: int | None = None
+    pictures: bool = False
 
 
 def _digits(root: Path, download: bool) -> RawImages:
@@ -121,6 +125,47 @@ DATASETS = Registry(
             TorchvisionSet("stl10", "STL10", "stl10_binary", by_split),
             "cifar100",
         ),
+        "tiny_imagenet": DatasetEntry(
+            "photographs, 64×64 colour, 200 classes of ImageNet",
+            f"{_LAYOUTS}.wordnet:tiny_imagenet",
+            "caltech256",
+            pictures=True,
+        ),
+        "imagenette": DatasetEntry(
+            "photographs, 224×224 colour, 10 classes of ImageNet",
+            f"{_LAYOUTS}.wordnet:imagenette",
+            "caltech256",
+            epsilon=4 / 255,
+            pictures=True,
+        ),
+        "caltech101": DatasetEntry(
+            "photographs, 224×224 colour, 101 classes of things",
+            f"{_LAYOUTS}.caltech:caltech101",
+            "imagenette",
+            epsilon=4 / 255,
+            pictures=True,
+        ),
+        "caltech256": DatasetEntry(
+            "photographs, 224×224 colour, 256 classes of things",
+            f"{_LAYOUTS}.caltech:caltech256",
+            "imagenette",
+            epsilon=4 / 255,
+            pictures=True,
+        ),
+        "cub200": DatasetEntry(
+            "photographs, 224×224 colour, 200 kinds of birds, CUB-200-2011",
+            f"{_LAYOUTS}.birds:cub200",
+            "caltech256",
+            epsilon=4 / 255,
+            pictures=True,
+        ),
+        "indoor67": DatasetEntry(
+            "photographs, 224×224 colour, 67 kinds of rooms",
+            f"{_LAYOUTS}.indoor:indoor67",
+            "caltech256",
+            epsilon=4 / 255,
+            pictures=True,
+        ),
     },
     also=DATASET_FORMS,
 )
@@ -162,7 +207,10 @@ def is_dataset(name: str) -> bool:
 
 def has_pictures(name: str) -> bool:
     """Whether a data set is of picture files, which may have any size, and no arrays of one."""
-    return name.startswith("folder:")
+    if name.startswith(_PREFIXES):
+        return name.startswith("folder:")
+    entry = DATASETS.find(name)
+    return entry is not None and entry.pictures
 
 
 def load_raw(
@@ -186,19 +234,33 @@ def load_raw(
     canonical = canonical_dataset(name)
     root = data_root or default_data_root()
     if has_pictures(canonical):
-        from art_divqat.data.folders import read_folder
-
-        path = Path(canonical[7:]).expanduser()
-        try:
-            return read_folder(path, form)
-        except OSError as error:
-            raise UserError(f"The folder {path} cannot be read: {error}.") from error
+        return decode_list(list_pictures(canonical, data_root=root, download=download), form)
     raw = _read_arrays(canonical, root, download)
     if form == OWN_FORM:
         return raw
     from art_divqat.data.adapt import in_form
 
     return in_form(raw, form)
+
+
+def list_pictures(name: str, *, data_root: Path | None = None, download: bool = False) -> PictureList:
+    """List the picture files of a data set that is of pictures, without reading one.
+
+    :param name: see :func:`has_pictures`; the others as for :func:`load_raw`.
+    :raises UserError: for a set that is not there, or not as it was published.
+    """
+    canonical = canonical_dataset(name)
+    root = data_root or default_data_root()
+    try:
+        if canonical.startswith("folder:"):
+            from art_divqat.data.folders import list_folder
+
+            root = Path(canonical[7:]).expanduser()
+            return list_folder(root)
+        listing = load_target(DATASETS[canonical].read)(root, download)
+    except OSError as error:
+        raise UserError(f"The folder {root} cannot be read: {error}.") from error
+    return checked_list(listing, canonical)
 
 
 def _read_arrays(canonical: str, root: Path, download: bool) -> RawImages:
@@ -210,6 +272,24 @@ def _read_arrays(canonical: str, root: Path, download: bool) -> RawImages:
         return replace(read_archive(below if below.is_file() and not path.exists() else path), name=canonical)
     raw = load_target(DATASETS[canonical].read)(root, download)
     return raw if DATASETS.origin(canonical) is None else checked_raw(raw, canonical)
+
+
+def checked_list(listing: object, name: str) -> PictureList:
+    """What the `read` of a data set of pictures gave, with the name that the data set goes by.
+
+    :raises UserError: if it is no list, has no pictures to train on, or its labels do not fit them or the classes.
+    """
+    if not isinstance(listing, PictureList):
+        raise UserError(
+            f"The data set {name!r} gave a {type(listing).__name__}: expected art_divqat.data.PictureList, as its "
+            "entry says that it is of pictures."
+        )
+    for part in (listing.train, listing.validation, listing.test):
+        if part is not None:
+            if not part.files:
+                raise UserError(f"The data set {name!r} lists a part without pictures: expected None in its place.")
+            check_labels(np.asarray(part.labels), len(part.files), f"{name}: labels", len(listing.class_names))
+    return replace(listing, name=name)
 
 
 def checked_raw(raw: object, name: str) -> RawImages:
@@ -231,7 +311,7 @@ def checked_raw(raw: object, name: str) -> RawImages:
         if x is None or y is None:
             raise UserError(f"The data set {name!r} gave {what} or their labels alone: give both, or None for both.")
         images = check_images(as_nchw(np.asarray(x), name), name, notes)
-        labels = check_labels(np.asarray(y), len(images), name)
+        labels = check_labels(np.asarray(y), len(images), f"{name}: labels")
         largest = max(largest, int(labels.max()))
         return images, labels
 

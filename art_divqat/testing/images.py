@@ -8,9 +8,10 @@ import numpy as np
 
 from art_divqat._files import default_data_root
 from art_divqat.data.checks import check_images
+from art_divqat.data.listing import decode_list
 from art_divqat.data.pools import PoolEntry, canonical_pool
 from art_divqat.data.raw import to_float
-from art_divqat.data.sources import DatasetEntry, checked_raw
+from art_divqat.data.sources import DatasetEntry, checked_list, checked_raw
 from art_divqat.data.splits import Dataset, split_dataset
 from art_divqat.registry import load_target
 from art_divqat.testing._common import fitting, require, undisturbed
@@ -21,9 +22,10 @@ _SHAPES = ((1, 8, 8), (3, 12, 20))
 def check_dataset(entry: DatasetEntry, *, data_root: Path | None = None) -> None:
     """Read a data set twice, without a download, and check what every data set must keep.
 
-    It gives `RawImages`: images that are uint8, or floats in [0, 1], of 1 or 3 channels, one class id an image from 0,
-    one distinct name a class; every class has images, and enough for every split; both readings are the same; the
-    global random states are left alone; the radius lies in (0, 1], and there is a query pool of the name given.
+    It gives `RawImages`, or a `PictureList` if its entry says `pictures`: images that are uint8, or floats in [0, 1],
+    of 1 or 3 channels, one class id an image from 0, one distinct name a class; every class has images, and enough for
+    every split; both readings are the same; the global random states are left alone; the radius lies in (0, 1], and
+    there is a query pool of the name given.
 
     :param data_root: the folder of data sets; the user's own if not given.
     :raises AssertionError: naming what was broken.
@@ -39,7 +41,7 @@ def check_dataset(entry: DatasetEntry, *, data_root: Path | None = None) -> None
         with undisturbed(subject):
             given = load_target(entry.read)(data_root or default_data_root(), False)
         with fitting(subject):
-            raw = checked_raw(given, "checked")
+            raw = decode_list(checked_list(given, "checked")) if entry.pictures else checked_raw(given, "checked")
             canonical_pool(entry.pool)
         names = raw.class_names
         require(len(set(names)) == len(names), subject, f"names classes twice: {', '.join(names)}")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from support.digits_victim import victim
+from support.picture_trees import cub200, indoor67
 
 from art_divqat.api import prepare
 from art_divqat.cli.dry_run import show_plan
@@ -43,6 +44,21 @@ def test_it_says_what_is_done_to_pictures(tmp_path: Path, capsys: pytest.Capture
     plan = json.loads(capsys.readouterr().out)
     assert len(plan["plan"]["data_notes"]) == 4
     assert (plan["config"]["image_size"], plan["config"]["image_fit"]) == ([16, 8], "crop")
+
+
+def test_it_says_what_is_done_to_a_named_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cub200(tmp_path)
+    indoor67(tmp_path)
+    config = prepare(make_config({"dataset": "CUB200", "query_pool": "Indoor67", "data_root": tmp_path, "seeds": 1,
+                                  "budgets": [8], "image_size": "8", "thief_recipe": {"epochs": 1},
+                                  "evasion": {"images": 0}}))  # fmt: skip
+    show_plan(config, json_output=True)
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["config"]["dataset"], plan["config"]["query_pool"]) == ("cub200", "indoor67")
+    assert "whole pictures, not cut to their bounding boxes" in plan["plan"]["data_notes"]
+    (tmp_path / "CUB_200_2011" / "train_test_split.txt").unlink()
+    with pytest.raises(UserError, match=r"lacks train_test_split\.txt: unpack CUB_200_2011\.tgz again"):
+        show_plan(config, json_output=True)
 
 
 def options(**given: Any) -> dict[str, Any]:

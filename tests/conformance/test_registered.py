@@ -39,6 +39,7 @@ def another_each_time() -> Any:
 
 DATA: dict[str, tuple[DatasetEntry, str]] = {
     "list": (DatasetEntry("a list", lambda root, download: [1]), "gave a list: expected art_divqat.data.RawImages"),
+    "no list": (replace(raw(), pictures=True), "gave a RawImages: expected art_divqat.data.PictureList"),
     "range": (raw(x=IMAGES * 255), r"must lie in \[0, 1\]"),
     "names": (raw(class_names=("a", "a")), "names classes twice: a, a"),
     "empty class": (raw(class_names=("a", "b", "c")), "has no image of class 'c'"),

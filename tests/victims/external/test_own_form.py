@@ -50,6 +50,12 @@ def test_an_onnx_file(tmp_path: Path, network: torch.nn.Module, pictures: str) -
         prepared(path, pictures)
 
 
+def test_a_named_set_of_pictures_takes_the_models_size_too(tmp_path: Path, network: torch.nn.Module) -> None:
+    path = export_onnx(network, tmp_path / "m.onnx")
+    assert prepared(path, "CUB200") == ((8, 8), 1, "crop")
+    assert prepared(path, "caltech101", image_size="16") == ((16, 16), 1, "crop")
+
+
 def test_forms_that_say_nothing(models: dict[str, Path], pictures: str) -> None:
     for name in ("m.pt", "script.pt", "m.pt2", "m.safetensors"):
         assert prepared(models[name], pictures, model="lenet5") == (None, None, "crop")
