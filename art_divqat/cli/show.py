@@ -38,9 +38,9 @@ def _names(kind: str) -> dict[str, str]:
 
         return list_pools() | {"DATASET": "the training images of any data set, made to fit"}
     if kind == "models":
-        from art_divqat.models.registry import MODELS
+        from art_divqat.models.registry import MODEL_FORMS, MODELS
 
-        return dict(sorted(MODELS.summaries().items()))
+        return dict(sorted(MODELS.summaries().items())) | MODEL_FORMS
     if kind == "victims":
         from art_divqat.victims.registry import list_victims
 

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "registry": ["MODELS", "build_model", "list_models", "model_summary"],
         "small": ["LeNet5", "SmallCNN", "TwoLayerPerceptron"],
         "resnet": ["CifarResNet"],
+        "weights": ["describe_weights", "load_public", "public_body"],
     },
 )
 
@@ -24,3 +25,6 @@ if TYPE_CHECKING:
     from art_divqat.models.small import LeNet5 as LeNet5
     from art_divqat.models.small import SmallCNN as SmallCNN
     from art_divqat.models.small import TwoLayerPerceptron as TwoLayerPerceptron
+    from art_divqat.models.weights import describe_weights as describe_weights
+    from art_divqat.models.weights import load_public as load_public
+    from art_divqat.models.weights import public_body as public_body

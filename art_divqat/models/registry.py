@@ -1,12 +1,16 @@
 """Registry of models: `build_model("resnet20", (3, 32, 32), 10, seed=0)` builds a freshly initialised network.
 
-Importing this module imports no torch; building does.
+Besides the names of the registry there are forms: `torchvision:NAME` and `timm:NAME`, every classification network of
+these libraries as it is; and `normalised:MODEL`, any of the others behind the standardisation that its public weights
+expect. Importing this module imports no torch; building does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import isolated_random_state
@@ -25,19 +29,89 @@ class ModelEntry:
     :param build: a function or `package.module:function`; called with (input_shape, nb_classes) it gives a logit-valued
         `torch.nn.Module`, freshly initialised from torch's global generator, which is seeded around the call.
     :param two_layers: whether it is linear, ReLU, linear, which functionally equivalent extraction can copy exactly.
+    :param library_name: the network of torchvision or timm that public weights are of, as `torchvision:NAME`.
+    :param head: the module that is no part of the library's network, where that is more than the last layer.
+    :param stem_by_size: whether images above :data:`SMALL_SIDE` get another first layer than small ones.
     """
 
     summary: str
     build: str | Callable[[Shape, int], Any]
     smallest_side: int = 1
     two_layers: bool = False
+    library_name: str | None = None
+    head: str | None = None
+    stem_by_size: bool = False
 
 
+# images up to this side are small: networks keep their full size in the first layers, and weights are as they ever were
+SMALL_SIDE = 64
+LIBRARIES = ("torchvision", "timm")
+MODEL_FORMS = {
+    "torchvision:NAME": "a classification network of torchvision as it is, such as torchvision:mobilenet_v3_small",
+    "timm:NAME": "a network of timm, an extra, such as timm:tf_efficientnet_lite0",
+    "normalised:MODEL": "any of them behind the mean and deviation that its public weights expect",
+}
+_NORMALISED = "normalised"
+_LIBRARY_MODULE = "art_divqat.models.libraries"
 _SMALL = "art_divqat.models.small"
 _RESNET = "art_divqat.models.resnet"
 _VISION = "art_divqat.models.vision"
 
-MODELS = Registry(
+
+class _Models(Registry[ModelEntry]):
+    """The registry, in which `torchvision:NAME`, `timm:NAME` and `normalised:MODEL` are names too.
+
+    Whether a library has the network is for whoever builds or checks it to find out: it takes an import of torch.
+    """
+
+    def _known(self, name: str) -> str | None:
+        prefix, inner = _taken_apart(name)
+        if prefix == _NORMALISED:
+            known = self._known(inner)
+            return known if known is None or known.startswith(prefix) else f"{prefix}:{known}"
+        return f"{prefix}:{inner}" if prefix else super()._known(name)
+
+    def __getitem__(self, name: str) -> ModelEntry:
+        prefix, inner = _taken_apart(self.canonical(name))
+        if prefix == _NORMALISED:
+            bare = self[inner]
+            build = partial(_call, f"{_LIBRARY_MODULE}:build_normalised", inner)
+            return replace(bare, summary=f"{bare.summary}; images standardised first", build=build, two_layers=False)
+        if prefix:
+            form = f"{prefix}:{inner}"
+            build = partial(_call, f"{_LIBRARY_MODULE}:build_from", prefix, inner)
+            return ModelEntry(f"{prefix}'s {inner}", build, library_name=form)
+        return super().__getitem__(name)
+
+    def origin(self, name: str) -> str | None:
+        prefix, inner = _taken_apart(self.canonical(name))
+        if prefix == _NORMALISED:
+            return self.origin(inner)
+        if not prefix:
+            return super().origin(name)
+        try:
+            return f"{prefix} {metadata.version(prefix)}"
+        except metadata.PackageNotFoundError:
+            return prefix
+
+
+def _taken_apart(name: str) -> tuple[str, str]:
+    """A form's prefix and what stands behind it; no prefix for a name of the registry."""
+    prefix, colon, inner = name.strip().partition(":")
+    prefix = prefix.strip().lower().replace("normalized", _NORMALISED)
+    if not colon or not inner.strip():
+        return "", name
+    if prefix in LIBRARIES:
+        # their own spelling
+        return prefix, inner.strip().lower().replace("-", "_")
+    return (prefix, inner) if prefix == _NORMALISED else ("", name)
+
+
+def _call(target: str, *arguments: Any) -> Any:
+    return load_target(target)(*arguments)
+
+
+MODELS = _Models(
     "model",
     "models",
     ModelEntry,
@@ -51,12 +125,43 @@ MODELS = Registry(
         ),
         "resnet20": ModelEntry("ResNet-20 for 32×32 images (He et al., 2016)", f"{_RESNET}:resnet20", 8),
         "resnet32": ModelEntry("ResNet-32 for 32×32 images (He et al., 2016)", f"{_RESNET}:resnet32", 8),
-        "resnet18": ModelEntry("torchvision's ResNet-18 with a 3×3 stem and no max-pool", f"{_VISION}:resnet18", 8),
-        "resnet34": ModelEntry("torchvision's ResNet-34 with a 3×3 stem and no max-pool", f"{_VISION}:resnet34", 8),
-        "vgg11": ModelEntry("torchvision's VGG-11 with batch norm and a small head", f"{_VISION}:vgg11", 32),
-        "vgg16": ModelEntry("torchvision's VGG-16 with batch norm and a small head", f"{_VISION}:vgg16", 32),
-        "mobilenet-v2": ModelEntry("torchvision's MobileNetV2 with a stride-1 stem", f"{_VISION}:mobilenet_v2", 16),
+        "resnet18": ModelEntry(
+            "torchvision's ResNet-18; up to 64×64 with a 3×3 stem and no max-pool",
+            f"{_VISION}:resnet18",
+            8,
+            library_name="torchvision:resnet18",
+            stem_by_size=True,
+        ),
+        "resnet34": ModelEntry(
+            "torchvision's ResNet-34; up to 64×64 with a 3×3 stem and no max-pool",
+            f"{_VISION}:resnet34",
+            8,
+            library_name="torchvision:resnet34",
+            stem_by_size=True,
+        ),
+        "vgg11": ModelEntry(
+            "torchvision's VGG-11 with batch norm and a small head",
+            f"{_VISION}:vgg11",
+            32,
+            library_name="torchvision:vgg11_bn",
+            head="classifier",
+        ),
+        "vgg16": ModelEntry(
+            "torchvision's VGG-16 with batch norm and a small head",
+            f"{_VISION}:vgg16",
+            32,
+            library_name="torchvision:vgg16_bn",
+            head="classifier",
+        ),
+        "mobilenet-v2": ModelEntry(
+            "torchvision's MobileNetV2; up to 64×64 with a stride-1 stem",
+            f"{_VISION}:mobilenet_v2",
+            16,
+            library_name="torchvision:mobilenet_v2",
+            stem_by_size=True,
+        ),
     },
+    also=MODEL_FORMS,
 )
 
 
@@ -75,14 +180,23 @@ def model_summary(name: str) -> str:
 
 
 def check_model(name: str, input_shape: Shape | None = None) -> str:
-    """Return the canonical name of an architecture, or say which are near, or that the images are too small for it.
+    """Return the canonical name of an architecture, or say which are near, or that it does not take such images.
 
-    :raises UserError: for an unknown name, or an image with a side smaller than the architecture takes.
+    A network of a library is built and tried on one image where their shape is given.
 
-    >>> check_model("ResNet20")
-    'resnet20'
+    :raises UserError: for an unknown name, a library that is not installed, an image with a side smaller than the
+        architecture takes, or of a size that a library's network refuses.
+
+    >>> check_model("ResNet20"), check_model("Torchvision:MobileNet-v2")
+    ('resnet20', 'torchvision:mobilenet_v2')
     """
     canonical = MODELS.canonical(name)
+    prefix, inner = _taken_apart(canonical)
+    if prefix == _NORMALISED:
+        return f"{prefix}:{check_model(inner, input_shape)}"
+    if prefix:
+        _call(f"{_LIBRARY_MODULE}:check_library_model", prefix, inner, input_shape)
+        return canonical
     entry = MODELS[canonical]
     if input_shape is not None and min(input_shape[1:]) < entry.smallest_side:
         height, width = input_shape[1:]
@@ -91,6 +205,15 @@ def check_model(name: str, input_shape: Shape | None = None) -> str:
             f"these are {height}×{width}: choose a smaller model, such as small-cnn."
         )
     return canonical
+
+
+def is_large(input_shape: Shape) -> bool:
+    """Whether images are above 64×64, where networks are built as their libraries have them.
+
+    >>> is_large((3, 64, 64)), is_large((3, 96, 224)), is_large((1, 224, 60))
+    (False, True, False)
+    """
+    return min(input_shape[1:]) > SMALL_SIDE
 
 
 def build_model(name: str, input_shape: Shape, nb_classes: int, *, seed: int) -> nn.Module:
@@ -105,7 +228,10 @@ def build_model(name: str, input_shape: Shape, nb_classes: int, *, seed: int) ->
     >>> sum(parameter.numel() for parameter in network.parameters())
     107786
     """
-    canonical = check_model(name, input_shape)
+    canonical = MODELS.canonical(name)
+    # a library's network says itself, when it is built, what it refuses
+    if not _taken_apart(canonical)[0]:
+        check_model(canonical, input_shape)
     if nb_classes < 2:
         raise UserError(f"A classifier needs at least 2 classes. Got {nb_classes}.")
     with isolated_random_state("model", canonical, seed):

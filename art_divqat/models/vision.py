@@ -1,4 +1,4 @@
-"""Networks of torchvision, with stems and heads for small images."""
+"""Networks of torchvision, with stems and heads for small images; above 64×64 with the stems of ImageNet."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import torchvision
 from torch import nn
 
 from art_divqat._types import Shape
+from art_divqat.models.libraries import take_channels
+from art_divqat.models.registry import is_large
 
 
 def resnet18(input_shape: Shape, nb_classes: int) -> nn.Module:
-    """ResNet-18 with a 3×3 stem and no max-pool."""
+    """ResNet-18; for small images with a 3×3 stem and no max-pool."""
     return _resnet(torchvision.models.resnet18, input_shape, nb_classes)
 
 
 def resnet34(input_shape: Shape, nb_classes: int) -> nn.Module:
-    """ResNet-34 with a 3×3 stem and no max-pool."""
+    """ResNet-34; for small images with a 3×3 stem and no max-pool."""
     return _resnet(torchvision.models.resnet34, input_shape, nb_classes)
 
 
@@ -31,14 +33,18 @@ def vgg16(input_shape: Shape, nb_classes: int) -> nn.Module:
 
 
 def mobilenet_v2(input_shape: Shape, nb_classes: int) -> nn.Module:
-    """MobileNetV2 with a stride-1 stem."""
+    """MobileNetV2; for small images with a stride-1 stem."""
     network: Any = torchvision.models.mobilenet_v2(weights=None, num_classes=nb_classes)
+    if is_large(input_shape):
+        return take_channels(network, input_shape[0])
     network.features[0][0] = nn.Conv2d(input_shape[0], 32, 3, padding=1, bias=False)
     return network
 
 
 def _resnet(build: Any, input_shape: Shape, nb_classes: int) -> nn.Module:
     network = build(weights=None, num_classes=nb_classes)
+    if is_large(input_shape):
+        return take_channels(network, input_shape[0])
     # A 7×7 stride-2 stem with a max-pool would leave nothing of a 32×32 image.
     network.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()
