@@ -17,6 +17,7 @@ from art_divqat.audit.run import run
 from art_divqat.data import load_dataset
 from art_divqat.data.checks import as_nchw, check_images, check_labels
 from art_divqat.data.pictures import ImageForm
+from art_divqat.data.sizes import smaller_side
 from art_divqat.data.sources import has_pictures
 from art_divqat.data.splits import checksum, stratified_subset
 from art_divqat.errors import UserError
@@ -43,10 +44,13 @@ def prepare(config: EvaluateConfig) -> ResolvedConfig:
     >>> prepare(make_config({"victims": ["robust"], "device": "cpu"})).query_pool
     'photos'
     """
-    resolved = resolve(config.model_copy(update={"device": resolve_device(config.device)}))
+    config = config.model_copy(update={"device": resolve_device(config.device)})
+    resolved = resolve(config)
     if resolved.external is not None and has_pictures(resolved.dataset):
         own = own_form(resolved.external, size_known=resolved.image_size is not None)
-        resolved = _with_images_of(resolved, own)
+        config = _with_images_of(config, own)
+    # the networks depend on it
+    resolved = resolve(config, smaller_side(resolved.dataset, config.image_form, config.data_root))
     if resolved.external is None or not (resolved.external.is_remote or resolved.external.source is None):
         return resolved
     # one process asks an endpoint, and holds a live object

@@ -18,7 +18,7 @@ from art_divqat.data.pools import IN_DISTRIBUTION, generate, generated_pools
 from art_divqat.data.splits import stratified_subset
 from art_divqat.defences.registry import DefenceContext
 from art_divqat.estimators import TrainingRecipe
-from art_divqat.models import build_model
+from art_divqat.models.weights import begun_from
 from art_divqat.plan.config import Recipe, ResolvedConfig
 from art_divqat.victims.provider import VictimProvider, VictimSettings
 from art_divqat.victims.specs import VictimSpec
@@ -129,6 +129,7 @@ class Bench:
             external=config.external,
             trust_code=config.trust_code,
             answers_file=config.answers_file,
+            weights=config.weights,
         )
         return VictimProvider(self.dataset, settings, self.store, self._live)
 
@@ -145,14 +146,16 @@ class Bench:
         )
 
     def fresh_thief(self, seed: int, progress: Progress | None = None, nb_classes: int | None = None) -> ProbedThief:
-        """An untrained thief, by the one recipe of the comparison; never a copy of any victim.
+        """A thief before its training, by the one recipe of the comparison; never a copy of any victim.
 
         :param nb_classes: of its victim; those of the data if not given.
         """
         config = self.config
         shape, classes = self.dataset.input_shape, nb_classes or self.dataset.nb_classes
         seed = derive_seed("thief", seed)
-        network = build_model(config.thief_model, shape, classes, seed=seed)
+        network = begun_from(
+            config.thief_weights, config.thief_model, shape, classes, seed=seed, download=config.download
+        )
         thief = ProbedThief(
             network, shape, classes, training_recipe(config.thief_recipe), seed=seed, device=config.device
         )

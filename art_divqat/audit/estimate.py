@@ -36,6 +36,7 @@ class RunEstimate:
     :param model: what is known of the audited model, once it was tried; None without one.
     :param control: the positive control: its `victim`, its `model`, and of the plan its `cells` and `seconds`; None
         without one.
+    :param weights: whose public weights the `victim`'s and the `thief`'s network begin from; None without any.
     """
 
     cells: int
@@ -48,6 +49,7 @@ class RunEstimate:
     data_notes: tuple[str, ...] = ()
     model: dict[str, Any] | None = None
     control: dict[str, Any] | None = None
+    weights: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -92,6 +94,7 @@ def estimate(config: ResolvedConfig) -> RunEstimate:
         data_notes=tuple(data_notes(data)),
         model=data.get("model"),
         control=control,
+        weights=data.get("weights"),
     )
 
 

@@ -24,12 +24,19 @@ def preflight(bench: Bench) -> dict[str, Any]:
     from art_divqat.data.pools import IN_DISTRIBUTION
     from art_divqat.defences.registry import check_defence
     from art_divqat.models.registry import check_model
+    from art_divqat.models.weights import describe_weights
 
     config = bench.config
     for defence in config.defences:
         check_defence(defence, bench.dataset.input_shape)
-    for model in (config.model, config.thief_model):
-        check_model(model, bench.dataset.input_shape)
+    shape, weights = bench.dataset.input_shape, {}
+    for of, model, source in (
+        ("victim", config.model, config.weights),
+        ("thief", config.thief_model, config.thief_weights),
+    ):
+        check_model(model, shape)
+        if source is not None:
+            weights[of] = describe_weights(model, source, shape, download=config.download)
     check_evasion(bench)
     if config.control and len(set(bench.dataset.y_train.tolist())) < 2:
         raise UserError(
@@ -53,6 +60,8 @@ def preflight(bench: Bench) -> dict[str, Any]:
     for attack in config.attacks:
         for name in attack.entry.other_pools(attack.own):
             bench.other_pool(name)  # reads a data set, or says why it cannot
+    if weights:
+        data["weights"] = weights
     kind = model_kind(config)
     if kind is not None:
         data["model"] = {"kind": kind} if kind == "endpoint" else describe_model(bench)

@@ -25,6 +25,7 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
     from art_divqat.audit.folder import RunFolder
     from art_divqat.plan.cells import is_control_of
     from art_divqat.report.text import clean, counted
+    from art_divqat.results.data_notes import beginnings
 
     if folder is not None and config.external is not None and config.external.is_remote:
         kept = RunFolder(folder)
@@ -40,6 +41,7 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
     labels_only = bool(plan.model and plan.model.get("labels_only"))
     answers = "hard, since there are labels only" if labels_only else ", ".join(config.answers)
     most = "until decided, at most " if config.seeds == "auto" else ""
+    names = {"victim": "victim" if config.external is None else "control", "thief": "thief"}
     rows = [
         ("data", f"{config.dataset}, queries from {config.query_pool}"),
         *(("images" if number == 0 else "", clean(note)) for number, note in enumerate(plan.data_notes)),
@@ -47,6 +49,7 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
         *_model_rows(plan.model),
         *_control_rows(config, plan.control),
         ("thief", config.thief_model),
+        *((f"{names[of]} weights", clean(text)) for of, text in beginnings(plan.weights)),
         ("defences", ", ".join(map(str, config.defences))),
         ("attacks", f"{', '.join(map(str, config.attacks))}; answers {answers}"),
         ("budgets", f"{', '.join(f'{budget:,}' for budget in config.budgets)}; {most}{counted(plan.seeds, 'seed')}"),

@@ -48,8 +48,16 @@ MaxSeeds = Annotated[int | None, typer.Option(help="With --seeds auto: the most 
 MaxMinutes = Annotated[
     float | None, typer.Option(help="With --seeds auto: add none that would end later; the same command goes on then.")
 ]
-Model = Annotated[str | None, typer.Option(help="Architecture of the victims.")]
-ThiefModel = Annotated[str | None, typer.Option(help="Architecture of the thieves.")]
+Model = Annotated[str | None, typer.Option(help="Architecture of the victims: a name, torchvision:NAME or timm:NAME.")]
+ThiefModel = Annotated[str | None, typer.Option(help="Architecture of the thieves, likewise.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Public weights that victims begin from: imagenet, package:NAME or a state dict's path."),
+]
+WeightsOfControl = Annotated[
+    str | None, typer.Option("--weights", help="Public weights that the control begins from; else the thieves'.")
+]
+ThiefWeights = Annotated[str | None, typer.Option(help="Public weights that thieves begin from, likewise.")]
 Epsilon = Annotated[float | None, typer.Option(help="L∞ radius of robustness, in units of [0, 1] pixels.")]
 Preset = Annotated[str | None, typer.Option(help="quick, standard or paper.")]
 ImageSize = Annotated[
@@ -61,7 +69,8 @@ ImageFit = Annotated[str | None, typer.Option(help="How they come to it: crop (t
 Limit = Annotated[int | None, typer.Option(help="Use at most so many training and so many test images.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder with data sets in torchvision's layout.")]
 Download = Annotated[
-    bool | None, typer.Option("--download", help="Download a data set that is not there.", show_default=False)
+    bool | None,
+    typer.Option("--download", help="Download a data set or public weights that are not there.", show_default=False),
 ]
 RepeatQueries = Annotated[
     str | None, typer.Option(help="paid: every image asked is charged; free: an image is charged once.")

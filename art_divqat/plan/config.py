@@ -36,7 +36,7 @@ from art_divqat.victims.specs import VictimSpec, read_victim
 S = TypeVar("S")
 _LARGEST_SIDE = 4096
 # options that came later than the first journals, which are written down only where they say something
-_LATER = ("attacker_images", "attacker_labels", "control")
+_LATER = ("attacker_images", "attacker_labels", "control", "weights", "thief_weights")
 _ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
 
 
@@ -169,6 +169,10 @@ class Options(BaseModel):
     attacker_labels: bool = Field(True, description="whether the attacker knows their true labels")
     model: str | None = None
     thief_model: str | None = None
+    weights: str | None = Field(
+        None, description="public weights that victims begin from: imagenet, package:NAME or a state dict's path"
+    )
+    thief_weights: str | None = Field(None, description="public weights that thieves begin from")
     epsilon: float | None = None
     victim_recipe: Recipe | None = None
     thief_recipe: Recipe | None = None

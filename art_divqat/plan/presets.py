@@ -7,7 +7,7 @@ from art_divqat.data.pools import canonical_pool, default_pool
 from art_divqat.data.sources import DATASETS, DatasetEntry, canonical_dataset, dataset_entry
 from art_divqat.defences.registry import DefenceSpec, parse_defence
 from art_divqat.errors import UserError
-from art_divqat.models.registry import check_model
+from art_divqat.models.registry import SMALL_SIDE, check_model, model_for
 from art_divqat.plan.cells import applies
 from art_divqat.plan.conditions import parse_condition
 from art_divqat.plan.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig, validated
@@ -35,9 +35,10 @@ _EVASION = {
 _PAPER_EPSILONS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 
 
-def resolve(config: EvaluateConfig) -> ResolvedConfig:
+def resolve(config: EvaluateConfig, side: int | None = None) -> ResolvedConfig:
     """The same configuration with every name canonical, every default filled in and baselines added.
 
+    :param side: the smaller side of the images, where somebody has looked and the configuration does not say it.
     :raises UserError: for a name that is not known, or one that is given twice in two spellings.
 
     >>> [str(victim) for victim in resolve(EvaluateConfig(victims=("robust",))).victims]
@@ -51,8 +52,7 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     victims = tuple(parse_victim(victim, epsilon=epsilon, query_pool=pool) for victim in given)
     small = known.simple
     paper = config.preset == "paper"
-    model = check_model(config.model or ("small-cnn" if small else "resnet34" if paper else "resnet20"))
-    thief_model = check_model(config.thief_model or ("vgg16" if paper and not small else model))
+    model, thief_model = _models(config, small, side)
     budgets = config.budgets
     if budgets is None:
         budgets = (1_000, *range(2_000, 10_001, 1_000)) if paper and small else _BUDGETS[config.preset]
@@ -69,9 +69,10 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     _check_seeds(config, baselined, defences)
     for condition in config.fail_on:
         parse_condition(condition)
+    weights = config.weights
     if control and config.model is None:
         # what an attacker trains is what the same data trains well
-        model = thief_model
+        model, weights = thief_model, weights or config.thief_weights
     thief_recipe = config.thief_recipe or _thief_recipe(config.preset, known)
     victim_recipe = _victim_recipe(config.preset, known)
     if control and not paper and dataset not in DATASETS:
@@ -88,6 +89,7 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
         "seeds": config.seeds or 3,
         "model": model,
         "thief_model": thief_model,
+        "weights": weights,
         "epsilon": epsilon,
         "victim_recipe": config.victim_recipe or victim_recipe,
         "thief_recipe": thief_recipe,
@@ -95,6 +97,18 @@ def resolve(config: EvaluateConfig) -> ResolvedConfig:
     }
     unwritten = {"trust_code": config.trust_code, "answers_file": config.answers_file, "external": external}
     return validated(ResolvedConfig, {**config.model_dump(), **values, **unwritten})
+
+
+def _models(config: EvaluateConfig, simple: bool, side: int | None) -> tuple[str, str]:
+    """The architectures of victims and thieves; by default none that keeps the full size of large images at first."""
+    side = side if config.image_size is None else min(config.image_size)
+    large, paper = side is not None and side > SMALL_SIDE, config.preset == "paper"
+    usual = "small-cnn" if simple else "resnet34" if paper else "resnet20"
+    if large:
+        usual = "resnet34" if paper else "resnet18"
+    model = check_model(config.model or model_for(config.weights, usual, large=large))
+    usual = "vgg16" if paper and not (simple or large) else model
+    return model, check_model(config.thief_model or model_for(config.thief_weights, usual, large=large))
 
 
 def _with_control(

@@ -11,7 +11,7 @@ from art_divqat.report.rating import Thresholds, rate_row
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.seeds import seeds_added
 from art_divqat.report.text import NONE, clean, counted, dataset_name, percent
-from art_divqat.results.data_notes import classes_note, data_notes
+from art_divqat.results.data_notes import beginnings, classes_note, data_notes
 from art_divqat.results.probes import probed
 from art_divqat.results.schema import Results
 from art_divqat.victims.registry import is_control
@@ -55,6 +55,12 @@ def _answer_rows(results: Results) -> list[tuple[str, str]]:
     return [("It answers", clean("; ".join(map(str, kinds)))), *([("Its classes", note)] if note else [])]
 
 
+def _weights_rows(results: Results) -> list[tuple[str, str]]:
+    own = "The control" if results.config.get("external") is not None else "Victims"
+    names = {"victim": own, "thief": "Thieves"}
+    return [(f"{names[of]} began from", clean(text)) for of, text in beginnings(results.data.get("weights"))]
+
+
 def threat_section(view: ResultsView) -> Section:
     """What was attacked and what the attacker knows, has and pays."""
     config = view.results.config
@@ -71,6 +77,7 @@ def threat_section(view: ResultsView) -> Section:
     rows = [
         ("The model", f"{what} on {_value(config, 'dataset')}; victims: {_value({'victims': victims}, 'victims')}"),
         *_answer_rows(view.results),
+        *_weights_rows(view.results),
         *([("What was done to the images", clean("; ".join(notes)))] if notes else []),
         ("How it was reached", "As a black box: images in, answers out, every query counted and capped."),
         ("The attacker knows", "The size and range of the images, and the classes; no weights, no training data."),

@@ -20,6 +20,28 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def beginnings(weights: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Whose weights the networks of `victim` and `thief` began from; empty where all began from nothing.
+
+    :param weights: as the `data` of a run has them.
+
+    >>> imagenet = {"source": "imagenet", "file": "a.pth", "sha256": "0123456789abcdef", "classes": 1000}
+    >>> beginnings({"thief": imagenet})
+    [('victim', 'from nothing'), ('thief', 'imagenet (a.pth, sha256 0123456789ab…), a new head for its 1,000 classes')]
+    """
+    found = []
+    for of in ("victim", "thief"):
+        known = (weights or {}).get(of)
+        if not isinstance(known, Mapping):
+            found.append((of, "from nothing"))
+            continue
+        classes = known.get("classes")
+        head = f", a new head for its {classes:,} classes" if isinstance(classes, int) else ", a new head"
+        file, digits = known.get("file"), str(known.get("sha256"))[:12]
+        found.append((of, f"{known.get('source')} ({file}, sha256 {digits}…){head}"))
+    return found if weights else []
+
+
 def classes_note(data: Mapping[str, Any]) -> str:
     """How the classes of an audited model are those of the data, where it has more; empty where they are the same.
 

@@ -13,6 +13,9 @@ from art_divqat.data.pools import IN_DISTRIBUTION
 from art_divqat.results.flag_evidence import Evidence, Rule, first_few, group_label, offenders, rule
 from art_divqat.victims.specs import has_mixture_alone, read_victim
 
+# from here on public networks know what is in colour images
+_PHOTOGRAPH_SIDE = 64
+
 
 @rule(
     "incomplete",
@@ -97,6 +100,23 @@ def no_adaptive_attacker(e: Evidence) -> str | None:
     met = {row.defence for row in e.rows if row.attack in adaptive}
     missing = [defence for defence in defences if defence not in met]
     return f"No attacker did anything about {', '.join(missing)}." if missing else None
+
+
+@rule(
+    "thieves-from-nothing",
+    "Who copies a model of photographs begins from a public network, which knows such images already. Thieves that "
+    "begin from nothing learn far less from the same answers: the model looks much harder to steal than it is.",
+    "Give thieves public weights: --thief-weights imagenet, package:NAME or a file, with --thief-model where needed.",
+    voids=True,
+)
+def from_nothing(e: Evidence) -> str | None:
+    """The images are in colour and large, and no thief began from public weights."""
+    shape = e.results.dataset.get("input_shape")
+    if not isinstance(shape, list | tuple) or len(shape) != 3 or shape[0] != 3 or min(shape[1:]) < _PHOTOGRAPH_SIDE:
+        return None
+    if e.results.config.get("thief_weights") is not None:
+        return None
+    return f"The images are {shape[1]}×{shape[2]} in colour, and every thief began from nothing."
 
 
 @rule(
@@ -267,6 +287,7 @@ RULES: tuple[Rule, ...] = (
     one_pool,
     only_soft,
     no_adaptive_attacker,
+    from_nothing,
     undertrained,
     saturated,
     pool_overlap,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from art_divqat._types import Images, PhaseProgress
 from art_divqat.data import Dataset, load_pool
 from art_divqat.data.auxiliary import compose_auxiliary
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+from art_divqat.models.registry import MODELS, is_large
 from art_divqat.specs import Spec
 from art_divqat.victims.external.settings import ExternalModel
 from art_divqat.victims.specs import VictimSpec, auxiliary_sources, has_mixture, plugin_origins
@@ -37,11 +39,12 @@ class VictimSettings:
     :param device: `cpu` or `cuda:i`.
     :param threads: torch threads that they are trained with; part of their identity, to the last digit.
     :param data_root: where the data set of auxiliary images is.
-    :param download: whether it may be downloaded.
+    :param download: whether it, and public weights, may be downloaded.
     :param split_seed: decides which of its images are taken.
     :param external: where a model of somebody else's is, if one of the victims is that.
     :param trust_code: whether code of that model may run.
     :param answers_file: the file that keeps the answers of an endpoint.
+    :param weights: public weights that those which are trained here begin from.
     """
 
     model: str
@@ -54,6 +57,7 @@ class VictimSettings:
     external: ExternalModel | None = None
     trust_code: bool = False
     answers_file: Path | None = None
+    weights: str | None = None
 
 
 class VictimProvider:
@@ -121,7 +125,7 @@ class VictimProvider:
             "store_version": STORE_VERSION,
             "dataset": self.dataset.checksum,
             "victim": str(spec),
-            "model": settings.model,
+            "model": self._context(seed).architecture,
             "recipe": settings.recipe.as_dict(),
             "seed": seed,
             "threads": settings.threads,
@@ -130,8 +134,22 @@ class VictimProvider:
             # what is trained here is the same whatever else is audited
             **({"external": settings.external.for_results()} if spec.is_external and settings.external else {}),
             **({"mixture_version": MIXTURE_VERSION} if has_mixture(spec) else {}),
+            **({} if spec.is_external else self._beginning),
             **plugin_origins(spec, settings.model),
         }
+
+    @functools.cached_property
+    def _beginning(self) -> dict[str, str]:
+        """What the network that victims start from has that those of small images and from nothing have not."""
+        from art_divqat.models.weights import file_sha256, weights_file
+
+        settings, found = self.settings, {}
+        if MODELS[settings.model].stem_by_size and is_large(self.dataset.input_shape):
+            found["stem"] = "imagenet"
+        if settings.weights is not None:
+            file = weights_file(settings.model, settings.weights, download=settings.download)
+            found["weights"] = file_sha256(file)
+        return found
 
     def folder(self, spec: VictimSpec, seed: int) -> Path:
         """Where the store keeps the victim, or would."""
@@ -150,6 +168,8 @@ class VictimProvider:
             seed,
             settings.device,
             auxiliary=self._auxiliary_images,
+            weights=settings.weights,
+            download=settings.download,
             **more,
         )
 

@@ -10,6 +10,7 @@ from art_divqat._rng import derive_seed
 from art_divqat._types import Images, Progress
 from art_divqat.data.sources import dataset_entry
 from art_divqat.errors import UserError
+from art_divqat.models.registry import MODELS
 from art_divqat.registry import load_target
 from art_divqat.specs import Spec
 from art_divqat.victims.registry import VICTIMS, VictimEntry, robust_trainer
@@ -27,6 +28,8 @@ class VictimContext:
 
     :param parent: the trained full-precision classifier of the entry's `parent`, which a quantized victim starts from.
     :param auxiliary: gives the images of another distribution that DivQAT's specification names.
+    :param weights: public weights that the network begins from; see :mod:`art_divqat.models.weights`.
+    :param download: whether they may be downloaded.
     """
 
     dataset: Dataset
@@ -37,15 +40,22 @@ class VictimContext:
     progress: Progress | None = None
     parent: RecipeClassifier | None = None
     auxiliary: Callable[[Spec], Images] | None = None
+    weights: str | None = None
+    download: bool = False
+
+    @property
+    def architecture(self) -> str:
+        """The name that builds the victim's network: the model's, standardised if it begins from public weights."""
+        return self.model if self.weights is None else MODELS.canonical(f"normalised:{self.model}")
 
     def fresh_classifier(self) -> RecipeClassifier:
-        """An untrained network of the wanted architecture, seeded for this victim."""
+        """A network of the wanted architecture, untrained or with public weights, seeded for this victim."""
         from art_divqat.estimators import RecipeClassifier
-        from art_divqat.models import build_model
+        from art_divqat.models.weights import begun_from
 
         shape, classes = self.dataset.input_shape, self.dataset.nb_classes
         seed = derive_seed("victim", self.seed)
-        network = build_model(self.model, shape, classes, seed=seed)
+        network = begun_from(self.weights, self.model, shape, classes, seed=seed, download=self.download)
         classifier = RecipeClassifier(network, shape, classes, self.recipe, seed=seed, device=self.device)
         classifier.progress = self.progress
         return classifier
@@ -114,7 +124,7 @@ def post_training(context: VictimContext, spec: Spec) -> Any:
 
     images = context.dataset.x_train[:_CALIBRATION_IMAGES]
     options: dict[str, Any] = spec.as_dict
-    return quantize_post_training(context.parent, images, architecture=context.model, **options)
+    return quantize_post_training(context.parent, images, architecture=context.architecture, **options)
 
 
 def quantization_aware(context: VictimContext, spec: Spec) -> Any:
@@ -146,7 +156,7 @@ def _trained_on(trainer_class: Any, context: VictimContext, options: dict[str, A
         options["adversary"] = PGDAdversary(eps=float(radius))
     seed = derive_seed("quantization", context.seed) % 2**31
     # the report compares the victims' accuracies
-    trainer = trainer_class(context.parent, architecture=context.model, seed=seed, tolerance=None, **options)
+    trainer = trainer_class(context.parent, architecture=context.architecture, seed=seed, tolerance=None, **options)
     progress = context.progress
     trainer.fit(
         context.dataset.x_train,

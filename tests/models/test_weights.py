@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from art_divqat.errors import UserError
 from art_divqat.models import build_model, describe_weights, load_public, public_body
 from art_divqat.models.libraries import Standardised
-from art_divqat.models.weights import CARRIER
+from art_divqat.models.registry import CARRIER
 
 LARGE = (3, 72, 80)
 

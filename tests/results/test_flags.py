@@ -64,8 +64,8 @@ def spending(part: float) -> Results:
     return results.model_copy(update={"cells": cells})
 
 
-def images_of(channels: int) -> dict[str, object]:
-    return {"dataset": {"input_shape": [channels, 32, 32]}}
+def images_of(channels: int, side: int = 32) -> dict[str, object]:
+    return {"dataset": {"input_shape": [channels, side, side]}}
 
 
 # what makes each flag fire, and a run that comes near but must not raise it
@@ -85,6 +85,7 @@ CASES: dict[str, tuple[Callable[[], Results], Callable[[], Results]]] = {
         lambda: sound(attacks=("knockoff", "knockoff-adaptive", "knockoff:recovery=labels", "random:recovery=top-k")),
         lambda: sound(attacks=("knockoff",), details={"adaptive_attacker": 1.0}),
     ),
+    "thieves-from-nothing": (lambda: sound(data=images_of(3, 64)), lambda: sound(data=images_of(1, 224))),
     "thief-undertrained": (
         lambda: with_detail("thief_final_loss_slope", -0.2),
         lambda: with_detail("thief_final_loss_slope", 0.2),

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from art_divqat.data.raw import to_float
 from art_divqat.data.archives import read_archive
+from art_divqat.data.raw import to_float
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.models import build_model
 

@@ -1,0 +1,56 @@
+"""The size of a data set's images, looked up without reading them: networks are chosen by it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from art_divqat._files import default_data_root
+from art_divqat.data.archives import array_header
+from art_divqat.data.pictures import SUFFIXES, ImageForm, read_header
+from art_divqat.data.sources import dataset_entry
+from art_divqat.errors import UserError
+
+
+def smaller_side(name: str, form: ImageForm, data_root: Path | None = None) -> int | None:
+    """The smaller side of the images of a data set in pixels; None where nothing says it before they are read.
+
+    :param name: the canonical name.
+    :param form: what the images are to become.
+    """
+    if form.size is not None:
+        return min(form.size)
+    try:
+        if name.startswith("folder:"):
+            return _of_pictures(Path(name.partition(":")[2]).expanduser())
+        if name.startswith("npz:"):
+            path = Path(name.partition(":")[2]).expanduser()
+            below = (data_root or default_data_root()) / path
+            return _of_archive(below if below.is_file() and not path.exists() else path)
+    except (OSError, ValueError, KeyError, UserError, zipfile.BadZipFile):
+        # whoever reads it says what is wrong with it
+        return None
+    return dataset_entry(name).side
+
+
+def _of_archive(path: Path) -> int | None:
+    with zipfile.ZipFile(path) as archive:
+        key = "x" if "x.npy" in archive.namelist() else "x_train"
+        with archive.open(f"{key}.npy") as file:
+            shape = array_header(file)[0]
+    if len(shape) == 3:
+        return min(shape[1:])
+    # channels first or last
+    return None if len(shape) != 4 else min(shape[2:] if shape[1] in (1, 3) else shape[1:3])
+
+
+def _of_pictures(folder: Path) -> int | None:
+    """The size that all pictures have; of several sizes they are read small."""
+    sizes: set[tuple[int, int]] = set()
+    for file in sorted(folder.rglob("*")):
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
+            header = read_header(file)
+            sizes.add((header.height, header.width))
+            if len(sizes) > 1:
+                return None
+    return min(sizes.pop()) if sizes else None
