@@ -30,13 +30,14 @@ def preflight(bench: Bench) -> dict[str, Any]:
     for defence in config.defences:
         check_defence(defence, bench.dataset.input_shape)
     shape, weights = bench.dataset.input_shape, {}
-    for of, model, source in (
-        ("victim", config.model, config.weights),
-        ("thief", config.thief_model, config.thief_weights),
+    for of, model, source, training in (
+        ("victim", config.model, config.weights, config.training),
+        ("thief", config.thief_model, config.thief_weights, config.thief_training),
     ):
         check_model(model, shape)
         if source is not None:
-            weights[of] = describe_weights(model, source, shape, download=config.download)
+            described = describe_weights(model, source, shape, download=config.download)
+            weights[of] = {**described, "training": training}
     check_evasion(bench)
     if config.control and len(set(bench.dataset.y_train.tolist())) < 2:
         raise UserError(
