@@ -24,16 +24,21 @@ def preflight(bench: Bench) -> dict[str, Any]:
     from art_divqat.data.pools import IN_DISTRIBUTION
     from art_divqat.defences.registry import check_defence
     from art_divqat.models.registry import check_model
-    from art_divqat.models.weights import describe_weights
+    from art_divqat.models.weights import describe_weights, weights_file
 
     config = bench.config
+    begun = (
+        ("victim", config.model, config.weights, config.training),
+        ("thief", config.thief_model, config.thief_weights, config.thief_training),
+    )
+    for _, model, source, _ in begun:
+        if source is not None:
+            # before the data are read
+            weights_file(model, source, download=config.download)
     for defence in config.defences:
         check_defence(defence, bench.dataset.input_shape)
     shape, weights = bench.dataset.input_shape, {}
-    for of, model, source, training in (
-        ("victim", config.model, config.weights, config.training),
-        ("thief", config.thief_model, config.thief_weights, config.thief_training),
-    ):
+    for of, model, source, training in begun:
         check_model(model, shape)
         if source is not None:
             described = describe_weights(model, source, shape, download=config.download)

@@ -25,7 +25,6 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
     from art_divqat.audit.folder import RunFolder
     from art_divqat.plan.cells import is_control_of
     from art_divqat.report.text import clean, counted
-    from art_divqat.results.data_notes import beginnings
 
     if folder is not None and config.external is not None and config.external.is_remote:
         kept = RunFolder(folder)
@@ -41,7 +40,6 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
     labels_only = bool(plan.model and plan.model.get("labels_only"))
     answers = "hard, since there are labels only" if labels_only else ", ".join(config.answers)
     most = "until decided, at most " if config.seeds == "auto" else ""
-    names = {"victim": "victim" if config.external is None else "control", "thief": "thief"}
     rows = [
         ("data", f"{config.dataset}, queries from {config.query_pool}"),
         *(("images" if number == 0 else "", clean(note)) for number, note in enumerate(plan.data_notes)),
@@ -49,7 +47,7 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
         *_model_rows(plan.model),
         *_control_rows(config, plan.control),
         ("thief", config.thief_model),
-        *((f"{names[of]} weights", clean(text)) for of, text in beginnings(plan.weights)),
+        *_weights_rows(config, plan.weights),
         ("defences", ", ".join(map(str, config.defences))),
         ("attacks", f"{', '.join(map(str, config.attacks))}; answers {answers}"),
         ("budgets", f"{', '.join(f'{budget:,}' for budget in config.budgets)}; {most}{counted(plan.seeds, 'seed')}"),
@@ -77,6 +75,18 @@ def _control_rows(config: ResolvedConfig, control: Mapping[str, Any] | None) -> 
     what = f"{control['victim']} ({control['model']}), trained here on the same data, undefended"
     cost = f"{control['cells']:,} of the cells, about {_duration(control['seconds'])}; --no-control leaves it out"
     return [("control", what), ("", cost)]
+
+
+def _weights_rows(config: ResolvedConfig, weights: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What the networks that are trained begin from, where any begins from public weights."""
+    from art_divqat.report.text import clean
+    from art_divqat.results.data_notes import beginnings
+
+    names = {"victim": "victims" if config.external is None else "control", "thief": "thieves"}
+    return [
+        ("weights" if number == 0 else "", f"{names[of]}: {clean(text)}")
+        for number, (of, text) in enumerate(beginnings(weights))
+    ]
 
 
 def _model_rows(model: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ def beginnings(weights: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 
     >>> imagenet = {"source": "imagenet", "file": "a.pth", "sha256": "0123456789abcdef", "classes": 1000}
     >>> beginnings({"thief": imagenet})
-    [('victim', 'from nothing'), ('thief', 'imagenet (a.pth, sha256 0123456789ab…), a new head for its 1,000 classes')]
+    [('victim', 'from nothing'), ('thief', 'imagenet (a.pth, sha256 0123456789ab…), without its head of 1,000 classes')]
     """
     found = []
     for of in ("victim", "thief"):
@@ -39,7 +39,7 @@ def beginnings(weights: Mapping[str, Any] | None) -> list[tuple[str, str]]:
             found.append((of, "from nothing"))
             continue
         classes = known.get("classes")
-        head = f", a new head for its {classes:,} classes" if isinstance(classes, int) else ", a new head"
+        head = f", without its head of {classes:,} classes" if isinstance(classes, int) else ", which has no head"
         file, digits = known.get("file"), str(known.get("sha256"))[:12]
         how = f", {_TRAINED[known['training']]}" if known.get("training") in _TRAINED else ""
         found.append((of, f"{known.get('source')} ({file}, sha256 {digits}…){head}{how}"))

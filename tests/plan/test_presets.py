@@ -95,3 +95,37 @@ def test_a_run_that_is_only_read_keeps_the_texts_of_what_is_not_known_here() -> 
     # the only one of which it is known that there is nothing to undo
     assert every - found == {f"digits|{victim}|none|knockoff:recovery=dae|soft|9|0" for victim in names["victims"]}
     assert found <= every
+
+
+@pytest.mark.parametrize(
+    ("options", "side", "models"),
+    [
+        ({"dataset": "cifar10"}, None, ("resnet20", "resnet20")),
+        ({"dataset": "cifar10"}, 64, ("resnet20", "resnet20")),
+        ({"dataset": "npz:a.npz"}, 65, ("resnet18", "resnet18")),
+        ({"dataset": "digits", "image_size": 224}, None, ("resnet18", "resnet18")),
+        ({"dataset": "npz:a.npz", "image_size": "224x48"}, 224, ("resnet20", "resnet20")),
+        ({"dataset": "npz:a.npz", "preset": "paper"}, 32, ("resnet34", "vgg16")),
+        ({"dataset": "npz:a.npz", "preset": "paper"}, 224, ("resnet34", "resnet34")),
+        ({"dataset": "npz:a.npz", "model": "resnet20"}, 224, ("resnet20", "resnet20")),
+        ({"dataset": "cifar10", "thief_weights": "ImageNet"}, 32, ("resnet20", "torchvision:resnet18")),
+        ({"dataset": "npz:a.npz", "weights": "imagenet"}, 224, ("resnet18", "resnet18")),
+        ({"dataset": "npz:a.npz", "weights": "imagenet", "preset": "paper"}, 224, ("resnet34", "resnet34")),
+        (
+            {
+                "dataset": "npz:a.npz",
+                "weights": "imagenet",
+                "model": "torchvision:resnet50",
+                "thief_weights": "imagenet",
+            },
+            32,
+            ("torchvision:resnet50", "torchvision:resnet50"),
+        ),
+    ],
+)
+def test_networks_by_the_size_of_images(options: dict[str, object], side: int | None, models: tuple[str, str]) -> None:
+    config = resolve(make_config(options), side)
+    assert (config.model, config.thief_model) == models
+    # what was resolved stays what it is, whatever is known of the images
+    again = resolve(make_config(config.model_dump()))
+    assert (again.model, again.thief_model) == models
