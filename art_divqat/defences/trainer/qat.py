@@ -40,7 +40,12 @@ from art_divqat.defences.trainer._preparation import (
 from art_divqat.defences.trainer.adversary import as_adversary
 from art_divqat.defences.trainer.comparison import AccuracyComparison, compare_accuracy
 from art_divqat.errors import AccuracyLossWarning, UserError
-from art_divqat.estimators.conventions import check_answers, class_logits, cross_entropy_like
+from art_divqat.estimators.conventions import (
+    check_answers,
+    class_logits,
+    cross_entropy_like,
+    warn_of_other_loss,
+)
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture
 from art_divqat.quantization import get_backend, use_engine
@@ -66,8 +71,9 @@ class QATTrainer(Trainer):  # type: ignore[misc]
 
     :param classifier: an ART `PyTorchClassifier` with an optimizer; its network must give one logit a class, or with
         `BCEWithLogitsLoss` a single one for two. CE is the classifier's loss where that is a cross-entropy, class
-        weights and label smoothing included, and the plain cross-entropy for any other. An adversarially trained
-        classifier is as good as any.
+        weights and label smoothing included, and the plain cross-entropy for any other, with a
+        :class:`~art_divqat.errors.LossMismatchWarning`; so with a network that gives probabilities, which are then
+        taken for logits. An adversarially trained classifier is as good as any.
     :param backend: `fx` or `pt2e`; see :func:`~art_divqat.quantization.get_backend`.
     :param engine: the int8 engine; None takes the best this CPU has.
     :param learning_rate: in (0, inf); None takes the one that the classifier's optimizer was built with.
@@ -120,6 +126,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
             )
         check_answers(self, classifier)
         check_weights(classifier.model)
+        warn_of_other_loss(self, classifier)
         super().__init__(classifier)
         self.backend = get_backend(backend, engine)
         self.learning_rate = (
