@@ -22,6 +22,7 @@ from art_divqat.data.splits import checksum, stratified_subset
 from art_divqat.errors import UserError
 from art_divqat.plan.config import Config, EvaluateConfig, ResolvedConfig, make_config, read_config
 from art_divqat.plan.presets import resolve
+from art_divqat.plan.spelling import in_python
 from art_divqat.results.schema import Results
 from art_divqat.victims.external.own_form import form_in, own_form
 from art_divqat.victims.external.settings import model_at
@@ -64,15 +65,16 @@ def evaluate(
 ) -> Results:
     """Run every cell of a configuration that the run folder does not hold yet, and write the results and reports.
 
-    :param config: what to evaluate, as :func:`prepare` gives it.
+    :param config: what to evaluate, as :func:`prepare` gives it. Code of an audited model runs where its `trust_code`
+        is true, and is refused otherwise.
     :param output: the run folder: new, empty, or one of the same configuration, which is then continued.
     :param store: where trained victims are kept; the user's cache if not given.
     :param retrain: train the victims anew even if the store has them.
     :param watcher: is told how the run goes.
     :param live: the victim that an `external` one of the configuration stands for, where that is an object of this
         process; :func:`audit_model` makes it.
-    :raises UserError: for anything in the configuration, the data or the folder that cannot be used; nothing is
-        written then.
+    :raises UserError: for anything in the configuration, the data or the folder that cannot be used, and a model that
+        is code without `trust_code`; nothing is written then.
     """
     from art_divqat.report import write_report
     from art_divqat.report.findings import is_decided
@@ -105,10 +107,30 @@ def audit_model(
     :param output: the run folder; `art-divqat-runs/…` in the working folder if not given.
     :param store: where what is crafted on the model is kept; the user's cache if not given.
     :param outputs: what the model answers: `auto`, `logits` or `probabilities`.
-    :param options: fields of :class:`art_divqat.plan.config.EvaluateConfig`: attacks, defences, budgets, seeds, …
+    :param options: fields of :class:`art_divqat.plan.config.EvaluateConfig`: attacks, defences, budgets, seeds, …;
+        `trust_code=True` allows code of the model's to run: a TorchScript or `torch.export` file, or the factory in
+        `external={"factory": "package.module:function"}`.
     :return: the results; `output` also holds them and every report.
-    :raises UserError: for a model that does not fit the data, or any option that cannot be used.
+    :raises UserError: for a model that does not fit the data or is code without `trust_code=True`, or any option that
+        cannot be used.
     """
+    try:
+        return _audit_model(model, data, config, output, store, outputs, watcher, options)
+    except UserError as error:
+        error.args = (in_python(str(error)),)
+        raise error from None
+
+
+def _audit_model(
+    model: Any,
+    data: Any,
+    config: Path | str | None,
+    output: Path | str | None,
+    store: Path | None,
+    outputs: str,
+    watcher: Watcher | None,
+    options: dict[str, Any],
+) -> Results:
     from_file = {} if config is None else read_config(Path(config))
     options = {**from_file, **options}
     if data is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import traceback
 import weakref
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,16 @@ def test_pictures_take_the_form_of_a_live_classifier(tmp_path: Path) -> None:
     assert results.data["dataset"]["input_shape"] == [1, 12, 10]
     assert results.config["image_size"] == [12, 10]
     assert results.cells[0].metrics["victim_accuracy"] == 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_a_worker_refuses_is_one_sentence_in_pythons_words(jobs: int, tmp_path: Path) -> None:
+    torch.jit.script(build_model("lenet5", (1, 8, 8), 10, seed=0)).save(str(tmp_path / "m.pt"))
+    with pytest.raises(UserError, match=r"runs its code on this machine\. Add trust_code=True if") as caught:
+        api.audit_model(tmp_path / "m.pt", "digits", output=tmp_path / "run", **{**TINY, "jobs": jobs})
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "RemoteTraceback" not in shown
+    assert "direct cause" not in shown
+    assert caught.value.__cause__ is None
+    assert "trust_code" in (api.audit_model.__doc__ or "")
+    assert "trust_code" in (api.evaluate.__doc__ or "")
