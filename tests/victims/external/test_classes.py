@@ -22,7 +22,7 @@ from art_divqat.models import build_model
 from art_divqat.plan.config import make_config
 from art_divqat.report import render
 from art_divqat.victims.external import ExternalModel, load_external
-from art_divqat.victims.external.adapter import probe
+from art_divqat.victims.external.adapter import ExternalClassifier, probe
 from art_divqat.victims.external.classes import match_classes
 from art_divqat.victims.external.live import adapt
 
@@ -122,7 +122,7 @@ def test_true_labels_cannot_be_used_where_they_are_not_known(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     options = {**OPTIONS, "attacks": [attack], "attacker_images": 20}
-    with pytest.raises(UserError, match=r"Attack 'own-images' trains on true labels, .* --no-attacker-labels"):
+    with pytest.raises(UserError, match=r"Attack 'own-images' trains on true labels, .* attacker_labels=False"):
         audit_model(Wide(20, IDS), some((0, 1, 2, 3)), output=tmp_path / "run", **options)
     x, y = some((0, 1, 2, 3))
     if attack == "own-images":
@@ -202,6 +202,25 @@ def test_a_model_that_does_not_know_the_images_is_refused(outputs: int, kind: st
         return
     with pytest.raises(UserError, match=r"right on \d+ of 120 test images, no better than chance"):
         match_classes(rows(given, outputs), y)
+
+
+@pytest.mark.parametrize("paid", [False, True])
+@pytest.mark.parametrize(("noise", "named"), [(0.0, False), (9.0, True)])
+def test_noise_is_named_where_it_hides_the_classes(noise: float, named: bool, paid: bool) -> None:
+    x, y = digits()
+    rng = np.random.default_rng(0)
+    asked = []
+
+    def answer(images: np.ndarray) -> np.ndarray:
+        asked.append(len(images))
+        logits = np.eye(10)[images.reshape(len(images), -1).argmax(axis=1) % 10] * 0.01
+        return logits + noise * rng.random((len(images), 10)) - 0.001
+
+    model = ExternalClassifier(answer, SHAPE, 10, repeat=answer if paid else None)
+    with pytest.raises(UserError, match=r"no better than chance: check.* that it belongs to this data") as caught:
+        probe(model, x, y, "logits")
+    assert ("asked the same 16 images twice, it names another class for 1" in str(caught.value)) is named
+    assert asked == [128, 16]
 
 
 @pytest.mark.parametrize("classes", [10, 20])
