@@ -116,6 +116,40 @@ def test_an_onnx_model_of_a_thousand_classes_and_folders_of_three(
     json.dumps(results.model_dump(mode="json"))
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_an_endpoint_of_twenty_classes_and_images_of_three(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    pytest.importorskip("httpx")
+    from support.oip_server import Server
+
+    for variable, value in (("XDG_CACHE_HOME", str(tmp_path / "cache")), ("NO_PROXY", "127.0.0.1")):
+        monkeypatch.setenv(variable, value)
+    network = Wide(20).eval()
+
+    def answer(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return network(torch.from_numpy(x)).softmax(dim=1).numpy()
+
+    x, y = some((4, 6, 9))
+    names = [str(IDS[label]) if named else f"shoe {label}" for label in (4, 6, 9)]
+    labels = np.searchsorted([4, 6, 9], y)
+    data = {
+        "x_train": x[:200],
+        "y_train": labels[:200],
+        "x_test": x[200:],
+        "y_test": labels[200:],
+        "class_names": names,
+    }
+    with Server(answer) as server:
+        given = {**OPTIONS, "budgets": 20, "thief_recipe": {"epochs": 2}, "evasion": {"images": 0}, "control": False}
+        results = audit_model(server.base, data, output=tmp_path / "run", store=tmp_path / "s", **given)
+    assert results.data["model"]["classes"] == 20
+    assert results.data["model"]["classes_matched"] is named
+    assert ("victim_accuracy" in metrics(results)) is named
+    assert "agreement" in metrics(results)
+
+
 @pytest.mark.parametrize("attack", ["own-images", "semi-supervised"])
 def test_true_labels_cannot_be_used_where_they_are_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
