@@ -23,6 +23,7 @@ from art_divqat.data.splits import checksum, stratified_subset
 from art_divqat.errors import UserError
 from art_divqat.plan.config import Config, EvaluateConfig, ResolvedConfig, make_config, read_config
 from art_divqat.plan.presets import resolve
+from art_divqat.plan.spelling import in_python
 from art_divqat.results.schema import Results
 from art_divqat.victims.external.own_form import form_in, own_form
 from art_divqat.victims.external.settings import model_at
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _TEST_FRACTION = 0.2
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_NAMES = ", and give the names as class_names, in a mapping beside x_train, y_train, x_test and y_test"
 
 
 def prepare(config: EvaluateConfig) -> ResolvedConfig:
@@ -68,15 +70,16 @@ def evaluate(
 ) -> Results:
     """Run every cell of a configuration that the run folder does not hold yet, and write the results and reports.
 
-    :param config: what to evaluate, as :func:`prepare` gives it.
+    :param config: what to evaluate, as :func:`prepare` gives it. Code of an audited model runs where its `trust_code`
+        is true, and is refused otherwise.
     :param output: the run folder: new, empty, or one of the same configuration, which is then continued.
     :param store: where trained victims are kept; the user's cache if not given.
     :param retrain: train the victims anew even if the store has them.
     :param watcher: is told how the run goes.
     :param live: the victim that an `external` one of the configuration stands for, where that is an object of this
         process; :func:`audit_model` makes it.
-    :raises UserError: for anything in the configuration, the data or the folder that cannot be used; nothing is
-        written then.
+    :raises UserError: for anything in the configuration, the data or the folder that cannot be used, and a model that
+        is code without `trust_code`; nothing is written then.
     """
     from art_divqat.report import write_report
     from art_divqat.report.findings import is_decided
@@ -101,22 +104,42 @@ def audit_model(
     :param model: an ART classifier, a scikit-learn estimator, a torch module in eval mode, a path or an http(s)
         address. Live objects are asked in this process; nothing of theirs is trained, copied or saved.
     :param data: a data set's name, `npz:PATH` or `folder:PATH`; (images, labels); or a mapping with x_train, y_train,
-        x_test and y_test. Images are uint8, or floats in [0, 1], in (N, C, H, W), (N, H, W, C) or (N, H, W). Arrays are
-        written into the cache as an .npz, so that the run folder's configuration can repeat the audit. None for those
-        that `config` names.
+        x_test and y_test, and class_names if the classes have names. Labels are whole numbers. Images are uint8,
+        or floats in [0, 1], in (N, C, H, W), (N, H, W, C) or (N, H, W). Arrays are written into the cache as an .npz,
+        so that the run folder's configuration can repeat the audit. None for those that `config` names.
     :param config: a file of options, such as the `config.yaml` of a run folder, which repeats that audit with `model`
         as the model; options given beside it win.
     :param output: the run folder; `art-divqat-runs/…` in the working folder if not given.
     :param store: where what is crafted on the model is kept; the user's cache if not given.
     :param outputs: what the model answers: `auto`, `logits` or `probabilities`.
-    :param options: fields of :class:`art_divqat.plan.config.EvaluateConfig`: attacks, defences, budgets, seeds, …
+    :param options: fields of :class:`art_divqat.plan.config.EvaluateConfig`: attacks, defences, budgets, seeds, …;
+        `trust_code=True` allows code of the model's to run: a TorchScript or `torch.export` file, or the factory in
+        `external={"factory": "package.module:function"}`.
     :return: the results; `output` also holds them and every report.
-    :raises UserError: for a model that does not fit the data, or any option that cannot be used.
+    :raises UserError: for a model that does not fit the data or is code without `trust_code=True`, or any option that
+        cannot be used.
     """
-    from_file = {} if config is None else read_config(Path(config))
-    options = {**from_file, **options}
-    if data is not None:
-        options["dataset"] = data if isinstance(data, str) else _kept(data)
+    kept = data if isinstance(data, str) else ""
+    try:
+        from_file = {} if config is None else read_config(Path(config))
+        options = {**from_file, **options}
+        if data is not None:
+            options["dataset"] = kept = kept or _kept(data)
+        return _audit(model, options, outputs, output, store, watcher)
+    except UserError as error:
+        message = str(error) if isinstance(data, str) else _without_path(str(error), kept)
+        error.args = (in_python(message),)
+        raise error from None
+
+
+def _audit(
+    model: Any,
+    options: dict[str, Any],
+    outputs: str,
+    output: Path | str | None,
+    store: Path | None,
+    watcher: Watcher | None,
+) -> Results:
     if "dataset" not in options:
         raise UserError("Say what images the model takes: give data, or config, a file that names them.")
     external = {"outputs": outputs, **(options.get("external") or {})}
@@ -126,6 +149,21 @@ def audit_model(
     asked = make_config({**options, "victims": ["standard"], "external": {"outputs": external["outputs"]}})
     resolved, live = _live(model, asked)
     return evaluate(resolved, _folder(output, resolved), store=store, watcher=watcher, live=live)
+
+
+def _without_path(message: str, kept: str) -> str:
+    """A message without the file that keeps the caller's arrays, of which the caller knows nothing.
+
+    >>> _without_path("No control on 'npz:/c/a.npz'. x_train of /c/a.npz: images", "npz:/c/a.npz")
+    'No control on the arrays given. x_train of the arrays given: images'
+    >>> _without_path("/c/a.npz: y_train has one class", "npz:/c/a.npz")
+    'The arrays given: y_train has one class'
+    """
+    if not kept:
+        return message
+    for name in (repr(kept), kept, kept.removeprefix("npz:")):
+        message = message.replace(name, "the arrays given")
+    return f"{message[:1].upper()}{message[1:]}" if message.startswith("the ") else message
 
 
 def _live(model: Any, asked: EvaluateConfig) -> tuple[ResolvedConfig, Victim]:
@@ -167,7 +205,7 @@ def _folder(output: Path | str | None, config: ResolvedConfig) -> Path:
 def _kept(data: Any) -> str:
     """The arrays as `npz:PATH` in the cache, by their content."""
     arrays = _four_arrays(data)
-    path = cache_folder() / "arrays" / f"{checksum(*(arrays[key] for key in _ARRAYS))}.npz"
+    path = cache_folder() / "arrays" / f"{checksum(*arrays.values())}.npz"
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -186,12 +224,15 @@ def _four_arrays(data: Any) -> dict[str, NDArray[Any]]:
         given = {key: np.asarray(data[key]) for key in _ARRAYS}
         for part in ("train", "test"):
             x = check_images(as_nchw(given[f"x_{part}"], "data"), "data")
-            given |= {f"x_{part}": x, f"y_{part}": check_labels(given[f"y_{part}"], len(x), "data: labels")}
+            y = check_labels(given[f"y_{part}"], len(x), "data: labels", remedy=_NAMES)
+            given |= {f"x_{part}": x, f"y_{part}": y}
+        if data.get("class_names") is not None:
+            given["class_names"] = np.asarray([str(name) for name in data["class_names"]])
         return given
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise UserError("The data is neither a name, nor (images, labels), nor a mapping with x_train, y_train, ….")
     x = check_images(as_nchw(np.asarray(data[0]), "data"), "data")
-    y = check_labels(np.asarray(data[1]), len(x), "data: labels")
+    y = check_labels(np.asarray(data[1]), len(x), "data: labels", remedy=_NAMES)
     test = stratified_subset(y, max(1, round(_TEST_FRACTION * len(x))), seed=0)
     train = np.setdiff1d(np.arange(len(x)), test)
     return {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}

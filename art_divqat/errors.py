@@ -34,6 +34,10 @@ class AccuracyLossWarning(UserWarning):
     """Training a protected or quantized classifier cost accuracy past the tolerance; the message names the remedy."""
 
 
+class LossMismatchWarning(UserWarning):
+    """A trainer's loss is not the one that the classifier was built for; the message names both and the remedy."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Say which known names are near an unknown one, as the end of a sentence.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import traceback
 import weakref
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 
 from art_divqat import api
 from art_divqat.audit.folder import RunFolder, default_folder
+from art_divqat.data import load_dataset
 from art_divqat.errors import UserError
 from art_divqat.models import build_model
 from art_divqat.plan.config import make_config
@@ -125,14 +127,18 @@ class _Estimator:
         return rows[:, :10].argmax(axis=1)
 
 
-def test_nothing_holds_a_live_model_after_its_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def _bright() -> tuple[np.ndarray, np.ndarray]:
     y = np.arange(400) % 10
     x = np.zeros((400, 1, 8, 8), np.float32)
     x[np.arange(400), 0, y // 8, y % 8] = 1
     x[:, 0, 7] = np.random.default_rng(0).random((400, 8))
+    return x, y
+
+
+def test_nothing_holds_a_live_model_after_its_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model = _Estimator()
-    results = api.audit_model(model, (x, y), output=tmp_path / "run", **TINY)
+    results = api.audit_model(model, _bright(), output=tmp_path / "run", **TINY)
     assert results.cells[0].metrics["victim_accuracy"] == 1
     gone = weakref.ref(model)
     del model
@@ -158,3 +164,50 @@ def test_pictures_take_the_form_of_a_live_classifier(tmp_path: Path) -> None:
     assert results.data["dataset"]["input_shape"] == [1, 12, 10]
     assert results.config["image_size"] == [12, 10]
     assert results.cells[0].metrics["victim_accuracy"] == 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_a_worker_refuses_is_one_sentence_in_pythons_words(jobs: int, tmp_path: Path) -> None:
+    torch.jit.script(build_model("lenet5", (1, 8, 8), 10, seed=0)).save(str(tmp_path / "m.pt"))
+    with pytest.raises(UserError, match=r"runs its code on this machine\. Add trust_code=True if") as caught:
+        api.audit_model(tmp_path / "m.pt", "digits", output=tmp_path / "run", **{**TINY, "jobs": jobs})
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "RemoteTraceback" not in shown
+    assert "direct cause" not in shown
+    assert caught.value.__cause__ is None
+    assert "trust_code" in (api.audit_model.__doc__ or "")
+    assert "trust_code" in (api.evaluate.__doc__ or "")
+
+
+def test_arrays_given_are_never_called_by_the_file_that_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a cache"))
+    x, y = np.random.default_rng(0).random((60, 8, 8)), np.arange(60) % 3
+    whole = {"x_train": x, "y_train": y, "x_test": x[:9], "y_test": y[:9]}
+    cases = [
+        ((x, np.zeros(60, int)), "^The arrays given: y_train has images of a single class"),
+        ({**whole, "y_test": y[:9] + 3}, "^The arrays given: y_test holds class 3"),
+        ({**whole, "x_test": x[:9, :7]}, "^The arrays given: x_train holds images of"),
+        ((x[:9], [0, 1] * 4 + [2]), "^The arrays given: class . has too few images"),
+    ]
+    for data, message in cases:
+        with pytest.raises(UserError, match=message) as caught:
+            api.audit_model(_Estimator(), data, output=tmp_path / "run", **TINY)
+        assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(UserError, match=r"^The attacker cannot have 5000 images of their own: the arrays given holds"):
+        api.audit_model(_Estimator(), _bright(), attacker_images=5000, output=tmp_path / "run", **TINY)
+
+
+def test_names_of_classes_are_given_beside_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    x, y = _bright()
+    names = np.array([f"class {number}" for number in range(10)])
+    for data in ((x, names[y]), {"x_train": x, "y_train": names[y], "x_test": x, "y_test": y}):
+        with pytest.raises(UserError, match=r"texts, such as 'class 0'.*numpy.unique.*give the names as class_names"):
+            api.audit_model(_Estimator(), data, output=tmp_path / "run", **TINY)
+    plain = {"x_train": x, "y_train": y, "x_test": x[:40], "y_test": y[:40]}
+    kept = [api._kept({**plain, "class_names": given}) for given in (None, names, list(names[::-1]))]
+    assert len(set(kept)) == 3
+    assert kept[0] == api._kept(plain)
+    assert load_dataset(kept[1]).class_names == tuple(names)

@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from art_divqat.errors import LostWorkerError
+from art_divqat.errors import LostWorkerError, UserError
 
 T = TypeVar("T")
 Call = Callable[[], Any]
@@ -65,6 +65,9 @@ class WorkerPool:
                     result = future.result()
                 except BrokenProcessPool:
                     lost.append(number)
+                except UserError as error:
+                    # its cause is the worker's traceback, which is no news to a user
+                    raise error from None
                 else:
                     yield number, result
             if lost:
@@ -78,6 +81,8 @@ class WorkerPool:
         self.end()
         try:
             return self._submit(call, 1).result()
+        except UserError as error:
+            raise error from None
         except BrokenProcessPool as error:
             how = re.findall(r"SIG\w+", str(error))
             raise LostWorkerError(

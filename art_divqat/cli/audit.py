@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,10 +91,23 @@ def audit(
         target = _named(requested, config)
     if "dataset" not in requested.model_fields_set:
         raise UserError("Say what images the model takes with --data: a name, npz:PATH or folder:PATH.")
-    if trust_code:
-        what = f" and {factory}" if factory else ""
-        typer.echo(f"Running code of the model, as --trust-code allows: {target}{what}", err=True)
-    common.run(requested, output, retrain=False, quiet=quiet, json_output=json_output, dry_run=dry_run)
+    code = f"{target}{f' and {factory}' if factory else ''}" if trust_code else ""
+    with _told(code):
+        common.run(requested, output, retrain=False, quiet=quiet, json_output=json_output, dry_run=dry_run)
+
+
+@contextmanager
+def _told(code: str) -> Iterator[None]:
+    """Say which code of the model's ran inside, if any; an error has one line, its own."""
+    notice = f"Ran code of the model, as --trust-code allows: {code}"
+    try:
+        yield
+    except typer.Exit:
+        if code:
+            typer.echo(notice, err=True)
+        raise
+    if code:
+        typer.echo(notice, err=True)
 
 
 def _named(requested: EvaluateConfig, file: Path | None) -> str:

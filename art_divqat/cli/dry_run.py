@@ -104,10 +104,11 @@ def _model_rows(model: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     ]
     if "probe_images" in model:
         right, images = model["probe_right"], model["probe_images"]
-        measured = "not measured" if right is None else f"{right / images:.3f} ({right} of {images} test images)"
-        rows.append(("accuracy", measured))
+        measured = "" if right is None else f"{right / images:.3f} ({right} of {images} test images)"
+        rows += [("accuracy", measured)] if measured else []
     if note := classes_note({"model": model}):
-        rows.append(("", note))
+        missing = "accuracy is "
+        rows.append(("accuracy" if note.startswith(missing) else "", note.removeprefix(missing)))
     return rows
 
 

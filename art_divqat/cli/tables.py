@@ -29,7 +29,7 @@ def print_results(results: Results, folder: Path) -> None:
     from art_divqat.report.rating import control_text, rating_text
     from art_divqat.report.results_view import ResultsView
     from art_divqat.report.seeds import seeds_added
-    from art_divqat.report.text import clean, counted
+    from art_divqat.report.text import clean, counted, dataset_name
     from art_divqat.results.data_notes import classes_note, data_notes
 
     console = Console(highlight=False)
@@ -37,7 +37,8 @@ def print_results(results: Results, folder: Path) -> None:
         console.width = _WIDTH
     seeds, epsilon = max((row.n_seeds for row in results.summary), default=0), results.config.get("epsilon")
     attacked = f"; robust accuracies at ε = {epsilon:g}" if isinstance(epsilon, int | float) else ""
-    caption = f"{results.config['dataset']}, {counted(seeds, 'seed')}: means and their 95 % intervals{attacked}"
+    data = dataset_name(str(results.config["dataset"]))
+    caption = f"{data}, {counted(seeds, 'seed')}: means and their 95 % intervals{attacked}"
     console.print(Text(caption))
     for note in data_notes(results.data):
         console.print(Text(clean(f"Data: {note}")))

@@ -21,6 +21,7 @@ from art_divqat.errors import UserError
 _SPLIT = ("x_train", "y_train", "x_test", "y_test")
 _WHOLE = ("x", "y")
 _KEPT_VERSION = 1
+_NAMES = ", and save the names as class_names"
 
 
 def read_archive(path: Path) -> RawImages:
@@ -34,14 +35,14 @@ def read_archive(path: Path) -> RawImages:
     x, y = (arrays[key] for key in (_WHOLE if whole else _SPLIT)[:2])
     suffix = "" if whole else "_train"
     images = _images(x, path, f"x{suffix}", notes)
-    labels = check_labels(y, len(images), f"y{suffix} of {path}: labels")
+    labels = check_labels(y, len(images), f"y{suffix} of {path}: labels", remedy=_NAMES)
     ids = np.unique(labels)
     test_images = test_labels = None
     if whole:
         notes.append("x and y alone: test images are cut off them")
     else:
         test_images = _images(arrays["x_test"], path, "x_test", notes)
-        test_labels = check_labels(arrays["y_test"], len(test_images), f"y_test of {path}: labels")
+        test_labels = check_labels(arrays["y_test"], len(test_images), f"y_test of {path}: labels", remedy=_NAMES)
         if images.shape[1:] != test_images.shape[1:]:
             raise UserError(f"{path}: x_train holds images of {images.shape[1:]}, x_test of {test_images.shape[1:]}.")
         if len(unknown := np.setdiff1d(test_labels, ids)):

@@ -138,12 +138,15 @@ def is_one_hot(y: NDArray[Any]) -> bool:
     return y.ndim == 2 and y.shape[1] > 1 and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
 
 
-def check_labels(y: Any, images: int, subject: str, classes: int | None = None) -> NDArray[np.int64]:
+def check_labels(
+    y: Any, images: int, subject: str, classes: int | None = None, *, remedy: str = ""
+) -> NDArray[np.int64]:
     """Class ids (N,), int64, from 0; one-hot rows and a single column are turned into ids.
 
     :param images: how many labels there must be.
     :param subject: what they are called in messages, in the plural.
     :param classes: ids lie below it, if it is known.
+    :param remedy: what to do with the names, besides numbering them, where labels are texts.
     :raises UserError: for another shape or type, another count than of images, or an id out of range.
 
     >>> check_labels(np.eye(3)[[2, 0]], 2, "Labels")
@@ -163,6 +166,11 @@ def check_labels(y: Any, images: int, subject: str, classes: int | None = None) 
         raise UserError(f"{subject} have shape {y.shape}{no_rows}; expected ({images},), one class id an image.")
     if not np.issubdtype(y.dtype, np.integer):
         integral = np.issubdtype(y.dtype, np.floating) and np.isfinite(y).all() and (y == np.floor(y)).all()
+        if y.dtype.kind in "OUS" and len(y) and isinstance(y[0], (str, bytes)):
+            raise UserError(
+                f"{subject} are texts, such as {str(y[0])[:40]!r}; expected class ids: number them, with names, y = "
+                f"numpy.unique(labels, return_inverse=True){remedy}."
+            )
         if not integral:
             raise UserError(f"{subject} have dtype {y.dtype} and are not whole numbers; expected class ids.")
     if len(y) and (y.min() < 0 or y.max() > (_MOST_CLASSES if classes is None else classes - 1)):

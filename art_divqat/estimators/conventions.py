@@ -6,6 +6,7 @@ ART's users keep pixels in any range (`clip_values`), give networks one logit fo
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,12 +17,13 @@ from torch import Tensor, nn
 
 from art_divqat._files import first_line
 from art_divqat._rng import isolated_random_state
-from art_divqat.errors import UserError
+from art_divqat.errors import LossMismatchWarning, UserError
 
 Floats = NDArray[np.float32]
 # the least probability that is told from 0 and from 1 in float32
 _LEAST = 2.0**-24
 _ONE_VALUE = (nn.BCEWithLogitsLoss, nn.BCELoss)
+_CROSS_ENTROPIES = (nn.CrossEntropyLoss, nn.NLLLoss, *_ONE_VALUE)
 
 
 def pixel_range(classifier: Any) -> tuple[Floats, Floats] | None:
@@ -191,6 +193,36 @@ def check_answers(owner: object, classifier: Any) -> None:
             f"{name} needs one logit a class, shape (2, {classes}) for two images, as the classifier says "
             f"nb_classes={classes}. {type(network).__name__} gives shape {given}."
         )
+
+
+def warn_of_other_loss(owner: object, classifier: Any) -> None:
+    """Warn where a trainer's cross-entropy of logits is not what the classifier was built for.
+
+    That is a network whose answers are probabilities already (a softmax at its end), seen on two black images, and a
+    loss that is no cross-entropy. Both train, DivQAT badly on the first.
+
+    :param owner: the trainer; its network has passed :func:`check_answers`.
+    """
+    name, network, loss = type(owner).__name__, classifier.model, classifier.loss
+    with torch.no_grad(), isolated_random_state("answers"), in_eval_mode(network):
+        answer = network(torch.zeros(2, *classifier.input_shape, device=classifier.device))
+    if answer.shape[1] > 1 and bool((answer >= 0).all()) and bool(((answer.sum(dim=1) - 1).abs() < 1e-4).all()):
+        _warn(
+            f"{name} takes the answers of {type(network).__name__} for logits, and they are probabilities, as a "
+            "softmax at its end gives them: it trains a softmax of a softmax, by which DivQAT hides behind one "
+            "confident class. Let forward return what goes into the softmax, and give the classifier "
+            "postprocessing_defences=[art_divqat.defences.postprocessor.Softmax()]."
+        )
+    named = getattr(loss, "__name__", type(loss).__name__)
+    if not isinstance(loss, _CROSS_ENTROPIES) and named not in ("cross_entropy", "nll_loss"):
+        _warn(
+            f"{name} trains by cross-entropy, not by the classifier's {named}: build the classifier with "
+            "torch.nn.CrossEntropyLoss if that is meant."
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(LossMismatchWarning(message), stacklevel=4)
 
 
 def check_tensor(name: str, network: Any, answer: Any) -> None:

@@ -98,7 +98,7 @@ def export_quantized(
     if agreement < MIN_AGREEMENT:
         path.unlink()
         raise UserError(
-            f"The exported network agrees with the classifier on {agreement:.1%} of the check images only: "
+            f"The exported network agrees with the classifier on {100 * agreement:.1f} % of the check images only: "
             "nothing was kept. Try the other backend, or other check_images."
         )
     return report

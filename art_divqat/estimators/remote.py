@@ -23,6 +23,8 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 60.0
 # What an answer may take: JSON numbers of a few dozen characters each, and room for a header.
 _BYTES_A_VALUE, _BYTES_BESIDE = 64, 1 << 20
+# an endpoint may have more classes than the data; how many is known with its first answer
+_CLASSES_AT_FIRST = 8192
 
 
 class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
@@ -36,7 +38,7 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
 
     :param url: `http(s)://…`; `…/v2/models/NAME` speaks the Open Inference Protocol v2, anything else the JSON form.
     :param input_shape: (channels, height, width) of the float32 images.
-    :param nb_classes: values an answer.
+    :param nb_classes: of the data; the endpoint may have more, which its first answer shows.
     :param journal: the file that keeps the answers.
     :param protocol: `auto`, `v2` or `json`.
     :param auth_env: environment variable with the credential; read for each request, kept and shown nowhere.
@@ -89,6 +91,7 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         self._check_credential()
         self._client = httpx.Client(timeout=httpx.Timeout(timeout), follow_redirects=False)
         self._journal = AnswerJournal(journal, url, nb_classes)
+        self._nb_classes = self._journal.width or nb_classes
 
     def predict(self, x: NDArray[Any], batch_size: int = 0, **kwargs: Any) -> NDArray[np.float32]:
         """The endpoint's answers, (N, classes), float32; only images never asked before are asked.
@@ -139,7 +142,9 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         if not self._named:
             self._ask_what_it_takes()
         body = self._protocol.body(x)
-        limit = x.shape[0] * self.nb_classes * _BYTES_A_VALUE + _BYTES_BESIDE
+        first = self._journal.width is None
+        classes = max(self.nb_classes, _CLASSES_AT_FIRST) if first else self.nb_classes
+        limit = x.shape[0] * classes * _BYTES_A_VALUE + _BYTES_BESIDE
         reason = ""
         for attempt in range(self.retries + 1):
             pause = min(_FIRST_PAUSE_SECONDS * 2**attempt, _LONGEST_PAUSE_SECONDS)
@@ -147,7 +152,9 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
             try:
                 status, content, wait = self._send("POST", self._protocol.url, body, limit)
                 if status == 200:
-                    return self._protocol.rows(content, len(x), self.nb_classes, self._class_names)
+                    rows = self._protocol.rows(content, len(x), self.nb_classes, self._class_names, wider=first)
+                    self._nb_classes = rows.shape[1]
+                    return rows
                 reason = f"status {status}"
                 if status not in _TRANSIENT:
                     raise UserError(f"{self.address} refused with {reason}{_hint(status)}.")

@@ -35,7 +35,7 @@ class AnswerJournal:
 
     :param path: the file; made with its folder.
     :param endpoint: what answered, without anything secret; a file of another endpoint is refused.
-    :param nb_classes: values an answer.
+    :param nb_classes: the fewest values an answer; all have as many as the first.
     :raises UserError: if the file is of another endpoint, is damaged, or cannot be written.
     """
 
@@ -43,6 +43,8 @@ class AnswerJournal:
         self.path = path
         self._header = {"endpoint": endpoint, "classes": nb_classes, "version": 1}
         self._nb_classes = nb_classes
+        # values an answer, known once there is one
+        self.width: int | None = None
         self._answers: dict[str, NDArray[np.float32]] = {}
         try:
             self._open()
@@ -72,6 +74,7 @@ class AnswerJournal:
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror or error}.") from None
         self._answers.update(answers)
+        self.width = next((len(answer) for answer in answers.values()), self.width)
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +99,8 @@ class AnswerJournal:
                 return
             answer = np.frombuffer(base64.b64decode(record["answer"], validate=True), "<f4").astype(np.float32)
             key = record["image"]
-            intact = isinstance(key, str) and answer.shape == (self._nb_classes,) and bool(np.isfinite(answer).all())
+            fits = len(answer) >= self._nb_classes if self.width is None else len(answer) == self.width
+            intact = isinstance(key, str) and answer.ndim == 1 and fits and bool(np.isfinite(answer).all())
         except UserError:
             raise
         except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
@@ -106,6 +110,7 @@ class AnswerJournal:
                 f"Line {number} of {self.path} is not what this program wrote: the answers were changed or damaged."
             )
         self._answers[key] = answer
+        self.width = len(answer)
 
     def _append(self, lines: list[str]) -> None:
         with self.path.open("ab") as file:

@@ -19,6 +19,8 @@ from art_divqat.errors import UserError
 from art_divqat.estimators.named_answers import labels_to_rows, scores_to_rows
 
 _FLOATS = ("FP32", "FP64")
+# what has more values an image is taken for something else than scores of classes
+_MOST_CLASSES = 2**15
 _V2_PATH = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/?$")
 
 
@@ -66,10 +68,11 @@ class Protocol:
         return json.dumps(request).encode()
 
     def rows(
-        self, content: bytes, images: int, nb_classes: int, class_names: Sequence[str] = ()
+        self, content: bytes, images: int, nb_classes: int, class_names: Sequence[str] = (), *, wider: bool = False
     ) -> NDArray[np.float32]:
         """The (N, classes) answer in the body of a response; class ids and names of classes become one-hot rows.
 
+        :param wider: whether a row may have more values than `nb_classes`.
         :param class_names: of the data, for answers that name classes.
         :raises UserError: for a class that the data has not.
         :raises BadAnswerError: for anything else, values that are not finite among them.
@@ -77,20 +80,22 @@ class Protocol:
         try:
             record = json.loads(content)
             if self.kind == "v2":
-                rows = self._v2_rows(record, (images, nb_classes), class_names)
+                rows = self._v2_rows(record, (images, nb_classes), class_names, wider)
             else:
                 rows = _json_rows(record["predictions"], nb_classes, class_names)
         except (BadAnswerError, UserError):
             raise
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise BadAnswerError(f"a body that is not an answer ({type(error).__name__})") from None
-        if rows.shape != (images, nb_classes):
+        if rows.shape != (images, nb_classes) and not (wider and _has_more(rows.shape, (images, nb_classes))):
             raise BadAnswerError(f"an answer of shape {rows.shape} where {(images, nb_classes)} was expected")
         if not np.isfinite(rows).all():
             raise BadAnswerError("an answer with values that are not finite")
         return rows
 
-    def _v2_rows(self, record: Any, expected: tuple[int, int], class_names: Sequence[str]) -> NDArray[np.float32]:
+    def _v2_rows(
+        self, record: Any, expected: tuple[int, int], class_names: Sequence[str], wider: bool
+    ) -> NDArray[np.float32]:
         shapes = []
         for output in record["outputs"]:
             shape = tuple(int(size) for size in output["shape"])
@@ -102,7 +107,15 @@ class Protocol:
                 rows = labels_to_rows(np.ravel(output["data"]), expected[1], class_names)
                 if rows is not None:
                     return rows
+        for output, shape in zip(record["outputs"], shapes, strict=True):
+            if wider and _has_more(shape, expected) and str(output.get("datatype", "FP32")).startswith(("FP", "BF")):
+                return _array(output["data"]).reshape(shape)
         raise BadAnswerError(f"outputs of shape {', '.join(map(str, shapes)) or 'none'} where {expected} was expected")
+
+
+def _has_more(shape: tuple[int, ...], expected: tuple[int, int]) -> bool:
+    """Whether rows are of more classes than were expected."""
+    return len(shape) == 2 and shape[0] == expected[0] and expected[1] < shape[1] <= _MOST_CLASSES
 
 
 def _json_rows(predictions: Any, nb_classes: int, class_names: Sequence[str]) -> NDArray[np.float32]:
@@ -147,8 +160,8 @@ def protocol_of(address: str, requested: str) -> Protocol:
 def described(protocol: Protocol, content: bytes, shape: tuple[int, ...], nb_classes: int) -> Protocol:
     """The protocol as the metadata of a v2 model asks for it; unchanged where they say nothing.
 
-    Of several outputs the first with a float for each class is asked for: a converter may put labels beside them, and
-    MLServer's scikit-learn runtime gives labels alone unless `predict_proba` is named.
+    Of several outputs the first with a float for each class is asked for, else the first with more floats: a converter
+    may put labels beside them, and MLServer's scikit-learn runtime gives labels alone unless `predict_proba` is named.
 
     :param shape: (channels, height, width).
     :raises UserError: if the model takes something other than a batch of float images of this shape.
@@ -183,11 +196,13 @@ def _takes(sizes: list[int], expected: tuple[int, ...]) -> bool:
 
 def _output_of(outputs: Any, nb_classes: int) -> str | None:
     try:
-        fitting = [
-            str(output["name"])
+        sizes = {
+            str(output["name"]): [int(size) for size in output["shape"]][1:]
             for output in outputs
-            if str(output["datatype"]) in _FLOATS and [int(size) for size in output["shape"]][1:] == [nb_classes]
-        ]
+            if str(output["datatype"]) in _FLOATS
+        }
     except (KeyError, TypeError, ValueError):
         return None
-    return fitting[0] if fitting else None
+    rows = {name: each[0] for name, each in sizes.items() if len(each) == 1}
+    exact = [name for name, size in rows.items() if size == nb_classes]
+    return next(iter([*exact, *(name for name, size in rows.items() if nb_classes < size <= _MOST_CLASSES)]), None)

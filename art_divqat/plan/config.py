@@ -204,6 +204,11 @@ class Options(BaseModel):
             raise ValueError(f"each may be given once, got {', '.join(texts)}")
         return value
 
+    @field_validator("victims", "defences", "attacks", "answers", "budgets", "fail_on", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) or type(value) is int else value
+
     @field_validator("budgets")
     @classmethod
     def _ascending(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:

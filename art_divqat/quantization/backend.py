@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from art_divqat._files import first_line
+from art_divqat._rng import isolated_random_state
 from art_divqat._validation import check_bool, check_choice
 from art_divqat.errors import UserError
 from art_divqat.quantization._names import BACKENDS
 from art_divqat.quantization.engines import check_engine, needs_reduced_range
-from art_divqat.quantization.user_code import describe_line, user_frame
+from art_divqat.quantization.user_code import LineWatch, describe_line, user_frame
 
 InputShape = tuple[int, ...]
 
@@ -202,10 +203,13 @@ def device_of(network: nn.Module) -> torch.device:
 
 
 @contextlib.contextmanager
-def explain_untraceable(backend: str, network: nn.Module, remedy: str, verb: str = "trace") -> Iterator[None]:
+def explain_untraceable(
+    backend: str, network: nn.Module, remedy: str, verb: str = "trace", example: Tensor | None = None
+) -> Iterator[None]:
     """Turn whatever a tracer raises into one sentence that names the user's line, or the module where there is none.
 
-    :param remedy: what to do about a line of the user's.
+    :param remedy: what to do about a line of the user's, where another backend may do with it as it is.
+    :param example: images, to see whether the line reads a value of theirs, with which no backend can do.
     """
     try:
         # torch prints the whole graph of an export that fails
@@ -217,11 +221,35 @@ def explain_untraceable(backend: str, network: nn.Module, remedy: str, verb: str
         if not line:
             other = next(name for name in BACKENDS if name != backend)
             remedy = f"Use another module in its place, or try backend={other!r}."
+            if "Constraints violated (batch)" in str(error):
+                remedy = (
+                    "It asks for the number of images (len(x), a loop over them, if): neither backend can trace that."
+                )
+        elif example is not None and _reads_images(network, example, line):
+            remedy = (
+                "It depends on values in the images, which no backend can trace: rewrite it with torch.where (or "
+                "torch.cond, with backend='pt2e'), or move it out of the network."
+            )
         reason = first_line(error)[:200].rstrip(".")
         where = line or _module_path(error)
         raise UserError(
             f"Backend {backend!r} cannot {verb} {type(network).__name__}{where}: {reason}. {remedy}"
         ) from error
+
+
+def _reads_images(network: nn.Module, images: Tensor, line: str) -> bool:
+    """Whether a line of the network reads a value into Python that fx, which has no images, cannot know either."""
+    copied = copy.deepcopy(network).eval()
+    with torch.no_grad(), isolated_random_state("value"), LineWatch() as watch, contextlib.suppress(Exception):
+        copied(images)
+    if line not in watch.values:
+        return False
+    try:
+        torch.fx.Tracer().trace(copied)
+    except Exception:
+        # whatever a tracer raises
+        return True
+    return False
 
 
 def _module_path(error: Exception) -> str:

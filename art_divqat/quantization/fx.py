@@ -61,9 +61,9 @@ class Backend(QuantizationBackend):
                 _spell_out_padding(name, module)
             elif type(module) is nn.PReLU:
                 module.__class__ = _FloatPReLU
-        example = (torch.zeros(2, *input_shape, device=device),)
-        with self._room(), explain_untraceable(self.name, network, _REMEDY):
-            prepared: nn.Module = quantize_fx.prepare_qat_fx(copied, self._qconfig_mapping(), example)
+        example = torch.zeros(2, *input_shape, device=device)
+        with self._room(), explain_untraceable(self.name, network, _REMEDY, example=example):
+            prepared: nn.Module = quantize_fx.prepare_qat_fx(copied, self._qconfig_mapping(), (example,))
         return prepared.train()
 
     def set_mode(self, prepared: nn.Module, *, training: bool, observe: bool, fake_quantize: bool = True) -> None:

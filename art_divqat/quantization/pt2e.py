@@ -66,7 +66,11 @@ class Backend(QuantizationBackend):
         example = torch.zeros(2, *input_shape, device=device)
         # Without a dynamic batch the graph would take batches of two and nothing else.
         batch = torch.export.Dim("batch", min=1)
-        with quiet_torch(), isolated_random_state("pt2e"), explain_untraceable(self.name, network, _REMEDY):
+        with (
+            quiet_torch(),
+            isolated_random_state("pt2e"),
+            explain_untraceable(self.name, network, _REMEDY, example=example),
+        ):
             exported = torch.export.export(copied, (example,), dynamic_shapes=({0: batch},)).module()
             norms = read_norms(exported)
             drop_idle_dropout(exported)

@@ -40,24 +40,28 @@ def describe_line(frame: traceback.FrameSummary | None) -> str:
 
 
 class LineWatch(TorchDispatchMode):
-    """Notes, inside the block, the first line of the network that draws at random or normalises by its batch.
+    """Notes, inside the block, the first line of the network that draws at random, the first that normalises by its
+    batch, and all that read a tensor's value into Python, as `if x.sum() > 0` and `x.max().item()` do.
 
     >>> with LineWatch() as watch:
     ...     _ = torch.ones(2) + 1
-    >>> watch.random, watch.batch
-    ('', '')
+    >>> watch.random, watch.batch, watch.values
+    ('', '', [])
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.random = ""
         self.batch = ""
+        self.values: list[str] = []
         # whoever asks for the watch is no line of the network
         self._depth = len(traceback.extract_stack()) - 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.random = self.random or self._line()
+        if func is torch.ops.aten._local_scalar_dense.default:
+            self.values.append(self._line())
         index = _TRAINING_ARGUMENT.get(func.overloadpacket.__name__)
         if index is not None and len(args) > index and args[index] is True:
             self.batch = self.batch or self._line()

@@ -58,11 +58,17 @@ def check_function(
             f"{_watched(network, images).random}: pass training=self.training to it, or use the module (nn.Dropout)."
         )
     if float((first - halves).abs().mean()) > batch_tolerance * scale:
-        raise UserError(
-            f"{name} is not a function of the image: its answer moves by up to "
-            f"{float((first - halves).abs().max()):.2g} with the neighbours in the batch. Something reads statistics "
-            f"of the batch in evaluation, such as a batch norm{_watched(network, images).batch}: pass "
+        moved = float((first - halves).abs().max())
+        watch = _watched(network, images)
+        cause = (
+            f"Something reads statistics of the batch in evaluation, such as a batch norm{watch.batch}: pass "
             "training=self.training, or use nn.BatchNorm2d with running statistics."
+        )
+        if watch.values and not watch.batch:
+            cause = f"It reads a value of the whole batch{watch.values[0]}: decide for each image, with torch.where."
+        raise UserError(
+            f"{name} is not a function of the image: its answer moves by up to {moved:.2g} with the neighbours in the "
+            f"batch. {cause}"
         )
 
 

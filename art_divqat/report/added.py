@@ -95,7 +95,7 @@ def added_clause(view: ResultsView) -> str | None:
         doubt = ""
         if c.verdict not in ("higher", "lower") and c.value.low is not None:
             doubt = f", cannot be told from zero{corrected(c)}"
-        of = f"against {short_name(victim, view.victims)}"
+        of = f"against {view.victim_name(victim)}"
         of += "" if defence == "none" else f" behind {short_name(defence, view.defences)}"
         interval = f"95 % interval {points_range(c.value)}" if c.value.low is not None else "no interval"
         texts.append(

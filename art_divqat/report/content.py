@@ -92,11 +92,10 @@ def _summary(view: ResultsView, thresholds: Thresholds, rating: Rating) -> list[
     if row is None:
         return ["Nothing has been measured yet. Let the run finish and make the report again."]
     agreement, thief = view.score(row, "agreement"), row.metrics.get("thief_accuracy")
-    victim = short_name(row.victim, view.victims)
     under = "" if row.defence == "none" else f" behind {short_name(row.defence, view.defences)}"
     paragraph = (
         f"For {counted(row.budget, 'query')} and without seeing inside the model, an attacker gets a copy that gives "
-        f"the same answer as the {victim} victim{under} on {percent(agreement.mean)} of "
+        f"the same answer as {view.the_victim(row.victim)}{under} on {percent(agreement.mean)} of "
         f"{'the' if view.is_audit else 'unseen'} test images"
     )
     original = original_accuracy(row)

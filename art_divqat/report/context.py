@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from art_divqat.attacks.extraction.registry import ATTACKS, read_attack
+from art_divqat.data.pools import generated_pools
 from art_divqat.report.blocks import Block, Bullets, Code, Notice, Section, Table, TableCell, Text
 from art_divqat.report.rating import Thresholds, rate_row
 from art_divqat.report.results_view import ResultsView
@@ -55,10 +57,28 @@ def _answer_rows(results: Results) -> list[tuple[str, str]]:
     return [("It answers", clean("; ".join(map(str, kinds)))), *([("Its classes", note)] if note else [])]
 
 
+<<<<<<< HEAD
 def _weights_rows(results: Results) -> list[tuple[str, str]]:
     own = "The control" if results.config.get("external") is not None else "Victims"
     names = {"victim": own, "thief": "Thieves"}
     return [(f"{names[of]} began from", clean(text)) for of, text in beginnings(results.data.get("weights"))]
+=======
+def _pools(config: Mapping[str, Any]) -> str:
+    """Where the images come from that are asked: the query pool, and what attacks have beside it."""
+    drawn = generated_pools()
+    beside: dict[str, list[str]] = {}
+    for text in config.get("attacks") or ():
+        spec = read_attack(str(text))
+        entry = ATTACKS.find(spec.name)
+        names = () if entry is None else entry.other_pools(spec.own)
+        if names:
+            all_drawn = set(drawn) <= set(names)
+            left = [name for name in names if not all_drawn or name not in drawn]
+            pools = ", ".join([*(["pictures that a program draws"] if all_drawn else []), *left])
+            beside.setdefault(pools, []).append(clean(str(text)))
+    more = "; ".join(f"{', '.join(attacks)} also from {clean(pools)}" for pools, attacks in beside.items())
+    return _value(config, "query_pool") + (f" ({more})" if more else "")
+>>>>>>> first-hour
 
 
 def threat_section(view: ResultsView) -> Section:
@@ -67,7 +87,7 @@ def threat_section(view: ResultsView) -> Section:
     budgets = ", ".join(f"{b:,}" for b in sorted({row.budget for row in view.summary if row.budget}))
     seen = ", ".join(clean(a) for a in dict.fromkeys(row.answers for row in view.summary if row.budget))
     spent = sum(cell.queries for cell in view.cells)
-    has = f"Images from {_value(config, 'query_pool')} and a network to train ({_value(config, 'thief_model')})."
+    has = f"Images from {_pools(config)} and a network to train ({_value(config, 'thief_model')})."
     if own := config.get("attacker_images"):
         labels = "with" if config.get("attacker_labels", True) else "without"
         has = f"{counted(own, 'image')} of the victim's own kind, {labels} their true labels. {has}"
@@ -174,10 +194,10 @@ def limits_section(view: ResultsView) -> Section:
     items = [
         "It shows what these attackers reached, not what the best one could: the true risk may be higher.",
         f"Attackers had at most {counted(max(budgets, default=0), 'query')} and images from "
-        f"{_value(config, 'query_pool')}; more queries, or images nearer to the training data, may steal more.",
+        f"{_pools(config)}; more queries, or images nearer to the training data, may steal more.",
         f"Agreement and accuracy are on test images of {_value(config, 'dataset')}; on other images they may differ.",
         f"Intervals cover {counted(seeds, 'seed')} and the test images. They say nothing of other networks, data sets "
-        "or training recipes, and they are not corrected for the number of comparisons made.",
+        "or training recipes. Each is about one number alone; only verdicts are corrected for how many there are.",
     ]
     if view.is_audit:
         items.append(

@@ -13,7 +13,7 @@ from art_divqat.report.plots import Series, draw_curves
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.series import series_table
 from art_divqat.report.tables import heading
-from art_divqat.report.text import attacker, percent, short_name
+from art_divqat.report.text import attacker, percent
 from art_divqat.results.schema import CurveEstimate
 
 _MOST_VICTIMS, _OF_MANY = 5, 2
@@ -36,14 +36,15 @@ def epsilon_figures(view: ResultsView, victim: str, baseline: str | None, defenc
     attackers = list(dict.fromkeys((attack, answers) for attack, answers, _ in rows))
     strongest = sorted(attackers, key=lambda a: -max(view.agreement(rows.get((*a, v))) for v in victims))[:_MOST_PANELS]
     shown = [a for a in attackers if a in strongest]
-    names = {v: short_name(v, view.victims) for v in victims}
+    networks = {v: view.the_victim(v).removeprefix("the ") for v in victims}
+    thieves = {v: f"thief of {view.victim_name(v)}" for v in victims}
 
-    def panels(*lines: tuple[str, str]) -> list[Panel]:
+    def panels(*lines: tuple[str, dict[str, str]]) -> list[Panel]:
         filled = []
         for attack, answers in shown:
             series = [
-                Series(label.format(names[v]), _points(row.curves[metric]))
-                for metric, label in lines
+                Series(names[v], _points(row.curves[metric]))
+                for metric, names in lines
                 for v in victims
                 if (row := rows.get((attack, answers, v))) is not None and metric in row.curves
             ]
@@ -51,8 +52,8 @@ def epsilon_figures(view: ResultsView, victim: str, baseline: str | None, defenc
                 filled.append((attacker(attack, answers), series))
         return filled
 
-    white_box = panels((_VICTIM, "{} victim"), (_THIEF, "thief of {}"))
-    crossing = panels((_CROSSING, "thief of {}"))
+    white_box = panels((_VICTIM, networks), (_THIEF, thieves))
+    crossing = panels((_CROSSING, thieves))
     figures = []
     if white_box:
         what = "Robust accuracy over ε: images on which no attack within ε, smaller ones included, succeeded"

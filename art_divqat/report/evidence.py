@@ -47,6 +47,10 @@ _OF_PROBES = (
     "thief=linear: a linear classifier, fitted to the same images and answers, which did better than the network that "
     "was trained on them."
 )
+_OF_HALVES = (
+    "The best attacker is chosen on one half of the test images and measured on the other: its figures may differ from "
+    "those in other tables."
+)
 # of a table on a page; results.json has all
 _MOST_ROWS = 300
 
@@ -180,6 +184,7 @@ def robustness_section(view: ResultsView) -> Section | None:
 def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
     """The score of a defence is its best attacker."""
     rows: list[tuple[TableCell, ...]] = []
+    differs = False
     for pair in view.pairs:
         best = view.best(*pair, "agreement")
         if best is None:
@@ -187,6 +192,7 @@ def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
         agreement = view.score(best, "agreement")
         rating = rate_row(view, best, thresholds)
         accurate = view.best(*pair, "thief_accuracy")
+        differs = differs or _differs(view, best, "agreement") or _differs(view, accurate, "thief_accuracy")
         rows.append(
             (
                 TableCell(clean(pair[0]), "" if pair[1] == "none" else f"defence {clean(pair[1])}"),
@@ -203,6 +209,8 @@ def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
     if not rows:
         return None
     rows += _control_rows(view, thresholds)
+    notes = [_OF_PROBES] if any(is_probe(row.attack) for row in view.summary) else []
+    notes += [_OF_HALVES] if differs else []
     blocks: list[Block] = [
         Text(
             "The score of a defence is its best attacker: an attacker who is stopped one way will try the other. The "
@@ -215,7 +223,7 @@ def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
             rows[:_MOST_ROWS],
             "",
             frozenset({2, 3}),
-            _OF_PROBES if any(is_probe(row.attack) for row in view.summary) else "",
+            " ".join(notes),
         ),
     ]
     if effects := _effects(view):
@@ -229,6 +237,17 @@ def best_section(view: ResultsView, thresholds: Thresholds) -> Section | None:
         )
         blocks.append(effects)
     return Section("best-attacker", "Best attacker against each victim and defence", blocks)
+
+
+def _differs(view: ResultsView, row: SummaryRow | None, metric: str) -> bool:
+    """Whether the best attacker's figure is not, as it is written, the one of the same attacker in other tables."""
+    if row is None:
+        return False
+    shown, plain = view.score(row, metric), row.metrics[metric]
+    return (value_text(metric, shown), range_text(metric, shown)) != (
+        value_text(metric, plain),
+        range_text(metric, plain),
+    )
 
 
 def _control_rows(view: ResultsView, thresholds: Thresholds) -> list[tuple[TableCell, ...]]:

@@ -111,12 +111,12 @@ def _against_baseline(view: ResultsView) -> str | None:
     row = row_of(view, comparison) if comparison else None
     if comparison is None or row is None or comparison.value is None or "agreement" not in row.metrics:
         return None
-    victim = short_name(comparison.victim, view.victims)
+    victim = view.the_victim(comparison.victim)
     baseline = short_name(comparison.baseline or "", view.victims)
     under = "" if comparison.defence == "none" else f" under {short_name(comparison.defence, view.defences)}"
     value = comparison.value
     sentence = (
-        f"Stealing the {victim} victim{under} with {comparison.budget:,} queries "
+        f"Stealing {victim}{under} with {comparison.budget:,} queries "
         f"({attacker(comparison.attack, comparison.answers)}) gives a thief that agrees with it on "
         f"{percent(view.score(row, 'agreement').mean)} of test images, {ratio(value.mean)} times"
     )
@@ -174,7 +174,7 @@ def _of_defences(view: ResultsView) -> str | None:
         return None
     defence, effect, number = leading
     name = short_name(defence, view.defences)
-    victim = short_name(effect.defended.victim, view.victims)
+    victim = view.the_victim(effect.defended.victim)
     who = f"Of {number} defences {name} leaves the least: it" if number > 1 else f"The defence {name}"
     sentence = f"{who} {_effect(effect, victim) if effect.one_attacker else _effect_on_another(effect, victim)}"
     bypassed = [name for name in view.defences if _bypassed(view, effect.defended.victim, name)]
@@ -192,7 +192,7 @@ def _of_defences(view: ResultsView) -> str | None:
 def _effect(effect: DefenceEffect, victim: str) -> str:
     """What a defence does to the attacker that is the best with it and without it."""
     before, after = (row.metrics["thief_accuracy"] for row in (effect.best_without, effect.defended))
-    quantity = f"the accuracy of the best thief of the {victim} victim at {effect.defended.budget:,} queries"
+    quantity = f"the accuracy of the best thief of {victim} at {effect.defended.budget:,} queries"
     change = f"from {percent(before.mean)} to {percent(after.mean)} (95 % interval {percent_range(after)})"
     if effect.verdict == "lower":
         return f"lowers {quantity} {change}"
@@ -206,7 +206,7 @@ def _effect_on_another(effect: DefenceEffect, victim: str) -> str:
     """What a defence does to the attacker that is the best under it, where another one is the best without it."""
     other, after = effect.best_without, effect.defended.metrics["thief_accuracy"]
     sentence = (
-        f"leaves the best thief of the {victim} victim at {effect.defended.budget:,} queries "
+        f"leaves the best thief of {victim} at {effect.defended.budget:,} queries "
         f"({attacker(effect.defended.attack, effect.defended.answers)}) an accuracy of {percent(after.mean)} (95 % "
         f"interval {percent_range(after)}), "
     )
@@ -247,8 +247,9 @@ def _alone(view: ResultsView) -> str | None:
     row = view.most_stolen()
     if row is None:
         return None
-    victim = short_name(row.victim, view.victims)
-    which = f"the {victim} victim" + ("" if len(view.victims) == 1 else f", the most stealable of {len(view.victims)},")
+    which = view.the_victim(row.victim) + (
+        "" if len(view.victims) == 1 else f", the most stealable of {len(view.victims)},"
+    )
     under = "" if row.defence == "none" else f" under {short_name(row.defence, view.defences)}"
     agreement = view.score(row, "agreement")
     return (

@@ -11,6 +11,7 @@ from art_divqat.results.comparisons import rank
 from art_divqat.results.effects import Verdict as Verdict
 from art_divqat.results.effects import is_primary
 from art_divqat.results.schema import Comparison, Estimate, Results, SummaryRow
+from art_divqat.victims.external.settings import is_external
 from art_divqat.victims.registry import is_control
 
 
@@ -91,8 +92,17 @@ class ResultsView:
 
     def pair_name(self, victim: str, defence: str) -> str:
         """A victim and its defence, as short as the run allows."""
-        name = short_name(victim, self.victims)
+        name = self.victim_name(victim).removeprefix("the ")
         return name if defence == "none" else f"{name} + {short_name(defence, self.defences)}"
+
+    def victim_name(self, victim: str) -> str:
+        """A victim by its name, as short as the run allows; of an audited model, which has none of ours, what it is."""
+        return "the audited model" if is_external(victim) else short_name(victim, self.victims)
+
+    def the_victim(self, victim: str) -> str:
+        """A victim in a sentence."""
+        name = self.victim_name(victim)
+        return name if is_external(victim) else f"the {name} victim"
 
     @staticmethod
     def agreement(row: SummaryRow | None) -> float:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from art_divqat.metrics.table import AGREEMENT, DEFENDED_ACCURACY, THIEF_ACCURACY, VICTIM_ACCURACY
-from art_divqat.results.flag_evidence import Evidence, Tolerances
+from art_divqat.results.flag_evidence import Evidence, Tolerances, percent
 from art_divqat.results.flag_rules import undertrained
 from art_divqat.results.flags import RULES
 from art_divqat.results.probes import is_probe, probed
@@ -79,16 +79,16 @@ def doubts_of_theft(results: Results, row: SummaryRow, stolen: float) -> list[st
     constant = _detail(results, row, "majority_answer")
     if constant is not None and constant > stolen:
         found.append(
-            f"the model gives {_percent(constant)} of the test images one class, so that a constant agrees as much"
+            f"the model gives {percent(constant)} of the test images one class, so that a constant agrees as much"
         )
     part, agreement = results.dataset.get("test_overlap", 0.0), row.metrics[AGREEMENT].mean
     # as if the thief agreed on every one of them
     if part and (part >= 1 or (agreement - part) / (1 - part) <= stolen):
-        found.append(f"{_percent(part)} of the test images are training or query images too")
+        found.append(f"{percent(part)} of the test images are training or query images too")
     overlap = _detail(results, row, "pool_overlap") or 0.0
     if overlap > _OVERLAP:
         found.append(
-            f"{_percent(overlap)} of the attacker's pool are the victim's training images, which no attacker has"
+            f"{percent(overlap)} of the attacker's pool are the victim's training images, which no attacker has"
         )
     return found
 
@@ -111,10 +111,10 @@ def _of_control(results: Results, row: SummaryRow, stolen: float) -> Iterator[st
     if reached <= stolen:
         yield (
             "the control, an undefended model trained here, was not stolen either "
-            f"(agreement {_percent(reached)}), so that the attack was too weak"
+            f"(agreement {percent(reached)}), so that the attack was too weak"
         )
     elif constant is not None and constant > stolen:
-        yield f"the control gives {_percent(constant)} of the test images one class, so that stealing it shows nothing"
+        yield f"the control gives {percent(constant)} of the test images one class, so that stealing it shows nothing"
 
 
 def _of_budgets(results: Results, row: SummaryRow) -> Iterator[str]:
@@ -138,8 +138,8 @@ def _of_original(row: SummaryRow) -> Iterator[str]:
     thief = row.metrics.get(THIEF_ACCURACY)
     if original is not None and thief is not None and thief.mean >= original.mean:
         yield (
-            f"the copy is right on {_percent(thief.mean)} of the test images and the original on "
-            f"{_percent(original.mean)}, so that it is worth as much, however seldom the two agree"
+            f"the copy is right on {percent(thief.mean)} of the test images and the original on "
+            f"{percent(original.mean)}, so that it is worth as much, however seldom the two agree"
         )
 
 
@@ -156,10 +156,6 @@ def _of_flags(results: Results, row: SummaryRow) -> Iterator[str]:
             continue
         if rule.voids and rule.because(tried) is not None and (reason := rule.because(alone)) is not None:
             yield f"{reason[0].lower()}{reason[1:].rstrip('.')}"
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f} %"
 
 
 def _part(results: Results, wanted: Callable[[Coordinates], bool]) -> Evidence:

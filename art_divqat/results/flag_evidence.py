@@ -108,6 +108,15 @@ def first_few(places: Iterable[str], most: int = 3) -> str:
     return "; ".join(found[:most]) + more
 
 
+def percent(rate: float, digits: int = 1) -> str:
+    """A fraction in percent, as reports write it.
+
+    >>> percent(0.01), percent(0.00124, 2)
+    ('1.0 %', '0.12 %')
+    """
+    return f"{100 * rate:.{digits}f} %"
+
+
 def offenders(values: Mapping[str, float], wrong: Callable[[float], bool]) -> dict[str, float]:
     """The places whose value is wrong."""
     return {name: value for name, value in values.items() if wrong(value)}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from art_divqat.attacks.extraction.registry import ATTACKS, read_attack
 from art_divqat.data.pools import IN_DISTRIBUTION
-from art_divqat.results.flag_evidence import Evidence, Rule, first_few, group_label, offenders, rule
+from art_divqat.results.flag_evidence import Evidence, Rule, first_few, group_label, offenders, percent, rule
 from art_divqat.victims.specs import has_mixture_alone, read_victim
 
 # from here on public networks know what is in colour images
@@ -171,8 +171,10 @@ def pool_overlap(e: Evidence) -> str | None:
     found = offenders(e.detail("pool_overlap"), lambda part: part > 0)
     pool = e.results.data.get("pool")
     if not found and isinstance(pool, Mapping) and isinstance(pool.get("overlap"), int | float) and pool["overlap"] > 0:
-        return f"{pool['overlap']:.2%} of the pool's images are in the victim's training data."
-    return f"Up to {max(found.values()):.2%} of the pool's images are in the victim's training data." if found else None
+        return f"{percent(pool['overlap'], 2)} of the pool's images are in the victim's training data."
+    if not found:
+        return None
+    return f"Up to {percent(max(found.values()), 2)} of the pool's images are in the victim's training data."
 
 
 @rule(
@@ -188,8 +190,8 @@ def test_overlap(e: Evidence) -> str | None:
     if not isinstance(part, int | float) or part <= e.tolerances.test_overlap:
         return None
     return (
-        f"{part:.2%} of the test images are, pixel for pixel, also among the data set's training, validation or "
-        "in-distribution query images."
+        f"{percent(part, 2)} of the test images are, pixel for pixel, also among the data set's training, validation "
+        "or in-distribution query images."
     )
 
 
@@ -259,8 +261,10 @@ def labels_flipped(e: Evidence) -> str | None:
             name = f"{row.defence} on {row.victim}"
             rates[name] = max(rates.get(name, 0.0), row.metrics["label_flip_rate"].mean)
     found = offenders(rates, lambda rate: rate > e.tolerances.flips)
-    rates_text = first_few(f"{name} {rate:.1%}" for name, rate in found.items())
-    return f"The defence changed more than {e.tolerances.flips:.1%} of the labels: {rates_text}." if found else None
+    rates_text = first_few(f"{name} {percent(rate)}" for name, rate in found.items())
+    return (
+        f"The defence changed more than {percent(e.tolerances.flips)} of the labels: {rates_text}." if found else None
+    )
 
 
 @rule(

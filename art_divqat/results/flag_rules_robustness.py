@@ -7,7 +7,7 @@ Give a False Sense of Security (ICML 2018).
 from __future__ import annotations
 
 from art_divqat.metrics.table import THIEF_ROBUST_ACCURACY, TRANSFER_ROBUST_ACCURACY
-from art_divqat.results.flag_evidence import Evidence, Rule, first_few, group_label, offenders, rule
+from art_divqat.results.flag_evidence import Evidence, Rule, first_few, group_label, offenders, percent, rule
 from art_divqat.victims.registry import known_victim
 
 
@@ -58,7 +58,7 @@ def suspicious(e: Evidence) -> str | None:
         hardened = entry is not None and entry.adversarial
         most = accuracy.mean - e.tolerances.accuracy if hardened else accuracy.mean / 2
         if robust.mean > most:
-            found.setdefault(f"{row.victim} with {row.defence}: {robust.mean:.1%} of {accuracy.mean:.1%}")
+            found.setdefault(f"{row.victim} with {row.defence}: {percent(robust.mean)} of {percent(accuracy.mean)}")
     return f"The attack at ε = {epsilon:g} hardly lowers the accuracy of {first_few(found)}." if found else None
 
 
@@ -71,7 +71,7 @@ def zero_gradients(e: Evidence) -> str | None:
     """Gradients vanish."""
     found = offenders(e.detail("zero_gradients"), lambda part: part > e.tolerances.accuracy)
     return (
-        f"The gradient is exactly zero on up to {max(found.values()):.1%} of images in {first_few(found)}."
+        f"The gradient is exactly zero on up to {percent(max(found.values()))} of images in {first_few(found)}."
         if found
         else None
     )
@@ -107,7 +107,7 @@ def large_epsilon(e: Evidence) -> str | None:
     """Images survive any change: more than chance, where all of them can be made grey."""
     classes = e.results.dataset.get("classes", 10)
     found = offenders(e.detail("robust_accuracy_large_epsilon"), lambda rate: rate > 1 / max(classes, 2))
-    sentence = f"Up to {max(found.values(), default=0.0):.1%} of images survive an ε that hides everything in"
+    sentence = f"Up to {percent(max(found.values(), default=0.0))} of images survive an ε that hides everything in"
     return f"{sentence} {first_few(found)}." if found else None
 
 

@@ -15,9 +15,10 @@ from art_divqat.metrics.table import AGREEMENT, SAMPLES, select
 from art_divqat.metrics.verdicts import judge
 from art_divqat.results.comparisons import paired_difference
 from art_divqat.results.effects import as_estimate
-from art_divqat.results.journal import CellRecord, Group, Journal, group_of
+from art_divqat.results.journal import CellRecord, Group, Header, Journal, group_of
 from art_divqat.results.schema import Coordinates, Estimate
 from art_divqat.victims.external.settings import is_external
+from art_divqat.victims.registry import is_control
 
 # more of the first is worse for the owner of the model; more of the second is better
 _STOLEN = select(lambda metric: metric.watched and metric.worse == "higher", first=AGREEMENT)
@@ -59,6 +60,8 @@ class RunComparison(BaseModel):
 def compare_runs(first: Path, second: Path) -> RunComparison:
     """B − A for every group of cells that both runs hold; one's own model counts as the same whatever its hash.
 
+    The control of an audit is left out: it is trained here, to judge the other by.
+
     The intervals are those of :func:`art_divqat.results.comparisons.paired_difference`.
 
     :raises UserError: if a folder holds no run, the test images differ, or no cell is in both.
@@ -69,7 +72,7 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
             raise UserError(f"The journal in {folder} does not say what data it is about.")
     if header_a["data"]["dataset"].get("checksum") != header_b["data"]["dataset"].get("checksum"):
         raise UserError(f"{first} and {second} were measured on different images: only runs on the same can be paired.")
-    before, after = _by_cell(records_a), _by_cell(records_b)
+    before, after = _by_cell(header_a, records_a), _by_cell(header_b, records_b)
     shared = [key for key in after if key in before]
     if not shared:
         raise UserError(f"{first} and {second} have no cell in common: nothing can be compared.")
@@ -80,11 +83,13 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     return RunComparison(changes=changes, only_in_a=len(before) - len(shared), only_in_b=len(after) - len(shared))
 
 
-def _by_cell(records: Sequence[CellRecord]) -> dict[tuple[Group, int], CellRecord]:
-    """By group and seed; one's own model has one name, whatever its hash."""
+def _by_cell(header: Header, records: Sequence[CellRecord]) -> dict[tuple[Group, int], CellRecord]:
+    """By group and seed, without the control; one's own model has one name, whatever its hash."""
     found = {}
     for record in records:
         group = group_of(record)
+        if is_control(group.victim, header.get("config", {})):
+            continue
         if is_external(group.victim):
             group = group._replace(victim=_YOUR_MODEL)
         found[group, record["cell"]["seed"]] = record

@@ -124,7 +124,7 @@ def test_trust_is_asked_for_and_told(workspace: Path) -> None:
     assert not (workspace / "script").exists()
     done = run("audit", "script.pt", *TINY, "--output", "script", "--trust-code", cwd=workspace)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "Running code of the model, as --trust-code allows: script.pt\n"
+    assert done.stderr == "Ran code of the model, as --trust-code allows: script.pt\n"
     assert "--config script/config.yaml --trust-code\n" in (workspace / "script" / "config.yaml").read_text()
     assert "audit --config $RUN/config.yaml" in (workspace / "script" / "report.md").read_text()
     assert "trust_code" not in (workspace / "script" / "config.yaml").read_text()
@@ -132,6 +132,11 @@ def test_trust_is_asked_for_and_told(workspace: Path) -> None:
     sly = run("audit", "script.pt", "--data", "digits", "--config", "sly.yaml", cwd=workspace)
     assert sly.returncode == 2
     assert "grants no trust" in sly.stderr
+    for plan in ((), ("--dry-run",)):
+        given = ("--factory", "nowhere:build", "--trust-code", *plan, "--output", "lost")
+        lost = run("audit", "model.pt", *TINY, *given, cwd=workspace)
+        assert (lost.returncode, lost.stderr.count("\n")) == (2, 1)
+        assert "--factory nowhere:build failed: ModuleNotFoundError" in lost.stderr
 
 
 def test_the_plan_alone(workspace: Path) -> None:

@@ -110,3 +110,11 @@ def test_labels_without_gaps_are_as_they_were(tmp_path: Path) -> None:
     raw = load_raw(save(tmp_path, x_train=X, y_train=Y, x_test=X[:2], y_test=[2, 0]))
     assert (raw.notes, raw.class_names, raw.y.dtype) == ((), ("0", "1", "2"), np.int64)
     np.testing.assert_array_equal(raw.y, Y)
+
+
+def test_labels_that_are_names(tmp_path: Path) -> None:
+    names, numbers = np.unique(np.array(["owl", "cat", "dog"])[Y], return_inverse=True)
+    with pytest.raises(UserError, match=r"labels are texts, such as 'owl'.*and save the names as class_names"):
+        load_raw(save(tmp_path, x=X, y=names[numbers]))
+    raw = load_raw(save(tmp_path, x=X, y=numbers, class_names=names))
+    assert raw.class_names == ("cat", "dog", "owl")

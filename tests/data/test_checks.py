@@ -83,7 +83,7 @@ def test_bad_float_images(x: Any, shape: tuple[int, ...] | None, message: str) -
         (np.full((2, 3), 1 / 3), r"shape \(2, 3\) and are not one-hot"),
         (None, r"shape \(\)"),
         (np.array([0.5, 1]), "not whole numbers"),
-        (np.array(["a", "b"]), "not whole numbers"),
+        (np.array(["a", "b"]), "are texts, such as .a."),
         (np.array([0, np.nan]), "not whole numbers"),
         (np.array([-1, 0]), "run from -1 to 0; expected class ids from 0 to 2."),
         (np.array([0, 3]), "run from 0 to 3; expected class ids from 0 to 2."),
@@ -120,3 +120,13 @@ def test_small_checks() -> None:
     check_image_shape(X, (1, 4, 4), "The victim")
     with pytest.raises(UserError, match=r"The victim takes images of shape \(3, 4, 4\). Got \(1, 4, 4\)."):
         check_image_shape(X, (3, 4, 4), "The victim")
+
+
+@pytest.mark.parametrize(
+    "y", [["cat", "dog"], np.array(["cat", "dog"]), np.array(["cat", "dog"], object), [["cat"], ["dog"]]]
+)
+def test_labels_that_are_texts_are_told_how_they_are_numbered(y: Any) -> None:
+    with pytest.raises(UserError, match=r"Labels are texts, such as 'cat'; .* return_inverse=True\), and so on\.$"):
+        check_labels(y, 2, "Labels", remedy=", and so on")
+    with pytest.raises(UserError, match=r"dtype object and are not whole numbers"):
+        check_labels(np.array([None, "a"], object), 2, "Labels")

@@ -143,9 +143,66 @@ def test_the_rate_is_kept(tmp_path: Path) -> None:
 
 
 def test_an_endless_body_is_cut_off(tmp_path: Path) -> None:
-    endless = pytest.raises(UserError, match=r"a body of more than 1,0\d\d,\d\d\d bytes")
-    with Server(lambda x: np.ones((len(x), 60_000))) as server, endless:
-        remote(server.v2, tmp_path, retries=0, timeout=5).predict(images(7))
+    values = [200_000, 5, 60_000]
+    with Server(lambda x: np.ones((len(x), values[0]))) as server:
+        with pytest.raises(UserError, match=r"a body of more than 4,7\d\d,\d\d\d bytes"):
+            remote(server.v2, tmp_path, retries=0, timeout=5).predict(images(7))
+        values.pop(0)
+        classifier = remote(server.v2, tmp_path, retries=0, timeout=5)
+        assert classifier.predict(images(7)).shape == (7, 5)
+        values.pop(0)
+        # what it answers with is known by now
+        with pytest.raises(UserError, match=r"a body of more than 1,0\d\d,\d\d\d bytes"):
+            classifier.predict(images(7, seed=2))
+
+
+def wide(classes: int) -> Any:
+    """The model with more classes than the data, whose five are the first."""
+    return lambda x: np.concatenate([model(x), np.full((len(x), classes - 5), -9.0)], axis=1)
+
+
+@pytest.mark.parametrize("form", ["v2", "json"])
+@pytest.mark.parametrize("classes", [6, 21_841])
+def test_an_endpoint_with_more_classes_than_the_data(tmp_path: Path, form: str, classes: int) -> None:
+    x = images(16)
+    with Server(wide(classes), iter(["500", None, "nan", None])) as server:
+        url = server.v2 if form == "v2" else f"{server.base}/predict"
+        classifier = remote(url, tmp_path, timeout=5)
+        answers = classifier.predict(x)
+        assert answers.shape == (16, classes) == (16, classifier.nb_classes)
+        np.testing.assert_array_equal(answers[:, :5], model(x))
+        # the next process knows it from the file, and nothing is paid for twice
+        again = remote(url, tmp_path, timeout=5)
+        assert again.nb_classes == classes
+        np.testing.assert_array_equal(again.predict(x), answers)
+        assert set(server.paid.values()) == {1}
+
+
+def test_the_number_of_classes_stays_what_it_was_first(tmp_path: Path) -> None:
+    widths = [9, 5, 12]
+    with Server(lambda x: np.zeros((len(x), widths[0]))) as server:
+        classifier = remote(server.v2, tmp_path, retries=0)
+        assert classifier.predict(images(7)).shape == (7, 9)
+        for width in (5, 12):
+            widths.pop(0)
+            with pytest.raises(UserError, match=rf"shape \(7, {width}\) where \(7, 9\) was expected"):
+                classifier.predict(images(7, seed=2))
+
+
+def test_values_of_thousands_of_pixels_are_no_classes(tmp_path: Path) -> None:
+    with Server(wide(40_000)) as server, pytest.raises(UserError, match=r"shape \(2, 40000\) where \(2, 5\)"):
+        remote(server.v2, tmp_path, retries=0, timeout=5).predict(images(2))
+
+
+def test_answers_of_two_widths_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    journal = AnswerJournal(path, "http://a", 2)
+    assert journal.width is None
+    journal.add({"one": np.zeros(4, np.float32)})
+    assert AnswerJournal(path, "http://a", 2).width == 4
+    journal.add({"two": np.zeros(3, np.float32)})
+    with pytest.raises(UserError, match="Line 3 of"):
+        AnswerJournal(path, "http://a", 2)
 
 
 def test_a_torn_line_is_cut_and_a_changed_one_reported(tmp_path: Path) -> None:
@@ -240,6 +297,10 @@ def test_a_model_says_how_it_takes_images_and_which_output_holds_the_classes(siz
     (tensor,) = asked["inputs"]
     assert (tensor["name"], tensor["datatype"], tensor["shape"]) == ("pixels", "FP64", sent)
     assert asked["outputs"] == [{"name": "scores"}]
+    # of a model with more classes, the output that is wider
+    wider = json.loads(described(plain, json.dumps(record).encode(), SHAPE, 3).body(images(2)))
+    assert wider["outputs"] == [{"name": "scores"}]
+    assert "outputs" not in json.loads(described(plain, json.dumps(record).encode(), SHAPE, 7).body(images(2)))
     np.testing.assert_array_equal(np.float32(tensor["data"]), images(2).ravel())
     with pytest.raises(UserError, match="sent channels first or last or flat"):
         described(plain, json.dumps(record).encode(), (3, 8, 8), 5)

@@ -112,6 +112,17 @@ def test_recoveries_meet_what_they_work_on(attack: str, defence: str, answers: s
     assert applies(read_attack(attack), read_defence(defence), answers) is expected
 
 
+def test_one_of_a_list_may_stand_alone() -> None:
+    found = make_config({"budgets": 200, "attacks": "copycat", "answers": "hard", "victims": "ptq", "defences": "none"})
+    assert found.budgets == (200,)
+    assert (found.attacks, found.answers, found.victims) == (("copycat",), ("hard",), ("ptq",))
+    with pytest.raises(UserError, match="expected positive numbers of queries, got 0"):
+        make_config({"budgets": 0})
+    for value in (True, 2.5, {"a": 1}):
+        with pytest.raises(UserError, match="Option budgets"):
+            make_config({"budgets": value})
+
+
 def test_the_first_line_says_how_to_run_it_again() -> None:
     path = Path("my runs/a/config.yaml")
     live = make_config({"external": {}})

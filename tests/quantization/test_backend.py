@@ -196,10 +196,53 @@ def test_a_module_may_be_called_twice(backend_name: str) -> None:
 @pytest.mark.parametrize("backend_name", BACKENDS)
 def test_untraceable_names_the_line_and_the_way_out(backend_name: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(
-        UserError, match=r"cannot trace Branching at `if x.sum\(\) > 0:` \(test_backend.py:\d+\).*torch"
-    ):
+        UserError,
+        match=r"cannot trace Branching at `if x.sum\(\) > 0:` \(test_backend.py:\d+\).*no backend can.*torch.where",
+    ) as caught:
         get_backend(backend_name).prepare(Branching(), (1, 8, 8))
     assert capfd.readouterr() == ("", ""), "torch's own account of it"
+    assert "try backend" not in str(caught.value)
+
+
+_REWRITE = "no backend can trace: rewrite it with torch.where"
+
+
+class Deciding(nn.Module):
+    """Takes a path in Python by something that is no number in the network."""
+
+    def __init__(self, decide) -> None:
+        super().__init__()
+        self.linear, self.decide = nn.Linear(64, 10), decide
+        self.register_buffer("gain", torch.ones(1))
+
+    def forward(self, x):
+        if self.decide(self, x):
+            x = 2 * x
+        return self.linear(x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("decide", "way_out"),
+    [
+        # fx reads a number that the network has
+        (lambda network, x: network.gain > 0, {"pt2e": "try backend='fx'"}),
+        # pt2e traces what depends on the size of the images, fx does not
+        (lambda network, x: x.shape[-1] > 3, {"fx": "try backend='pt2e'"}),
+        (lambda network, x: x.abs().max() >= 0, {"fx": _REWRITE, "pt2e": _REWRITE}),
+        (
+            lambda network, x: [each.sum() for each in x],
+            {"pt2e": "asks for the number of images", "fx": "try backend='pt2e'"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("backend_name", BACKENDS)
+def test_nobody_is_sent_from_one_backend_to_the_other_and_back(backend_name: str, decide, way_out) -> None:
+    backend = get_backend(backend_name)
+    if backend_name not in way_out:
+        assert backend.prepare(Deciding(decide), (1, 8, 8))(torch.rand(3, 1, 8, 8)).shape == (3, 10)
+        return
+    with pytest.raises(UserError, match=way_out[backend_name]):
+        backend.prepare(Deciding(decide), (1, 8, 8))
 
 
 @pytest.mark.parametrize(

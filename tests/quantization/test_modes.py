@@ -160,7 +160,7 @@ class Branches(nn.Module):
 
 @pytest.mark.parametrize("name", ["fx", PT2E])
 def test_errors_of_tracing_name_the_users_line(name: str) -> None:
-    with pytest.raises(UserError, match=r"`if x.sum\(\) > 0:` \(test_modes.py.* Rewrite that line"):
+    with pytest.raises(UserError, match=r"`if x.sum\(\) > 0:` \(test_modes.py.* rewrite it"):
         get_backend(name).prepare(Branches(), SHAPE)
 
 

@@ -51,3 +51,18 @@ def test_without_labels_answers_are_compared() -> None:
     check_fidelity(lambda x: x + 0.1 * x.flip(0), nn.Identity(), X)
     with pytest.raises(UserError, match="root mean square"):
         check_fidelity(lambda x: -3 * x, nn.Identity(), X)
+
+
+class Batchwise(nn.Module):
+    """Scales each image by the brightest of the batch, read into Python."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / (1e-3 + x.max().item())
+
+
+def test_a_value_of_the_whole_batch_is_named_by_its_line() -> None:
+    x = torch.linspace(0.1, 1, 8)[:, None] * torch.ones(8, 3)
+    with pytest.raises(
+        UserError, match=r"reads a value of the whole batch at `return x / \(1e-3 \+ x.max.*torch.where"
+    ):
+        check_function(Batchwise(), x, "This network")

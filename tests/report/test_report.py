@@ -30,7 +30,7 @@ from art_divqat.report import (
     summary_table,
     write_report,
 )
-from art_divqat.results.schema import Results
+from art_divqat.results.schema import Comparison, Estimate, Results
 
 
 class Page(HTMLParser):
@@ -281,3 +281,52 @@ def test_a_model_from_outside_is_named_as_what_it_is(model: dict[str, Any] | Non
     command = "art_divqat.audit_model(model, config=" if said.startswith("an object") else "audit --config $RUN/config"
     assert command in page
     assert "art-divqat evaluate --config" not in page
+
+
+def test_a_best_attacker_that_was_measured_elsewhere_is_said_once_and_only_then() -> None:
+    sentence = "chosen on one half of the test images and measured on the other"
+    results = make_results(attacks=("knockoff", "scout"))
+    assert sentence not in render_markdown(results)
+    top = max(
+        (row for row in results.summary if row.victim == "standard" and row.budget == 1_000),
+        key=lambda row: row.metrics["agreement"].mean,
+    )
+    for shift, said in ((0.0, 0), (0.013, 1), (0.00001, 0)):
+        plain = top.metrics["agreement"]
+        moved = Estimate(mean=plain.mean - shift, low=plain.low, high=plain.high)
+        where = top.model_dump(include={"dataset", "victim", "defence", "attack", "answers", "budget", "n_seeds"})
+        best = Comparison(**where, kind="best_attacker", metric="agreement", value=moved)
+        page = render_markdown(results.model_copy(update={"comparisons": [*results.comparisons, best]}))
+        assert page.count(sentence) == said
+
+
+def test_an_audited_model_is_called_so() -> None:
+    name = "external:name=shop.pt,sha256=x01"
+    results = make_results(victims=(name,), baseline=None, defences=("none", "rounding:decimals=1"))
+    results = results.model_copy(update={"config": {**results.config, "external": {}, "victims": [name]}})
+    page = render_markdown(results)
+    for sentence in (finding(results), page):
+        assert "the audited model" in sentence
+        assert "external victim" not in sentence
+        assert "the external" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("attacks", "said"),
+    [
+        (["knockoff"], "Images from photos and a network"),
+        (["knockoff", "scout"], "photos (scout also from pictures that a program draws) and"),
+        (
+            ["scout:pools=generated+mnist"],
+            "(scout:pools=generated+mnist also from pictures that a program draws, mnist)",
+        ),
+        (["scout:pools=mnist", "scout:pools=mnist,rounds=2"], "(scout:pools=mnist, scout:pools=mnist,rounds=2 also"),
+        (["scout:pools=none", "elsewhere:tries=3"], "Images from photos and a network"),
+    ],
+)
+def test_pools_of_an_attacks_own_are_named(attacks: list[str], said: str) -> None:
+    results = make_results()
+    config = {**results.config, "attacks": attacks, "query_pool": "photos"}
+    page = render_markdown(results.model_copy(update={"config": config}))
+    assert said in page
+    assert "only verdicts are corrected for how many there are" in page

@@ -207,7 +207,7 @@ def test_a_thief_worse_than_a_linear_probe_is_undertrained() -> None:
 def test_overlap_may_also_be_said_with_the_data() -> None:
     results = sound(data={"pool": {"overlap": 0.02}})
     flag = next(f for f in compute_flags(results) if f.name == "pool-overlaps-training-data")
-    assert flag.raised_because.startswith("2.00% of the pool")
+    assert flag.raised_because.startswith("2.00 % of the pool")
 
 
 def test_an_attacker_may_be_left_with_less_than_one_image_costs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,22 @@ from art_divqat.results.run_diff import compare_runs
 from art_divqat.results.samples import pack
 
 
-def write(folder: Path, rate: float, *, victim: str = "standard", checksum: str = "c", budget: int = 10) -> Path:
-    """A run of three seeds whose thief agrees with the victim on the first `rate` of 400 images."""
+def write(
+    folder: Path,
+    rate: float,
+    *,
+    victim: str = "standard",
+    checksum: str = "c",
+    budget: int = 10,
+    control: bool = False,
+) -> Path:
+    """A run of three seeds whose thief agrees with the victim, and with a control, on a part of 400 images."""
     folder.mkdir()
     journal = Journal(folder / "journal.jsonl")
-    journal.start({"config": {}, "data": {"dataset": {"checksum": checksum}}})
-    for seed in range(3):
+    journal.start({"config": {"control": True} if control else {}, "data": {"dataset": {"checksum": checksum}}})
+    for name, seed in itertools.product([victim, *(["standard"] if control else [])], range(3)):
         hits = np.random.default_rng(seed).permutation(400) < rate * 400
-        cell = {"dataset": "d", "victim": victim, "defence": "none", "attack": "knockoff", "answers": "soft"}
+        cell = {"dataset": "d", "victim": name, "defence": "none", "attack": "knockoff", "answers": "soft"}
         metrics = {"agreement": rate, "thief_accuracy": rate, "victim_accuracy": 0.9}
         journal.append(
             {
@@ -53,6 +62,17 @@ def test_ones_own_model_is_paired_with_its_next_version(tmp_path: Path) -> None:
     found = compare_runs(write(tmp_path / "a", 0.6, victim=names[0]), write(tmp_path / "b", 0.8, victim=names[1]))
     assert found.changes[0].victim == "external"
     assert (found.only_in_a, found.only_in_b) == (0, 0)
+
+
+def test_the_control_is_no_victim(tmp_path: Path) -> None:
+    name = "external:name=m.pt,sha256=xaaaaaaaaaaaaaaaa"
+    runs = [write(tmp_path / f"{rate}", rate, victim=name, control=True) for rate in (0.6, 0.8)]
+    found = compare_runs(*runs)
+    assert {change.victim for change in found.changes} == {"external"}
+    assert (found.only_in_a, found.only_in_b) == (0, 0)
+    # without a control, or asked for by name, `standard` is a victim like any other
+    alone = compare_runs(write(tmp_path / "c", 0.6), write(tmp_path / "d", 0.8))
+    assert {change.victim for change in alone.changes} == {"standard"}
 
 
 def test_what_cannot_be_paired(tmp_path: Path) -> None:

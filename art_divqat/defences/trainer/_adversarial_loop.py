@@ -34,6 +34,7 @@ from art_divqat.estimators.conventions import (
     main_answer,
     pixel_range,
     to_unit,
+    warn_of_other_loss,
 )
 from art_divqat.estimators.descent import STEPS_WORTH_A_GRAPH, Descent, autocast
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
@@ -97,6 +98,7 @@ class AdversarialLoop(Trainer):  # type: ignore[misc]
                 f"single logit, BCEWithLogitsLoss. Got {type(classifier.loss).__name__}."
             )
         check_answers(self, classifier)
+        warn_of_other_loss(self, classifier)
         self._range = pixel_range(classifier)
         self._network: nn.Module = network
         self._optimizer = optimizer

@@ -40,7 +40,7 @@ class Objective:
     """CE − alpha T² D(training) − alpha_auxiliary (T² D − γ S − δ P)(auxiliary); see :class:`DivQATTrainer`.
 
     :param auxiliary: preprocessed auxiliary images, or None.
-    :param auxiliary_teacher: the teacher's logits on them, computed once.
+    :param auxiliary_teacher: the teacher's logits on them, computed once; None to ask it in each step.
     :param auxiliary_batch_size: how many of them join a step.
     :param spread_penalty: γ, the weight of the spread of the answers to auxiliary images.
     :param confidence_penalty: δ, the weight of their distance from the uniform answer.
@@ -229,8 +229,8 @@ class QATLoop:
             term = divergence(answers, logits[:rows], goal.kind, goal.temperature, goal.cap)
             loss, terms[0] = loss - goal.alpha * squared * term, term
         if auxiliary_rows is not None:
-            assert goal.auxiliary_teacher is not None
-            answers = goal.auxiliary_teacher[auxiliary_rows]
+            known = goal.auxiliary_teacher
+            answers = self.teacher(joined[rows:]) if known is None else known[auxiliary_rows]
             term = divergence(answers, logits[rows:], goal.kind, goal.temperature, goal.cap)
             loss, terms[1] = loss - goal.alpha_auxiliary * squared * term, term
             penalties = ((2, goal.spread_penalty, spread), (3, goal.confidence_penalty, confidence))

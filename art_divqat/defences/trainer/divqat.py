@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from art_divqat._rng import derive_seed
+from art_divqat._types import EpochProgress
 from art_divqat._validation import check_bool
 from art_divqat.data.auxiliary import compose_auxiliary
 from art_divqat.defences.trainer._loop import Objective
@@ -103,11 +104,30 @@ class DivQATTrainer(QATTrainer):
         if self.auxiliary_mixture and self.alpha_auxiliary > 0:
             _check_mixture(tuple(classifier.input_shape), classifier.clip_values)
 
-    def _objective(self, teacher: Callable[[Tensor], Tensor], x: NDArray[Any] | None, batch_size: int) -> Objective:
+    def _objective(
+        self,
+        teacher: Callable[[Tensor], Tensor],
+        x: NDArray[Any] | None,
+        batch_size: int,
+        steps: int,
+        progress: EpochProgress | None,
+    ) -> Objective:
         images = answers = None
+        rows = max(1, round(self.auxiliary_fraction * batch_size))
+
+        def tell(phase: str) -> None:
+            if progress is not None:
+                progress(0, steps, phase)
+
         if self.alpha_auxiliary > 0:
+            tell("auxiliary images")
             images = preprocess(self._classifier, self._auxiliary_images(x), fit=False).to(self._classifier.device)
-            answers = ask_in_batches(teacher, images)
+            number = len(images)
+            # of few steps the teacher is asked in each: on tiny data it would be asked thousands of images in vain
+            if steps * min(rows, number) >= number:
+                answers = ask_in_batches(
+                    teacher, images, lambda done: tell(f"teacher on auxiliary images, {done:,}/{number:,}")
+                )
         return Objective(
             alpha=self.alpha,
             alpha_auxiliary=self.alpha_auxiliary,
@@ -118,9 +138,7 @@ class DivQATTrainer(QATTrainer):
             auxiliary_teacher=answers,
             spread_penalty=self.spread_penalty,
             confidence_penalty=self.confidence_penalty,
-            auxiliary_batch_size=min(
-                max(1, round(self.auxiliary_fraction * batch_size)), 0 if images is None else len(images)
-            ),
+            auxiliary_batch_size=min(rows, 0 if images is None else len(images)),
         )
 
     def _auxiliary_images(self, x: NDArray[Any] | None) -> NDArray[np.float32]:

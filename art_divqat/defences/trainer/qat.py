@@ -40,7 +40,12 @@ from art_divqat.defences.trainer._preparation import (
 from art_divqat.defences.trainer.adversary import as_adversary
 from art_divqat.defences.trainer.comparison import AccuracyComparison, compare_accuracy
 from art_divqat.errors import AccuracyLossWarning, UserError
-from art_divqat.estimators.conventions import check_answers, class_logits, cross_entropy_like
+from art_divqat.estimators.conventions import (
+    check_answers,
+    class_logits,
+    cross_entropy_like,
+    warn_of_other_loss,
+)
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture
 from art_divqat.quantization import get_backend, use_engine
@@ -66,8 +71,9 @@ class QATTrainer(Trainer):  # type: ignore[misc]
 
     :param classifier: an ART `PyTorchClassifier` with an optimizer; its network must give one logit a class, or with
         `BCEWithLogitsLoss` a single one for two. CE is the classifier's loss where that is a cross-entropy, class
-        weights and label smoothing included, and the plain cross-entropy for any other. An adversarially trained
-        classifier is as good as any.
+        weights and label smoothing included, and the plain cross-entropy for any other, with a
+        :class:`~art_divqat.errors.LossMismatchWarning`; so with a network that gives probabilities, which are then
+        taken for logits. An adversarially trained classifier is as good as any.
     :param backend: `fx` or `pt2e`; see :func:`~art_divqat.quantization.get_backend`.
     :param engine: the int8 engine; None takes the best this CPU has.
     :param learning_rate: in (0, inf); None takes the one that the classifier's optimizer was built with.
@@ -120,6 +126,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
             )
         check_answers(self, classifier)
         check_weights(classifier.model)
+        warn_of_other_loss(self, classifier)
         super().__init__(classifier)
         self.backend = get_backend(backend, engine)
         self.learning_rate = (
@@ -157,7 +164,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
             while training runs), or a function from an optimizer to such a thing. Stepped once an epoch. None lets the
             learning rate fall to zero along half a cosine.
         :param verbose: log a line an epoch, at level INFO.
-        :param progress: called with (steps done, steps in all, "epoch 2/10").
+        :param progress: called with (steps done, steps in all, what is done: "epoch 2/10", or what comes before and
+            after the steps, such as "auxiliary images").
         :raises UserError: for bad images, labels or sizes, a loss that is not finite, or an int8 network that is no
             function of the image or far less accurate than the fake-quantized one; accuracy is compared on the
             validation data, or on the first batch without any.
@@ -166,13 +174,13 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         images, labels = self._tensors(x, y, fit=True)
         check_network(self._classifier, min(batch_size, len(images)))
         teacher = self._teacher()
-        objective = self._objective(teacher, x, batch_size)
+        steps = nb_epochs * max(1, math.ceil(len(images) / batch_size))
+        objective = self._objective(teacher, x, batch_size, steps, progress)
         answers = None
         if objective.alpha > 0 and self.adversary is None:
             # The images stay as they are, so the teacher is asked once and not once an epoch.
             answers = ask_in_batches(teacher, images)
         source = shuffled_batches(Batch(images, labels, answers), batch_size, self.seed)
-        steps = nb_epochs * max(1, math.ceil(len(images) / batch_size))
         known = images, labels
         self._train(source, steps, nb_epochs, objective, teacher, validation_data, scheduler, verbose, progress, known)
 
@@ -198,8 +206,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 x, y = generator.get_batch()
                 yield Batch(*self._tensors(np.asarray(x), np.asarray(y), fit=True))
 
-        objective = self._objective(teacher, None, generator.batch_size)
         steps = nb_epochs * steps_an_epoch
+        objective = self._objective(teacher, None, generator.batch_size, steps, progress)
         self._train(source, steps, nb_epochs, objective, teacher, validation_data, scheduler, verbose, progress)
 
     def predict(self, x: NDArray[Any], **kwargs: Any) -> NDArray[np.float32]:
@@ -215,7 +223,14 @@ class QATTrainer(Trainer):  # type: ignore[misc]
             raise UserError(f"{type(self).__name__} has no quantized classifier yet: call fit first.")
         return self._quantized
 
-    def _objective(self, teacher: Callable[[Tensor], Tensor], x: NDArray[Any] | None, batch_size: int) -> Objective:
+    def _objective(
+        self,
+        teacher: Callable[[Tensor], Tensor],
+        x: NDArray[Any] | None,
+        batch_size: int,
+        steps: int,
+        progress: EpochProgress | None,
+    ) -> Objective:
         return Objective()
 
     def _train(
@@ -268,6 +283,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 self.history = loop.history
                 self._quantized = None
                 if loop.holds_a_result:
+                    if progress is not None:
+                        progress(steps, steps, "int8 network")
                     proof = loop.first_batch if validation is None else validation
                     self._quantized = quantized_like(classifier, prepared, self.backend, self.architecture, *proof)
         images, labels = validation or known or loop.first_batch
@@ -302,6 +319,16 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         return preprocess(classifier, x, fit=fit).to(classifier.device), labels.to(classifier.device)
 
 
-def ask_in_batches(teacher: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """The teacher's logits on all images."""
-    return torch.cat([teacher(part) for part in images.split(EVALUATION_BATCH)])
+def ask_in_batches(
+    teacher: Callable[[Tensor], Tensor], images: Tensor, progress: Callable[[int], None] | None = None
+) -> Tensor:
+    """The teacher's logits on all images.
+
+    :param progress: called with the number of images that were answered.
+    """
+    answers: list[Tensor] = []
+    for part in images.split(EVALUATION_BATCH):
+        if progress is not None:
+            progress(len(answers) * EVALUATION_BATCH)
+        answers.append(teacher(part))
+    return torch.cat(answers)

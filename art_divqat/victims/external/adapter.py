@@ -144,7 +144,8 @@ def probe(classifier: ExternalClassifier, x: Images, y: Labels, requested: str) 
     :param x: test images; 128 of all classes are asked, 16 of these a second time where that may give other answers.
     :param asked: `auto`, `logits` or `probabilities`.
     :raises UserError: for answers that are not finite, that cannot be told or are not what was said, or that are right
-        no more often than chance (p > 0.001), which normalisation, channel or class order missing its due looks like.
+        no more often than chance (p > 0.001), which normalisation, channel or class order missing its due looks like,
+        and noise.
     """
     # of all classes, however the images are sorted
     rows = stratified_subset(y, PROBE_IMAGES, seed=0)
@@ -154,11 +155,14 @@ def probe(classifier: ExternalClassifier, x: Images, y: Labels, requested: str) 
     outputs = decide_outputs(answers, requested, classifier.description)
     form = (form_of(answers) if outputs == "probabilities" else None) or AnswerForm()
     answers, classifier.form = form.complete(answers), form
-    matched = match_classes(answers, y, classifier.class_names, classifier.description)
-    nondeterminism = 0.0
-    if classifier.repeat is not None:
-        again = classifier.repeat(x[:REPEATED_IMAGES])
-        nondeterminism = float(np.abs(answers[:REPEATED_IMAGES] - form.complete(again)).max())
+    few = x[:REPEATED_IMAGES]
+    repeat = classifier.repeat
+
+    def again() -> NDArray[np.float32]:
+        return classifier.predict(few) if repeat is None else form.complete(repeat(few))
+
+    matched = match_classes(answers, y, classifier.class_names, classifier.description, again)
+    nondeterminism = 0.0 if repeat is None else float(np.abs(answers[:REPEATED_IMAGES] - again()).max())
     # what a network leaves out of its own answers has no gradient; what stands behind it leaves that as it is
     seen = classifier.white_box is not None and (classifier.own_defences > 0 or not form.notes)
     # an attack on a model starts from what is right

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,11 @@ class MatchedClasses:
 
 
 def match_classes(
-    answers: NDArray[np.float32], y: Labels, class_names: Sequence[str] = (), description: str = "The model"
+    answers: NDArray[np.float32],
+    y: Labels,
+    class_names: Sequence[str] = (),
+    description: str = "The model",
+    again: Callable[[], NDArray[np.float32]] | None = None,
 ) -> MatchedClasses:
     """By number, else by names that are numbers; a model with more classes may also know the images by other ones.
 
@@ -39,8 +43,10 @@ def match_classes(
     of the images and looked for on the other.
 
     :param answers: to labelled images, (N, classes of the model).
+    :param again: asks the model the first of these images once more; called only for a model that is refused.
     :raises UserError: if the answers have no more to do with the labels than chance would (p > 0.001), which
-        normalisation, channel or class order missing its due looks like.
+        normalisation, channel or class order missing its due looks like, and noise: then two answers to one image
+        name different classes.
 
     >>> rows = np.eye(20, dtype=np.float32)[[7, 3, 7, 12, 3, 12] * 10]
     >>> match_classes(rows, np.array([1, 0, 1, 2, 0, 2] * 10), ("3", "7", "12")).ids
@@ -60,8 +66,16 @@ def match_classes(
             return MatchedClasses(ids, named)
     if outputs > max(len(class_names), int(y.max()) + 1) and _knows(given, y):
         return MatchedClasses(None, None)
+    second = given[:0] if again is None else again().argmax(axis=1)
+    changed = int((second != given[: len(second)]).sum())
+    noise = (
+        f" its noise (asked the same {len(second)} images twice, it names another class for {changed}: lower what its "
+        "defence adds, or put it into eval mode), and"
+        if changed
+        else ""
+    )
     raise UserError(
-        f"{description} is right on {right} of {len(y)} test images, no better than chance: check that "
+        f"{description} is right on {right} of {len(y)} test images, no better than chance: check{noise} that "
         "it belongs to this data, the order of its classes, and its normalisation (--mean, --std)."
     )
 

@@ -137,4 +137,5 @@ def _endpoint(
         repeat=normalised(remote.repeat, model, input_shape),
         description=remote.address,
         architecture="behind an endpoint",
+        class_names=class_names,
     )

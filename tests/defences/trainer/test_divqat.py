@@ -219,7 +219,7 @@ def test_the_step_is_the_formula(digits, lenet_teacher, monkeypatch, penalty: fl
 
 def auxiliary_of(trainer: DivQATTrainer, x: np.ndarray) -> np.ndarray:
     """The auxiliary images that a fit on `x` would see; nothing is trained."""
-    images = trainer._objective(lambda images: images.flatten(1), x, 64).auxiliary
+    images = trainer._objective(lambda images: images.flatten(1), x, 64, 1000, None).auxiliary
     assert images is not None
     return images.numpy()
 
@@ -228,6 +228,49 @@ def auxiliary_of(trainer: DivQATTrainer, x: np.ndarray) -> np.ndarray:
 def small_mixture(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("art_divqat.data.auxiliary.AUXILIARY_IMAGES", 90)
     return 90
+
+
+@pytest.mark.parametrize(("nb_epochs", "calls"), [(2, 4), (30, 30)])
+def test_few_steps_ask_the_teacher_of_few_images_and_say_what_they_do(
+    digits, lenet_teacher, small_mixture: int, nb_epochs: int, calls: int
+) -> None:
+    """Two steps an epoch of 4 auxiliary images; all 90 are asked at once where the steps would ask as many."""
+    x, y = digits
+    phases: list[tuple[int, int, str]] = []
+    trainer = DivQATTrainer(lenet_teacher, seed=3, tolerance=None)
+    asked: list[int] = []
+    teacher = trainer._teacher
+
+    def counting():
+        ask = teacher()
+        return lambda images: asked.append(len(images)) or ask(images)
+
+    trainer._teacher = counting
+    trainer.fit(x[:32], y[:32], nb_epochs=nb_epochs, batch_size=16, progress=lambda *each: phases.append(each))
+    few = nb_epochs == 2
+    # and 32 once more, for the comparison
+    assert asked == ([4] * calls if few else [small_mixture]) + [32]
+    steps = 2 * nb_epochs
+    before = [(0, steps, "auxiliary images")]
+    before += [] if few else [(0, steps, "teacher on auxiliary images, 0/90")]
+    assert phases[: len(before)] == before
+    assert phases[len(before)] == (1, steps, f"epoch 1/{nb_epochs}")
+    assert phases[-1] == (steps, steps, "int8 network")
+
+
+def test_a_teacher_asked_in_each_step_teaches_the_same(digits, lenet_teacher, small_mixture: int) -> None:
+    class AtOnce(DivQATTrainer):
+        def _objective(self, teacher, x, batch_size, steps, progress):
+            return super()._objective(teacher, x, batch_size, 10**9, progress)
+
+    x, y = digits
+    records = []
+    for kind in (DivQATTrainer, AtOnce):
+        trainer = kind(lenet_teacher, seed=3, tolerance=None)
+        trainer.fit(x[:32], y[:32], nb_epochs=3, batch_size=16)
+        records.append(trainer.history[-1])
+    assert records[0].loss == pytest.approx(records[1].loss, rel=1e-5)
+    assert records[0].divergence_auxiliary == pytest.approx(records[1].divergence_auxiliary, rel=1e-4)
 
 
 def test_default_auxiliary_is_used_where_none_is_given(digits, lenet_teacher, small_mixture: int) -> None:

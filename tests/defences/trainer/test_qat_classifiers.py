@@ -31,7 +31,7 @@ from art_divqat.defences.trainer import (
     quantize_post_training,
     select_alpha,
 )
-from art_divqat.errors import UserError
+from art_divqat.errors import LossMismatchWarning, UserError
 from art_divqat.estimators import QuantizedPyTorchClassifier
 from art_divqat.estimators.conventions import unit_predict
 
@@ -302,6 +302,45 @@ def test_losses_and_labels(name: str, trainer: str, digits) -> None:
         return
     result = trained(TRAINERS[trainer](classifier), x[:600], given[:600])
     assert right(result, x[1000:], y[1000:]) > 0.8
+
+
+_REPLACED = {"class indices": "MultiMarginLoss", "squares": "MSELoss"}
+
+
+class FunctionalSoftmax(nn.Module):
+    """A softmax that no module shows."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return functional.softmax(z, dim=1)
+
+
+@pytest.mark.parametrize("trainer", _QUANTIZING)
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_that_is_another_one_than_the_classifiers_is_named(name: str, trainer: str) -> None:
+    loss, tail = LOSSES[name]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        TRAINERS[trainer](build(loss)(10, tail))
+    messages = [str(each.message) for each in caught if each.category is LossMismatchWarning]
+    if name == "softmax last":
+        assert len(messages) == 1
+        assert "answers of Net for logits, and they are probabilities" in messages[0]
+    elif name in _REPLACED:
+        assert len(messages) == 1
+        assert f"trains by cross-entropy, not by the classifier's {_REPLACED[name]}:" in messages[0]
+    else:
+        assert messages == []
+
+
+@pytest.mark.parametrize("trainer", ["qat", "divqat", "madry", "trades"])
+def test_probabilities_are_seen_in_the_answers_whatever_makes_them(trainer: str) -> None:
+    with pytest.warns(LossMismatchWarning, match="they are probabilities"):
+        TRAINERS[trainer](build()(10, FunctionalSoftmax()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # positive logits are no probabilities, nor is one probability the class of two
+        TRAINERS[trainer](build()(10, nn.Softplus()))
+        TRAINERS[trainer](build(nn.BCEWithLogitsLoss(), 2)(1))
 
 
 def test_class_weights_decide_what_is_learnt(digits) -> None:

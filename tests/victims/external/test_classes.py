@@ -22,7 +22,7 @@ from art_divqat.models import build_model
 from art_divqat.plan.config import make_config
 from art_divqat.report import render
 from art_divqat.victims.external import ExternalModel, load_external
-from art_divqat.victims.external.adapter import probe
+from art_divqat.victims.external.adapter import ExternalClassifier, probe
 from art_divqat.victims.external.classes import match_classes
 from art_divqat.victims.external.live import adapt
 
@@ -116,13 +116,47 @@ def test_an_onnx_model_of_a_thousand_classes_and_folders_of_three(
     json.dumps(results.model_dump(mode="json"))
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_an_endpoint_of_twenty_classes_and_images_of_three(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    pytest.importorskip("httpx")
+    from support.oip_server import Server
+
+    for variable, value in (("XDG_CACHE_HOME", str(tmp_path / "cache")), ("NO_PROXY", "127.0.0.1")):
+        monkeypatch.setenv(variable, value)
+    network = Wide(20).eval()
+
+    def answer(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return network(torch.from_numpy(x)).softmax(dim=1).numpy()
+
+    x, y = some((4, 6, 9))
+    names = [str(IDS[label]) if named else f"shoe {label}" for label in (4, 6, 9)]
+    labels = np.searchsorted([4, 6, 9], y)
+    data = {
+        "x_train": x[:200],
+        "y_train": labels[:200],
+        "x_test": x[200:],
+        "y_test": labels[200:],
+        "class_names": names,
+    }
+    with Server(answer) as server:
+        given = {**OPTIONS, "budgets": 20, "thief_recipe": {"epochs": 2}, "evasion": {"images": 0}, "control": False}
+        results = audit_model(server.base, data, output=tmp_path / "run", store=tmp_path / "s", **given)
+    assert results.data["model"]["classes"] == 20
+    assert results.data["model"]["classes_matched"] is named
+    assert ("victim_accuracy" in metrics(results)) is named
+    assert "agreement" in metrics(results)
+
+
 @pytest.mark.parametrize("attack", ["own-images", "semi-supervised"])
 def test_true_labels_cannot_be_used_where_they_are_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     options = {**OPTIONS, "attacks": [attack], "attacker_images": 20}
-    with pytest.raises(UserError, match=r"Attack 'own-images' trains on true labels, .* --no-attacker-labels"):
+    with pytest.raises(UserError, match=r"Attack 'own-images' trains on true labels, .* attacker_labels=False"):
         audit_model(Wide(20, IDS), some((0, 1, 2, 3)), output=tmp_path / "run", **options)
     x, y = some((0, 1, 2, 3))
     if attack == "own-images":
@@ -202,6 +236,25 @@ def test_a_model_that_does_not_know_the_images_is_refused(outputs: int, kind: st
         return
     with pytest.raises(UserError, match=r"right on \d+ of 120 test images, no better than chance"):
         match_classes(rows(given, outputs), y)
+
+
+@pytest.mark.parametrize("paid", [False, True])
+@pytest.mark.parametrize(("noise", "named"), [(0.0, False), (9.0, True)])
+def test_noise_is_named_where_it_hides_the_classes(noise: float, named: bool, paid: bool) -> None:
+    x, y = digits()
+    rng = np.random.default_rng(0)
+    asked = []
+
+    def answer(images: np.ndarray) -> np.ndarray:
+        asked.append(len(images))
+        logits = np.eye(10)[images.reshape(len(images), -1).argmax(axis=1) % 10] * 0.01
+        return logits + noise * rng.random((len(images), 10)) - 0.001
+
+    model = ExternalClassifier(answer, SHAPE, 10, repeat=answer if paid else None)
+    with pytest.raises(UserError, match=r"no better than chance: check.* that it belongs to this data") as caught:
+        probe(model, x, y, "logits")
+    assert ("asked the same 16 images twice, it names another class for 1" in str(caught.value)) is named
+    assert asked == [128, 16]
 
 
 @pytest.mark.parametrize("classes", [10, 20])
