@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from hypothesis import settings
 
 os.environ.setdefault("TQDM_DISABLE", "1")
+# nothing of a test stays in the cache of whoever runs it; fonts that matplotlib has found there need not be found again
+os.environ.setdefault("MPLCONFIGDIR", matplotlib.get_cachedir())
+_CACHE = tempfile.TemporaryDirectory(prefix="art-divqat-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 # No clock decides a test; in CI the examples are the same on every run, so that a red build means a change.
 settings.register_profile("art-divqat", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("art-divqat")

@@ -17,8 +17,9 @@ from art_divqat.data.copies import shared_part
 from art_divqat.data.pools import IN_DISTRIBUTION, generate, generated_pools
 from art_divqat.data.splits import stratified_subset
 from art_divqat.defences.registry import DefenceContext
-from art_divqat.estimators import TrainingRecipe
-from art_divqat.models.weights import begun_from
+from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+from art_divqat.estimators.public import Features, begun_publicly, public_features
+from art_divqat.models import build_model
 from art_divqat.plan.config import Recipe, ResolvedConfig
 from art_divqat.victims.provider import VictimProvider, VictimSettings
 from art_divqat.victims.specs import VictimSpec
@@ -130,6 +131,7 @@ class Bench:
             trust_code=config.trust_code,
             answers_file=config.answers_file,
             weights=config.weights,
+            training=config.training,
         )
         return VictimProvider(self.dataset, settings, self.store, self._live)
 
@@ -145,20 +147,39 @@ class Bench:
             dataset.x_train, dataset.y_train, dataset.x_validation, model=config.model, device=config.device
         )
 
-    def fresh_thief(self, seed: int, progress: Progress | None = None, nb_classes: int | None = None) -> ProbedThief:
+    @property
+    def thief_features(self) -> Features:
+        """What the public network of thieves makes of images; each passes through it once for all cells."""
+        config = self.config
+        assert config.thief_weights is not None
+        shape = self.dataset.input_shape
+        return public_features(config.thief_model, config.thief_weights, shape, config.device, config.download)
+
+    def fresh_thief(
+        self, seed: int, progress: Progress | None = None, nb_classes: int | None = None
+    ) -> RecipeClassifier:
         """A thief before its training, by the one recipe of the comparison; never a copy of any victim.
 
         :param nb_classes: of its victim; those of the data if not given.
         """
         config = self.config
         shape, classes = self.dataset.input_shape, nb_classes or self.dataset.nb_classes
-        seed = derive_seed("thief", seed)
-        network = begun_from(
-            config.thief_weights, config.thief_model, shape, classes, seed=seed, download=config.download
-        )
-        thief = ProbedThief(
-            network, shape, classes, training_recipe(config.thief_recipe), seed=seed, device=config.device
-        )
+        seed, recipe = derive_seed("thief", seed), training_recipe(config.thief_recipe)
+        if config.thief_weights is None:
+            network = build_model(config.thief_model, shape, classes, seed=seed)
+            thief: RecipeClassifier = ProbedThief(network, shape, classes, recipe, seed=seed, device=config.device)
+        else:
+            thief = begun_publicly(
+                config.thief_model,
+                config.thief_weights,
+                shape,
+                classes,
+                recipe,
+                tuned=config.thief_training == "fine-tune",
+                seed=seed,
+                device=config.device,
+                download=config.download,
+            )
         thief.progress = progress
         return thief
 

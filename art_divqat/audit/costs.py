@@ -12,6 +12,8 @@ from art_divqat.victims.specs import VictimSpec
 _ADVERSARIAL_COST = 8.0
 _EVASION_COST = 1.0
 _QUANTIZED_COST = 2.0
+# fitting a linear head to the features of an image, in units of finding these
+_HEAD_COST = 0.02
 _WORST_CASE_COST = 8.0
 # in white-box measurements: what audit/robustness.py adds to a victim, and the curve of a thief
 _SIGNS_COST = 2.5
@@ -41,6 +43,8 @@ class Costs:
         if is_control_of(self._config, spec):
             evasion = 0.0
         entry = spec.entry
+        if self._config.training == "probe":
+            return self._train + evasion
         factor = _ADVERSARIAL_COST if entry.adversarial else 1.0
         training = self._train * self._config.victim_recipe.epochs * factor
         worst_case = self._evasion * _WORST_CASE_COST if entry.quantized else 0.0
@@ -52,4 +56,13 @@ class Costs:
         evasion = 0.0 if is_control_of(self._config, cell.victim) else self._evasion * (1 + curve)
         # one that asks nothing learns from about as many images
         images = cell.budget or self._config.budgets[-1]
+        if self._config.thief_training == "probe":
+            return self._newly_seen(cell, images) + evasion
         return images * self._config.thief_recipe.epochs + evasion
+
+    def _newly_seen(self, cell: Cell, images: int) -> float:
+        """Images that pass through the public network for this cell: budgets are nested, and each passes once."""
+        if cell.answers != self._config.answers[0]:
+            return _HEAD_COST * images
+        smaller = [budget for budget in self._config.budgets if budget < cell.budget]
+        return images - max(smaller, default=0) + _HEAD_COST * images

@@ -114,8 +114,11 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
         # of large images a step of a few says as much
         timed = max(2, min(_TIMED_IMAGES, _TIMED_VALUES // math.prod(bench.dataset.input_shape)))
         x, y = bench.dataset.x_train[:timed], bench.dataset.y_train[:timed]
-        thief = bench.fresh_thief(0)
-        seconds = _seconds(lambda: thief.fit(x, y, nb_epochs=1)) / len(x)
+        if config.thief_training == "probe":
+            seconds = _seconds(lambda: bench.thief_features.computed(x)) / len(x)
+        else:
+            thief = bench.fresh_thief(0)
+            seconds = _seconds(lambda: thief.fit(x, y, nb_epochs=1)) / len(x)
         if config.model == config.thief_model or all(victim.is_external for victim in config.victims):
             return data, seconds, 1.0
         victim = bench.victims.untrained(0)
@@ -124,7 +127,7 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
         torch.set_num_threads(threads)
 
 
-def _seconds(train: Callable[[], None]) -> float:
+def _seconds(train: Callable[[], object]) -> float:
     # the first call pays for what torch sets up once
     train()
     start = time.perf_counter()

@@ -27,18 +27,22 @@ def preflight(bench: Bench) -> dict[str, Any]:
     from art_divqat.models.weights import describe_weights, weights_file
 
     config = bench.config
-    begun = (("victim", config.model, config.weights), ("thief", config.thief_model, config.thief_weights))
-    for _, model, source in begun:
+    begun = (
+        ("victim", config.model, config.weights, config.training),
+        ("thief", config.thief_model, config.thief_weights, config.thief_training),
+    )
+    for _, model, source, _ in begun:
         if source is not None:
             # before the data are read
             weights_file(model, source, download=config.download)
     for defence in config.defences:
         check_defence(defence, bench.dataset.input_shape)
     shape, weights = bench.dataset.input_shape, {}
-    for of, model, source in begun:
+    for of, model, source, training in begun:
         check_model(model, shape)
         if source is not None:
-            weights[of] = describe_weights(model, source, shape, download=config.download)
+            described = describe_weights(model, source, shape, download=config.download)
+            weights[of] = {**described, "training": training}
     check_evasion(bench)
     if config.control and len(set(bench.dataset.y_train.tolist())) < 2:
         raise UserError(

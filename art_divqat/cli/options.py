@@ -57,6 +57,11 @@ Weights = Annotated[
 WeightsOfControl = Annotated[
     str | None, typer.Option("--weights", help="Public weights that the control begins from; else the thieves'.")
 ]
+Training = Annotated[
+    str | None,
+    typer.Option(help="With --weights: fine-tune, or probe, which trains a head on what they see and nothing else."),
+]
+ThiefTraining = Annotated[str | None, typer.Option(help="With --thief-weights: probe, or fine-tune for both.")]
 ThiefWeights = Annotated[str | None, typer.Option(help="Public weights that thieves begin from, likewise.")]
 Epsilon = Annotated[float | None, typer.Option(help="L∞ radius of robustness, in units of [0, 1] pixels.")]
 Preset = Annotated[str | None, typer.Option(help="quick, standard or paper.")]

@@ -16,6 +16,7 @@ def train(
     dataset: options.Dataset = None,
     model: options.Model = None,
     weights: options.Weights = None,
+    training: options.Training = None,
     epsilon: options.Epsilon = None,
     query_pool: options.AvoidedPool = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides every draw.")] = 0,

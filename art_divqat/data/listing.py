@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from art_divqat.data.pictures import OWN_FORM, Header, ImageForm, Size, read_header, read_picture
+from art_divqat._files import write_text_whole
+from art_divqat._types import Shape
+from art_divqat.data.pictures import OWN_FORM, Fit, Header, ImageForm, Size, read_header, read_picture
 from art_divqat.data.raw import RawImages
+from art_divqat.data.stored import ImageFile, ImageSet, StoredImages, is_large, kept_images, take
 from art_divqat.errors import UserError
 
 _MIXED_SIDE = 32
+_KEPT_VERSION = 1
 
 
 class Part(NamedTuple):
@@ -59,10 +66,10 @@ def decode_list(listing: PictureList, form: ImageForm = OWN_FORM) -> RawImages:
     """
     parts = [part for part in (listing.train, listing.validation, listing.test) if part is not None]
     x, done = _decode([file for part in parts for file in part.files], form, listing.usual_form)
-    cuts = np.cumsum([len(part.files) for part in parts])[:-1]
-    images = iter(np.split(x, cuts))
+    ends = np.cumsum([len(part.files) for part in parts]).tolist()
+    images = iter([take(x, slice(start, end)) for start, end in zip([0, *ends], ends, strict=False)])
 
-    def of(part: Part | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | tuple[None, None]:
+    def of(part: Part | None) -> tuple[ImageSet, NDArray[np.int64]] | tuple[None, None]:
         return (None, None) if part is None else (next(images), np.array(part.labels, dtype=np.int64))
 
     (x_train, y_train), (x_validation, y_validation), (x_test, y_test) = map(
@@ -83,11 +90,71 @@ def decode_list(listing: PictureList, form: ImageForm = OWN_FORM) -> RawImages:
     )
 
 
-def _decode(files: Sequence[Path], asked: ImageForm, usual: ImageForm) -> tuple[NDArray[np.uint8], Iterator[str]]:
-    """All pictures as (N, C, H, W), and what was done, in words.
+@dataclass(frozen=True)
+class _Decoding:
+    """What pictures become, and what is done to them on the way.
+
+    :param sizes: those that they have, each once.
+    :param done: how many of them something was done to, by what it is.
+    """
+
+    sizes: list[Size]
+    size: Size
+    grey: bool
+    fit: Fit
+    done: dict[str, int]
+
+    @property
+    def shape(self) -> Shape:
+        """(C, H, W)."""
+        return (1 if self.grey else 3, *self.size)
+
+
+def _decode(files: Sequence[Path], asked: ImageForm, usual: ImageForm) -> tuple[ImageSet, Iterator[str]]:
+    """All pictures as (N, C, H, W), and what was done, in words; large ones are kept for the next run.
 
     :raises UserError: naming the first that cannot be read, and how many more.
     """
+    form = replace(asked, size=asked.size or usual.size, channels=asked.channels or usual.channels)
+    path = _where_kept(files, form)
+    record = path.with_suffix(".json")
+    decoding = _recorded(record) if record.is_file() else _decoding(files, form)
+    if not is_large(len(files), decoding.shape):
+        x = np.empty((len(files), *decoding.shape), dtype=np.uint8)
+        _read_all(files, decoding, x.__setitem__)
+        return x, _notes(decoding, asked, len(files))
+    file = ImageFile(decoding.shape, len(files), lambda row: _pixels(files[row], decoding, Counter()), path=path)
+    if not record.is_file():
+        _read_all(files, decoding, file.write)
+        write_text_whole(record, json.dumps(asdict(decoding)))
+    return StoredImages(file), _notes(decoding, asked, len(files))
+
+
+def _where_kept(files: Sequence[Path], form: ImageForm) -> Path:
+    """Other pictures, another form or another decoder are kept elsewhere."""
+    import PIL
+
+    known = [
+        (file.absolute(), stat.st_size, stat.st_mtime_ns) for file, stat in ((file, _stat(file)) for file in files)
+    ]
+    return kept_images("pictures", _KEPT_VERSION, PIL.__version__, form, known)
+
+
+def _stat(file: Path) -> os.stat_result:
+    try:
+        return file.stat()
+    except OSError:
+        # a link to nothing, which reading it will say
+        return file.lstat()
+
+
+def _recorded(record: Path) -> _Decoding:
+    values = json.loads(record.read_text(encoding="utf-8"))
+    height, width = values.pop("size")
+    return _Decoding(**{**values, "sizes": [tuple(size) for size in values["sizes"]], "size": (height, width)})
+
+
+def _decoding(files: Sequence[Path], form: ImageForm) -> _Decoding:
     headers: list[Header] = []
     broken: list[UserError] = []
     for file in files:
@@ -96,19 +163,35 @@ def _decode(files: Sequence[Path], asked: ImageForm, usual: ImageForm) -> tuple[
         except UserError as error:
             broken.append(error)
     _check_unbroken(broken)
-    form = replace(asked, size=asked.size or usual.size, channels=asked.channels or usual.channels)
     sizes = sorted({(header.height, header.width) for header in headers})
     grey = form.channels == 1 if form.channels else all(header.grey for header in headers)
-    height, width = form.size or (sizes[0] if len(sizes) == 1 else (_MIXED_SIDE, _MIXED_SIDE))
-    x = np.empty((len(files), 1 if grey else 3, height, width), dtype=np.uint8)
-    done: Counter[str] = Counter()
-    for row, file in enumerate(files):
+    size = form.size or (sizes[0] if len(sizes) == 1 else (_MIXED_SIDE, _MIXED_SIDE))
+    return _Decoding(sizes, size, grey, form.fit, {})
+
+
+def _pixels(file: Path, decoding: _Decoding, done: Counter[str]) -> NDArray[np.uint8]:
+    return read_picture(file, decoding.size, grey=decoding.grey, fit=decoding.fit, done=done)
+
+
+def _read_all(files: Sequence[Path], decoding: _Decoding, keep: Callable[[int, NDArray[np.uint8]], object]) -> None:
+    """Decode every picture, on all cores: decoders let go of Python's lock."""
+
+    def read(row: int) -> UserError | Counter[str]:
+        done: Counter[str] = Counter()
         try:
-            x[row] = read_picture(file, (height, width), grey=grey, fit=form.fit, done=done)
+            keep(row, _pixels(files[row], decoding, done))
         except UserError as error:
-            broken.append(error)
-    _check_unbroken(broken)
-    return x, _notes(sizes, (height, width), asked, done, len(files))
+            return error
+        return done
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        outcomes = list(threads.map(read, range(len(files))))
+    _check_unbroken([outcome for outcome in outcomes if isinstance(outcome, UserError)])
+    decoding.done.clear()
+    for outcome in outcomes:
+        assert isinstance(outcome, Counter)
+        for what, count in outcome.items():
+            decoding.done[what] = decoding.done.get(what, 0) + count
 
 
 def _check_unbroken(broken: Sequence[UserError]) -> None:
@@ -118,7 +201,8 @@ def _check_unbroken(broken: Sequence[UserError]) -> None:
         raise broken[0]
 
 
-def _notes(sizes: Sequence[Size], size: Size, asked: ImageForm, done: Counter[str], total: int) -> Iterator[str]:
+def _notes(decoding: _Decoding, asked: ImageForm, total: int) -> Iterator[str]:
+    sizes, size, done = decoding.sizes, decoding.size, decoding.done
     if list(sizes) != [size]:
         several = f"pictures of {len(sizes):,} sizes" if len(sizes) > 1 else f"pictures of {sizes[0][0]}×{sizes[0][1]}"
         how = "squashed" if asked.fit == "squash" else "centre crop"

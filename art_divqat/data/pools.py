@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,18 @@ from art_divqat._rng import derive_seed, numpy_generator
 from art_divqat._types import Images, Shape
 from art_divqat.data.adapt import ROUNDED, adapt_source
 from art_divqat.data.checks import check_images
-from art_divqat.data.pictures import OWN_FORM, Fit, ImageForm
+from art_divqat.data.listing import decode_list
+from art_divqat.data.pictures import Fit, ImageForm
 from art_divqat.data.raw import to_float
-from art_divqat.data.sources import DATASET_FORMS, DATASETS, canonical_dataset, has_pictures, is_dataset, load_raw
+from art_divqat.data.sources import (
+    DATASET_FORMS,
+    DATASETS,
+    canonical_dataset,
+    has_pictures,
+    is_dataset,
+    list_pictures,
+    load_raw,
+)
 from art_divqat.data.splits import Dataset, checksum
 from art_divqat.data.stored import ImageFile, StoredImages, as_bytes, is_large, take
 from art_divqat.errors import UserError, unknown_name
@@ -200,8 +209,11 @@ def load_pool(
         x, adaptation = _generated(canonical, shape, seed)
     else:
         # straight to the victim's size: from any other between them the attacker would have blurred pictures
-        form = ImageForm(shape[1:], fit=fit) if has_pictures(canonical) else OWN_FORM
-        raw = load_raw(canonical, data_root=data_root, download=download, form=form)
+        if has_pictures(canonical):
+            listing = list_pictures(canonical, data_root=data_root, download=download)
+            raw = decode_list(replace(listing, validation=None, test=None), ImageForm(shape[1:], fit=fit))
+        else:
+            raw = load_raw(canonical, data_root=data_root, download=download)
         rows = np.arange(len(raw.x))
         if len(rows) > LARGEST_POOL:
             rows = np.sort(numpy_generator("pool", seed).permutation(rows)[:LARGEST_POOL])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,15 +122,6 @@ class ImageFile:
     def missing(self) -> NDArray[np.int64]:
         """The numbers of the images that are not there yet."""
         return np.flatnonzero(~self._digests.any(axis=1))
-
-    def fill(self) -> None:
-        """Make every image that is not there yet, on all cores: what decodes pictures lets go of Python's lock."""
-        missing = self.missing().tolist()
-        if missing:
-            with ThreadPoolExecutor(os.cpu_count()) as threads:
-                # in order, so that of several that cannot be made the first is named
-                for _ in threads.map(self._made, missing):
-                    pass
 
     def _read(self, image: NDArray[Any], row: int) -> bool:
         known = bytes(self._digests[row])

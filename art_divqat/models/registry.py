@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import isolated_random_state
@@ -207,6 +208,15 @@ def check_model(name: str, input_shape: Shape | None = None) -> str:
             f"these are {height}×{width}: choose a smaller model, such as small-cnn."
         )
     return canonical
+
+
+def carried_is_at_hand() -> bool:
+    """Whether the public weights that a package carries are installed, and the library of their network."""
+    try:
+        metadata.version(CARRIER)
+    except metadata.PackageNotFoundError:
+        return False
+    return find_spec("timm") is not None
 
 
 def model_for(weights: str | None, usual: str, *, large: bool) -> str:

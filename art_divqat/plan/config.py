@@ -36,7 +36,7 @@ from art_divqat.victims.specs import VictimSpec, read_victim
 S = TypeVar("S")
 _LARGEST_SIDE = 4096
 # options that came later than the first journals, which are written down only where they say something
-_LATER = ("attacker_images", "attacker_labels", "control", "weights", "thief_weights")
+_LATER = ("attacker_images", "attacker_labels", "control", "weights", "training", "thief_weights", "thief_training")
 _ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
 
 
@@ -172,7 +172,11 @@ class Options(BaseModel):
     weights: str | None = Field(
         None, description="public weights that victims begin from: imagenet, package:NAME or a state dict's path"
     )
+    training: Literal["probe", "fine-tune"] | None = Field(None, description="likewise of victims with public weights")
     thief_weights: str | None = Field(None, description="public weights that thieves begin from")
+    thief_training: Literal["probe", "fine-tune"] | None = Field(
+        None, description="of thieves with public weights: a linear head on what they see, or that and then all of it"
+    )
     epsilon: float | None = None
     victim_recipe: Recipe | None = None
     thief_recipe: Recipe | None = None

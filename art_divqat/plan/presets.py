@@ -7,7 +7,7 @@ from art_divqat.data.pools import canonical_pool, default_pool
 from art_divqat.data.sources import DATASETS, DatasetEntry, canonical_dataset, dataset_entry
 from art_divqat.defences.registry import DefenceSpec, parse_defence
 from art_divqat.errors import UserError
-from art_divqat.models.registry import SMALL_SIDE, check_model, model_for
+from art_divqat.models.registry import CARRIER, SMALL_SIDE, carried_is_at_hand, check_model, model_for
 from art_divqat.plan.cells import applies
 from art_divqat.plan.conditions import parse_condition
 from art_divqat.plan.config import EvaluateConfig, Evasion, Recipe, ResolvedConfig, validated
@@ -52,6 +52,8 @@ def resolve(config: EvaluateConfig, side: int | None = None) -> ResolvedConfig:
     victims = tuple(parse_victim(victim, epsilon=epsilon, query_pool=pool) for victim in given)
     small = known.simple
     paper = config.preset == "paper"
+    side = side if config.image_size is None else min(config.image_size)
+    config = _with_public_thief(config, small, side)
     model, thief_model = _models(config, small, side)
     budgets = config.budgets
     if budgets is None:
@@ -90,6 +92,8 @@ def resolve(config: EvaluateConfig, side: int | None = None) -> ResolvedConfig:
         "model": model,
         "thief_model": thief_model,
         "weights": weights,
+        "training": _training(config, weights, victims, bool(control)),
+        "thief_training": _thief_training(config),
         "epsilon": epsilon,
         "victim_recipe": config.victim_recipe or victim_recipe,
         "thief_recipe": thief_recipe,
@@ -99,9 +103,16 @@ def resolve(config: EvaluateConfig, side: int | None = None) -> ResolvedConfig:
     return validated(ResolvedConfig, {**config.model_dump(), **values, **unwritten})
 
 
+def _with_public_thief(config: EvaluateConfig, simple: bool, side: int | None) -> EvaluateConfig:
+    """Whoever copies a model of photographs begins from a public network: thieves do where one is installed."""
+    asked = config.thief_model is not None or config.thief_weights is not None
+    if asked or simple or config.preset == "paper" or side is None or side <= SMALL_SIDE or not carried_is_at_hand():
+        return config
+    return config.model_copy(update={"thief_weights": f"package:{CARRIER}"})
+
+
 def _models(config: EvaluateConfig, simple: bool, side: int | None) -> tuple[str, str]:
     """The architectures of victims and thieves; by default none that keeps the full size of large images at first."""
-    side = side if config.image_size is None else min(config.image_size)
     large, paper = side is not None and side > SMALL_SIDE, config.preset == "paper"
     usual = "small-cnn" if simple else "resnet34" if paper else "resnet20"
     if large:
@@ -109,6 +120,32 @@ def _models(config: EvaluateConfig, simple: bool, side: int | None) -> tuple[str
     model = check_model(config.model or model_for(config.weights, usual, large=large))
     usual = "vgg16" if paper and not (simple or large) else model
     return model, check_model(config.thief_model or model_for(config.thief_weights, usual, large=large))
+
+
+def _thief_training(config: EvaluateConfig) -> str | None:
+    """A thief with a public network asks little of a machine as long as it trains a head alone."""
+    if config.thief_weights is None:
+        if config.thief_training is not None:
+            raise UserError("Option thief_training: it is of thieves with public weights; give --thief-weights.")
+        return None
+    return config.thief_training or "probe"
+
+
+def _training(
+    config: EvaluateConfig, weights: str | None, victims: tuple[VictimSpec, ...], control: bool
+) -> str | None:
+    """Victims are tuned, as deployed ones are; a control that stands alone is trained as thieves are."""
+    if weights is None:
+        if config.training is not None:
+            raise UserError("Option training: it is of victims with public weights; give --weights.")
+        return None
+    trained = [victim for victim in victims if not victim.is_external]
+    if config.training is None and control and not trained:
+        return _thief_training(config) or "fine-tune"
+    others = [str(victim) for victim in trained if victim.name != CONTROL]
+    if config.training == "probe" and others:
+        raise UserError(f"Option training: probe trains a standard victim's head alone; {others[0]} needs fine-tune.")
+    return config.training or "fine-tune"
 
 
 def _with_control(

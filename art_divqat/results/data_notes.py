@@ -20,6 +20,9 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
     return found
 
 
+_TRAINED = {"probe": "all else left as it is", "fine-tune": "then all of it trained"}
+
+
 def beginnings(weights: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """Whose weights the networks of `victim` and `thief` began from; empty where all began from nothing.
 
@@ -38,7 +41,8 @@ def beginnings(weights: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         classes = known.get("classes")
         head = f", without its head of {classes:,} classes" if isinstance(classes, int) else ", which has no head"
         file, digits = known.get("file"), str(known.get("sha256"))[:12]
-        found.append((of, f"{known.get('source')} ({file}, sha256 {digits}…){head}"))
+        how = f", {_TRAINED[known['training']]}" if known.get("training") in _TRAINED else ""
+        found.append((of, f"{known.get('source')} ({file}, sha256 {digits}…){head}{how}"))
     return found if weights else []
 
 

@@ -45,6 +45,7 @@ class VictimSettings:
     :param trust_code: whether code of that model may run.
     :param answers_file: the file that keeps the answers of an endpoint.
     :param weights: public weights that those which are trained here begin from.
+    :param training: with these, `probe` for a head alone; see :class:`art_divqat.victims.training.VictimContext`.
     """
 
     model: str
@@ -58,6 +59,7 @@ class VictimSettings:
     trust_code: bool = False
     answers_file: Path | None = None
     weights: str | None = None
+    training: str | None = None
 
 
 class VictimProvider:
@@ -149,6 +151,8 @@ class VictimProvider:
         if settings.weights is not None:
             file = weights_file(settings.model, settings.weights, download=settings.download)
             found["weights"] = file_sha256(file)
+        if settings.training == "probe":
+            found["training"] = settings.training
         return found
 
     def folder(self, spec: VictimSpec, seed: int) -> Path:
@@ -169,6 +173,7 @@ class VictimProvider:
             settings.device,
             auxiliary=self._auxiliary_images,
             weights=settings.weights,
+            training=settings.training,
             download=settings.download,
             **more,
         )

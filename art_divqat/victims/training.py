@@ -29,6 +29,7 @@ class VictimContext:
     :param parent: the trained full-precision classifier of the entry's `parent`, which a quantized victim starts from.
     :param auxiliary: gives the images of another distribution that DivQAT's specification names.
     :param weights: public weights that the network begins from; see :mod:`art_divqat.models.weights`.
+    :param training: `probe` fits a head on what they make of images, and leaves them as they are; else all is trained.
     :param download: whether they may be downloaded.
     """
 
@@ -41,6 +42,7 @@ class VictimContext:
     parent: RecipeClassifier | None = None
     auxiliary: Callable[[Spec], Images] | None = None
     weights: str | None = None
+    training: str | None = None
     download: bool = False
 
     @property
@@ -51,12 +53,19 @@ class VictimContext:
     def fresh_classifier(self) -> RecipeClassifier:
         """A network of the wanted architecture, untrained or with public weights, seeded for this victim."""
         from art_divqat.estimators import RecipeClassifier
+        from art_divqat.estimators.public import begun_publicly
         from art_divqat.models.weights import begun_from
 
         shape, classes = self.dataset.input_shape, self.dataset.nb_classes
         seed = derive_seed("victim", self.seed)
-        network = begun_from(self.weights, self.model, shape, classes, seed=seed, download=self.download)
-        classifier = RecipeClassifier(network, shape, classes, self.recipe, seed=seed, device=self.device)
+        if self.weights is not None and self.training == "probe":
+            given: dict[str, Any] = {"tuned": False, "seed": seed, "device": self.device, "download": self.download}
+            classifier: RecipeClassifier = begun_publicly(
+                self.model, self.weights, shape, classes, self.recipe, **given
+            )
+        else:
+            network = begun_from(self.weights, self.model, shape, classes, seed=seed, download=self.download)
+            classifier = RecipeClassifier(network, shape, classes, self.recipe, seed=seed, device=self.device)
         classifier.progress = self.progress
         return classifier
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from art_divqat.attacks.extraction._base import allocate_images
-from art_divqat.data import adapt_images, load_dataset, load_pool, split_dataset, stored
+from art_divqat.data import adapt_images, listing, load_dataset, load_pool, load_raw, split_dataset, stored
 from art_divqat.data.adapt import adapt_source, in_form
 from art_divqat.data.archives import read_archive
 from art_divqat.data.copies import shared_part
@@ -92,10 +93,8 @@ def test_an_image_is_made_once_and_anew_where_its_bytes_do_not_match(tmp_path: P
     np.testing.assert_array_equal(StoredImages(ImageFile(SHAPE, 4, make, path=path))[[2, 0, 2]], expected)
     assert made == [2, 0, 2]
     path.write_bytes(b"")
-    whole = ImageFile(SHAPE, 4, make, path=path)
-    whole.fill()
-    np.testing.assert_array_equal(StoredImages(whole)[[2, 0, 2]], expected)
-    assert not len(whole.missing())
+    np.testing.assert_array_equal(StoredImages(ImageFile(SHAPE, 4, make, path=path))[[2, 0, 2]], expected)
+    assert ImageFile(SHAPE, 4, make, path=path).missing().tolist() == [1, 3]
 
 
 def test_without_a_maker_damage_is_said_and_a_full_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,3 +241,36 @@ def test_a_training_set_of_floats_in_a_file() -> None:
     data = TrainingSet(kept(x), torch.arange(6), None, torch.device("cpu"))
     ((images, labels),) = data.epoch(torch.tensor([3, 1, 5]), 3)
     np.testing.assert_array_equal(images.numpy(), x[labels.numpy()])
+
+
+def test_large_pictures_are_decoded_once(
+    everything_is_large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "pictures"
+    for row, image in enumerate(pictures(12)):
+        for part in ("train", "test"):
+            (root / part / "ab"[row % 2]).mkdir(parents=True, exist_ok=True)
+            picture = Image.fromarray(image[0]).resize((8 + row % 2, 9))
+            picture.convert("RGBA" if row == 3 else "L").save(root / part / "ab"[row % 2] / f"{row}.png")
+    form = ImageForm((8, 8))
+    first = load_raw(f"folder:{root}", form=form)
+    assert isinstance(first.x, StoredImages)
+    assert first.x_test is not None
+    monkeypatch.setattr(stored, "MOST_VALUES", 10**6)
+    in_memory = load_raw(f"folder:{root}", form=form)
+    assert in_memory.notes == first.notes
+    monkeypatch.setattr(stored, "MOST_VALUES", 0)
+    monkeypatch.setattr(listing, "read_header", None)
+    monkeypatch.setattr(listing, "read_picture", None)
+    again = load_raw(f"folder:{root}", form=form)
+    for images, expected in ((first.x, in_memory.x), (again.x, in_memory.x), (again.x_test, in_memory.x_test)):
+        assert isinstance(expected, np.ndarray)
+        np.testing.assert_array_equal(np.asarray(images), to_float(expected))
+    assert again.notes == first.notes
+    monkeypatch.undo()
+    monkeypatch.setattr(stored, "MOST_VALUES", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (root / "train" / "a" / "0.png").write_bytes(b"not a picture")
+    (root / "test" / "b" / "3.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a/0\.png cannot be read .* So it is with 1 more"):
+        load_raw(f"folder:{root}", form=form)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torchvision
 from support.picture_trees import TREES
@@ -50,7 +49,7 @@ def test_the_size_is_the_usual_one_unless_another_is_asked_for(tmp_path: Path, n
     TREES[name](tmp_path)
     raw = load_raw(name, data_root=tmp_path)
     side = 64 if name == "tiny_imagenet" else 224
-    assert (raw.x.dtype, raw.x.shape[1:]) == (np.uint8, (3, side, side))
+    assert raw.x.shape[1:] == (3, side, side)
     assert any(f"resized to {side}×{side}" in note and "--image-size" in note for note in raw.notes)
     squashed = load_raw(name, data_root=tmp_path, form=ImageForm((12, 10), channels=1, fit="squash"))
     assert squashed.x.shape[1:] == (1, 12, 10)

@@ -1,0 +1,237 @@
+"""Classifiers that begin from a public network: a linear head on its features, then, if asked for, all of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from art_divqat._types import Progress, Rows, Shape
+from art_divqat.data.checks import check_image_shape, check_pairs, check_targets
+from art_divqat.data.stored import ImageSet, StoredImages, chunk_of, take
+from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
+from art_divqat.estimators.recipe import RecipeClassifier, TrainingRecipe
+from art_divqat.models.weights import public_body
+
+# L2 on the weights of the head, of standardised features; chosen on photographs, see docs/attacks.md
+WEIGHT_DECAY = 3e-3
+_STEPS = 200
+_BATCH = 32
+
+
+class Features:
+    """φ(x): what a frozen public network makes of an image before its head, computed once for every image.
+
+    :param body: images (N, C, H, W) in [0, 1] to features (N, width); it is put into eval mode and never trained.
+    :param width: how many features.
+    :param device: where it computes.
+    """
+
+    def __init__(self, body: nn.Module, width: int, shape: Shape, device: str = "cpu") -> None:
+        self.body = body.to(device).eval().requires_grad_(False)
+        self.width = width
+        self.shape = shape
+        self.device = torch.device(device)
+        self._known: dict[bytes, NDArray[np.float32]] = {}
+        set_memory_format(self.body, probe_memory_format(self.body, torch.zeros(2, *shape, device=self.device)))
+
+    def __call__(self, images: ImageSet, progress: Progress | None = None) -> NDArray[np.float32]:
+        """The features of images, (N, width)."""
+        keys = images.digests() if isinstance(images, StoredImages) else [_key(image) for image in images]
+        fresh = {key: row for row, key in enumerate(keys) if key not in self._known}
+        rows = np.fromiter(fresh.values(), np.int64, len(fresh))
+        step = chunk_of(self.shape, _BATCH)
+        for start in range(0, len(rows), step):
+            features = self.computed(images[rows[start : start + step]])
+            self._known |= zip((keys[row] for row in rows[start : start + step].tolist()), features, strict=True)
+            if progress is not None:
+                progress(min(start + step, len(rows)), len(rows))
+        return np.stack([self._known[key] for key in keys]) if keys else np.zeros((0, self.width), np.float32)
+
+    def computed(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The features of a batch, whether they are known or not."""
+        with torch.inference_mode():
+            batch = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+            return self.body(batch).float().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def _key(image: NDArray[Any]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image, np.float32).tobytes(), digest_size=16).digest()
+
+
+class FrozenBody(nn.Module):
+    """A network that stays in eval mode whatever is trained around it: several thieves share it."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def train(self, mode: bool = True) -> FrozenBody:
+        """Nothing: see the class."""
+        del mode
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def fit_head(
+    features: NDArray[np.float32], targets: NDArray[Any], nb_classes: int, weight_decay: float = WEIGHT_DECAY
+) -> nn.Linear:
+    """min over W, b of −mean Σₖ yₖ log softmax(W z + b)ₖ + λ‖W‖² / 2, z the standardised features; by L-BFGS from zero.
+
+    No seed, no schedule. The head that is returned takes the features as they are.
+
+    :param features: (N, width).
+    :param targets: class ids (N,) or rows of probabilities (N, classes).
+    :param weight_decay: λ.
+
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.standard_normal((60, 4)).astype(np.float32)
+    >>> head = fit_head(x, (x[:, 0] > 0).astype(np.int64), 2)
+    >>> bool((head(torch.from_numpy(x)).argmax(1).numpy() == (x[:, 0] > 0)).mean() > 0.95)
+    True
+    """
+    x = torch.from_numpy(features).double()
+    y = torch.from_numpy(np.asarray(targets))
+    y = functional.one_hot(y, nb_classes) if y.ndim == 1 else y
+    y = y.double()
+    mean, std = x.mean(0), x.std(0, correction=0)
+    std = torch.where(std > 1e-6, std, torch.ones_like(std))
+    z = (x - mean) / std
+    weight = torch.zeros(x.shape[1], nb_classes, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(nb_classes, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = -(y * functional.log_softmax(z @ weight + bias, dim=1)).sum(1).mean()
+        loss = loss + weight_decay / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    head = nn.Linear(x.shape[1], nb_classes)
+    with torch.no_grad():
+        scaled = weight / std[:, None]
+        head.weight.copy_(scaled.T)
+        head.bias.copy_(bias - mean @ scaled)
+    return head
+
+
+@functools.lru_cache(maxsize=4)
+def public_features(model: str, weights: str, shape: Shape, device: str = "cpu", download: bool = False) -> Features:
+    """The features of a public network, known to all that begin from it in this process.
+
+    :param model: an architecture, and `weights` whose; see :func:`art_divqat.models.weights.load_public`.
+    :param shape: (channels, height, width) of the images.
+    :raises UserError: for weights that are not there or do not fit.
+    """
+    return Features(*public_body(model, weights, shape, download=download), shape, device)
+
+
+class HeadProbe:
+    """A head of its own on the features: what the answers give away to somebody who trains nothing else."""
+
+    def __init__(self, features: Features, head: nn.Linear) -> None:
+        self._features = features
+        self._head = head
+
+    def predict(self, x: ImageSet) -> Rows:
+        """Logits, (N, classes)."""
+        with torch.no_grad():
+            return self._head(torch.from_numpy(self._features(x))).numpy()  # type: ignore[no-any-return]
+
+
+class PublicClassifier(RecipeClassifier):
+    """An ART classifier with a public body: `fit` fits a linear head on its features and, if it is tuned, then all.
+
+    Fine-tuning begins from the fitted head, by the recipe; the head alone is then its `probe`.
+
+    :param features: of the public network, shared by all that begin from it.
+    :param body: that network once more, to be trained, if it is to be tuned; None shares the frozen one.
+    """
+
+    probe: HeadProbe | None = None
+
+    def __init__(
+        self,
+        features: Features,
+        nb_classes: int,
+        recipe: TrainingRecipe,
+        *,
+        body: nn.Module | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        head = nn.Linear(features.width, nb_classes)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        shared = FrozenBody(features.body)
+        network = nn.Sequential(shared if body is None else body.requires_grad_(True), head)
+        super().__init__(network, features.shape, nb_classes, recipe, seed=seed, device=device)
+        self._features = features
+        self._tunes = body is not None
+
+    def fit(
+        self,
+        x: ImageSet,
+        y: NDArray[Any],
+        batch_size: int | None = None,
+        nb_epochs: int | None = None,
+        verbose: bool = False,
+        rows: NDArray[np.int64] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Fit the head, and train all of it if the thief is tuned.
+
+        :param x: images of shape (N, C, H, W), in memory or stored.
+        :param y: class ids, or rows of probabilities, one a row of `rows` if they are given.
+        :raises UserError: as :meth:`RecipeClassifier.fit`.
+        """
+        count = len(x) if rows is None else len(rows)
+        check_pairs(count, len(y))
+        check_image_shape(x, self.input_shape, "The network")
+        targets = check_targets(y, count, "Labels", self.nb_classes)
+        images = x if rows is None else take(x, rows)
+        head = fit_head(self._features(images, None if self._tunes else self.progress), targets, self.nb_classes)
+        self.model[1].load_state_dict(head.state_dict())
+        if self._tunes:
+            super().fit(x, y, batch_size, nb_epochs, verbose, rows, **kwargs)
+            self.probe = HeadProbe(self._features, head)
+
+    def logits(self, x: NDArray[Any], batch_size: int = 512) -> NDArray[np.float32]:
+        """The network's answers, from the features that are known already where its body is the public one."""
+        if self._tunes:
+            return super().logits(x, batch_size)
+        with torch.no_grad():
+            features = torch.from_numpy(self._features(x)).to(self._device)
+            return self.model[1](features).cpu().numpy()  # type: ignore[no-any-return]
+
+
+def begun_publicly(
+    model: str,
+    weights: str,
+    shape: Shape,
+    nb_classes: int,
+    recipe: TrainingRecipe,
+    *,
+    tuned: bool,
+    seed: int = 0,
+    device: str = "cpu",
+    download: bool = False,
+) -> PublicClassifier:
+    """A classifier that begins from public weights: see :class:`PublicClassifier`.
+
+    :param tuned: whether all of it is trained after its head.
+    :raises UserError: for weights that are not there or do not fit.
+    """
+    features = public_features(model, weights, shape, device, download)
+    body = public_body(model, weights, shape, download=download)[0] if tuned else None
+    return PublicClassifier(features, nb_classes, recipe, body=body, seed=seed, device=device)
