@@ -381,7 +381,7 @@ def registries() -> dict[str, tuple[str, Registry]]:
     found: dict[str, tuple[str, Registry]] = {}
     for name, path in MODULES.items():
         calls = (node.value for node in tree_of(path).body if isinstance(node, (ast.Assign, ast.AnnAssign)))
-        if any(isinstance(c, ast.Call) and ast.unparse(c.func).partition("[")[0] == "Registry" for c in calls):
+        if any(isinstance(c, ast.Call) and ast.unparse(c.func).partition("[")[0].endswith("Registry") for c in calls):
             for value in vars(importlib.import_module(name)).values():
                 if isinstance(value, Registry):
                     found.setdefault(value.group, (name, value))

@@ -61,7 +61,7 @@ _RESNET = "art_divqat.models.resnet"
 _VISION = "art_divqat.models.vision"
 
 
-class _Models(Registry[ModelEntry]):
+class _ModelRegistry(Registry[ModelEntry]):
     """The registry, in which `torchvision:NAME`, `timm:NAME` and `normalised:MODEL` are names too.
 
     Whether a library has the network is for whoever builds or checks it to find out: it takes an import of torch.
@@ -114,7 +114,7 @@ def _call(target: str, *arguments: Any) -> Any:
     return load_target(target)(*arguments)
 
 
-MODELS = _Models(
+MODELS = _ModelRegistry(
     "model",
     "models",
     ModelEntry,
