@@ -31,6 +31,9 @@ _EVASION = {
     "standard": Evasion(images=1_000, steps=50),
     "paper": Evasion(images=1_000, steps=50, autoattack=True),
 }
+# above 64×64 a step of an attack costs fifty times as much: a figure of few images, and of a model of one's own none
+_EVASION_OF_LARGE = Evasion(images=32, steps=10, epsilons=())
+_NO_EVASION = Evasion(images=0)
 # arXiv 2207.10561; robustness to 0 is the accuracy
 _PAPER_EPSILONS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 
@@ -97,7 +100,7 @@ def resolve(config: EvaluateConfig, side: int | None = None) -> ResolvedConfig:
         "epsilon": epsilon,
         "victim_recipe": config.victim_recipe or victim_recipe,
         "thief_recipe": thief_recipe,
-        "evasion": _evasion(config, epsilon),
+        "evasion": _evasion(config, epsilon, victims, side),
     }
     unwritten = {"trust_code": config.trust_code, "answers_file": config.answers_file, "external": external}
     return validated(ResolvedConfig, {**config.model_dump(), **values, **unwritten})
@@ -205,8 +208,11 @@ def curve_epsilons(preset: str, epsilon: float) -> tuple[float, ...]:
     return tuple(sorted(radii))
 
 
-def _evasion(config: EvaluateConfig, epsilon: float) -> Evasion:
+def _evasion(config: EvaluateConfig, epsilon: float, victims: tuple[VictimSpec, ...], side: int | None) -> Evasion:
     evasion = config.evasion or _EVASION[config.preset]
+    if config.evasion is None and config.preset == "quick" and side is not None and side > SMALL_SIDE:
+        audited = any(victim.is_external for victim in victims)
+        evasion = _NO_EVASION if audited else _EVASION_OF_LARGE
     if evasion.epsilons is not None:
         return evasion
     return evasion.model_copy(update={"epsilons": curve_epsilons(config.preset, epsilon)})

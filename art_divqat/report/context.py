@@ -57,12 +57,12 @@ def _answer_rows(results: Results) -> list[tuple[str, str]]:
     return [("It answers", clean("; ".join(map(str, kinds)))), *([("Its classes", note)] if note else [])]
 
 
-<<<<<<< HEAD
 def _weights_rows(results: Results) -> list[tuple[str, str]]:
     own = "The control" if results.config.get("external") is not None else "Victims"
     names = {"victim": own, "thief": "Thieves"}
     return [(f"{names[of]} began from", clean(text)) for of, text in beginnings(results.data.get("weights"))]
-=======
+
+
 def _pools(config: Mapping[str, Any]) -> str:
     """Where the images come from that are asked: the query pool, and what attacks have beside it."""
     drawn = generated_pools()
@@ -78,7 +78,6 @@ def _pools(config: Mapping[str, Any]) -> str:
             beside.setdefault(pools, []).append(clean(str(text)))
     more = "; ".join(f"{', '.join(attacks)} also from {clean(pools)}" for pools, attacks in beside.items())
     return _value(config, "query_pool") + (f" ({more})" if more else "")
->>>>>>> first-hour
 
 
 def threat_section(view: ResultsView) -> Section:

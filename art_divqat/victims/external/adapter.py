@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from art_divqat._files import first_line
 from art_divqat._types import Images, Labels, Shape
 from art_divqat.data.splits import stratified_subset
+from art_divqat.data.stored import chunk_of
 from art_divqat.errors import UserError
 from art_divqat.estimators.named_answers import labels_to_rows
 from art_divqat.victims.external.answers import AnswerForm, form_of
@@ -85,6 +86,7 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         x = np.ascontiguousarray(x, dtype=np.float32)
         if len(x) == 0:
             return np.zeros((0, self.nb_classes), np.float32)
+        batch_size = chunk_of(x.shape[1:], batch_size)
         parts = [self._one(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
         return np.concatenate(parts)
 
