@@ -263,6 +263,11 @@ def as_bytes(images: Images) -> NDArray[np.uint8]:
     return levels.astype(np.uint8)
 
 
+def image_key(image: NDArray[Any]) -> bytes:
+    """A hash of a float32 image's pixels."""
+    return _digest(np.ascontiguousarray(image, np.float32))
+
+
 def chunk_of(shape: tuple[int, ...], most: int) -> int:
     """How many images of (C, H, W) to hold as float32 at once: `most`, or what takes 32 MiB if that is less, or one.
 

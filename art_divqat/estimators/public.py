@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch.nn import functional
 
 from art_divqat._types import Progress, Rows, Shape
 from art_divqat.data.checks import check_image_shape, check_pairs, check_targets
-from art_divqat.data.stored import ImageSet, StoredImages, chunk_of, take
+from art_divqat.data.stored import ImageSet, StoredImages, chunk_of, image_key, take
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.recipe import RecipeClassifier, TrainingRecipe
 from art_divqat.models.weights import public_body
@@ -43,7 +42,7 @@ class Features:
 
     def __call__(self, images: ImageSet, progress: Progress | None = None) -> NDArray[np.float32]:
         """The features of images, (N, width)."""
-        keys = images.digests() if isinstance(images, StoredImages) else [_key(image) for image in images]
+        keys = images.digests() if isinstance(images, StoredImages) else [image_key(image) for image in images]
         fresh = {key: row for row, key in enumerate(keys) if key not in self._known}
         rows = np.fromiter(fresh.values(), np.int64, len(fresh))
         step = chunk_of(self.shape, _BATCH)
@@ -59,10 +58,6 @@ class Features:
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
             return self.body(batch).float().cpu().numpy()  # type: ignore[no-any-return]
-
-
-def _key(image: NDArray[Any]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(image, np.float32).tobytes(), digest_size=16).digest()
 
 
 class FrozenBody(nn.Module):
