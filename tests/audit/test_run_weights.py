@@ -51,20 +51,30 @@ def config(**options: Any) -> ResolvedConfig:
 
 
 def body(classifier: Any) -> torch.Tensor:
-    return classifier.model.state_dict()["network.features.0.0.weight"]
+    """The first tensor of a public network, wherever it stands in a classifier's."""
+    state = classifier.model.state_dict()
+    (found,) = [value for name, value in state.items() if name.endswith("network.features.0.0.weight")]
+    return found
 
 
-def test_thieves_begin_from_the_weights_with_a_head_of_their_seed(public: str, tmp_path: Path) -> None:
-    bench = Bench(config(thief_weights=public), tmp_path)
-    first, again, other = (bench.fresh_thief(seed) for seed in (1, 1, 2))
+@pytest.mark.parametrize("training", ["probe", "fine-tune"])
+def test_thieves_begin_from_the_weights_and_victims_from_nothing(public: str, training: str, tmp_path: Path) -> None:
+    bench = Bench(config(thief_weights=public, thief_training=training), tmp_path)
+    first, other = bench.fresh_thief(1), bench.fresh_thief(2, nb_classes=4)
     assert torch.equal(body(first), load_file(public)["features.0.0.weight"])
     assert torch.equal(body(first), body(other))
-    heads = [thief.model.state_dict()["network.classifier.2.weight"] for thief in (first, again, other)]
+    assert (first.nb_classes, other.nb_classes) == (10, 4)
+    assert not any("network" in name for name in bench.victims.untrained(1).model.state_dict())
+
+
+def test_victims_begin_from_the_weights_with_a_head_of_their_seed(public: str, tmp_path: Path) -> None:
+    victims = Bench(config(weights=public), tmp_path).victims
+    first, again, other = (victims.untrained(seed) for seed in (1, 1, 2))
+    assert torch.equal(body(first), load_file(public)["features.0.0.weight"])
+    assert torch.equal(body(first), body(other))
+    heads = [each.model.state_dict()["network.classifier.2.weight"] for each in (first, again, other)]
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
-    assert bench.fresh_thief(0, nb_classes=4).nb_classes == 4
-    # the victims begin from nothing, as ever
-    assert "network.features.0.0.weight" not in bench.victims.untrained(1).model.state_dict()
 
 
 def test_the_identity_of_a_victim_holds_the_content_of_its_weights_and_not_their_place(
@@ -110,7 +120,7 @@ def test_the_plan_and_the_report_say_whose_weights(
     assert printed[number : number + 2] == [
         "weights   victims: from nothing",
         f"          thieves: {public} (public.safetensors, sha256 {estimate(asked).weights['thief']['sha256'][:12]}…), "  # type: ignore[index]
-        "without its head of 21 classes",
+        "without its head of 21 classes, all else left as it is",
     ]
     results = evaluate(asked, tmp_path / "run", store=tmp_path / "store")
     assert results.data["weights"].keys() == {"thief"}

@@ -13,6 +13,7 @@ from art_divqat import specs
 from art_divqat.audit.costs import Costs
 from art_divqat.audit.preflight import check_attacks
 from art_divqat.audit.tasks import MeasureCell, PrepareVictim
+from art_divqat.plan import presets
 from art_divqat.plan.cells import plan_cells
 from art_divqat.plan.config import ResolvedConfig, make_config, read_config
 from art_divqat.plan.presets import resolve
@@ -123,9 +124,25 @@ def test_a_run_that_is_only_read_keeps_the_texts_of_what_is_not_known_here() -> 
         ),
     ],
 )
-def test_networks_by_the_size_of_images(options: dict[str, object], side: int | None, models: tuple[str, str]) -> None:
+def test_networks_by_the_size_of_images(
+    options: dict[str, object], side: int | None, models: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presets, "carried_is_at_hand", lambda: False)
     config = resolve(make_config(options), side)
     assert (config.model, config.thief_model) == models
     # what was resolved stays what it is, whatever is known of the images
     again = resolve(make_config(config.model_dump()))
     assert (again.model, again.thief_model) == models
+
+
+@pytest.mark.parametrize(("side", "thief"), [(64, "resnet20"), (65, "timm:tf_efficientnet_lite0")])
+def test_thieves_of_photographs_begin_from_what_is_installed(
+    side: int, thief: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presets, "carried_is_at_hand", lambda: True)
+    config = resolve(make_config({"dataset": "npz:a.npz"}), side)
+    assert config.thief_model == thief
+    assert (config.thief_weights is None) is (side == 64)
+    assert resolve(make_config(config.model_dump()), side) == config
+    asked = resolve(make_config({"dataset": "npz:a.npz", "thief_model": "resnet18"}), side)
+    assert (asked.thief_model, asked.thief_weights) == ("resnet18", None)
