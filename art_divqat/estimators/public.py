@@ -16,7 +16,7 @@ from art_divqat.data.checks import check_image_shape, check_pairs, check_targets
 from art_divqat.data.stored import ImageSet, StoredImages, chunk_of, image_key, take
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.recipe import RecipeClassifier, TrainingRecipe
-from art_divqat.models.weights import public_body
+from art_divqat.models.weights import FrozenBody, public_body
 
 # L2 on the weights of the head, of standardised features; chosen on photographs, see docs/attacks.md
 WEIGHT_DECAY = 3e-3
@@ -58,22 +58,6 @@ class Features:
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
             return self.body(batch).float().cpu().numpy()  # type: ignore[no-any-return]
-
-
-class FrozenBody(nn.Module):
-    """A network that stays in eval mode whatever is trained around it: several thieves share it."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def train(self, mode: bool = True) -> FrozenBody:
-        """Nothing: see the class."""
-        del mode
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
 
 
 def fit_head(

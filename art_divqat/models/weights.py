@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from art_divqat._types import Shape
 from art_divqat.errors import UserError, suggest
-from art_divqat.models.libraries import Standardised
+from art_divqat.models.libraries import Standardised, build_normalised
 from art_divqat.models.public_files import find_cached
 from art_divqat.models.registry import CARRIED, CARRIER, MODELS, SMALL_SIDE, build_model, is_large
 from art_divqat.models.state_dicts import read_state
@@ -64,12 +64,37 @@ def public_body(model: str, source: str, input_shape: Shape, *, download: bool =
 
     :raises UserError: as :func:`load_public`.
     """
-    network = load_public(model, source, input_shape, 2, seed=0, download=download)
+    return _body_of(model, load_public(model, source, input_shape, 2, seed=0, download=download), input_shape)
+
+
+def _body_of(model: str, network: Standardised, input_shape: Shape) -> tuple[nn.Module, int]:
     network.network.set_submodule(head_of(model, network.network), nn.Identity())
     body = nn.Sequential(network, nn.Flatten()).eval().requires_grad_(False)
     with torch.no_grad():
         width = int(body(torch.zeros(1, *input_shape)).shape[1])
     return body, width
+
+
+class FrozenBody(nn.Module):
+    """A network that stays in eval mode whatever is trained around it: several thieves share it."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def train(self, mode: bool = True) -> FrozenBody:
+        """Nothing: see the class."""
+        del mode
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def build_probed(model: str, input_shape: Shape, nb_classes: int) -> nn.Module:
+    """A linear layer on the frozen body of a network of :func:`build_model`, before any public weights."""
+    body, width = _body_of(model, build_normalised(model, input_shape, 2), input_shape)
+    return nn.Sequential(FrozenBody(body), nn.Linear(width, nb_classes))
 
 
 def describe_weights(

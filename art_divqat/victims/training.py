@@ -47,8 +47,10 @@ class VictimContext:
 
     @property
     def architecture(self) -> str:
-        """The name that builds the victim's network: the model's, standardised if it begins from public weights."""
-        return self.model if self.weights is None else MODELS.canonical(f"normalised:{self.model}")
+        """The name that builds the victim's network: the model's, in another form if it begins from public weights."""
+        if self.weights is None:
+            return self.model
+        return MODELS.canonical(f"{'probed' if self.training == 'probe' else 'normalised'}:{self.model}")
 
     def fresh_classifier(self) -> RecipeClassifier:
         """A network of the wanted architecture, untrained or with public weights, seeded for this victim."""

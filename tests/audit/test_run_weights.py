@@ -159,11 +159,15 @@ def test_weights_that_cannot_be_used_are_refused_before_anything_starts(
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("victim", ["standard", "quantized:epochs=1", "ptq"])
+@pytest.mark.parametrize(
+    ("victim", "training"),
+    [("standard", "fine-tune"), ("standard", "probe"), ("quantized:epochs=1", "fine-tune"), ("ptq", "fine-tune")],
+)
 def test_a_victim_from_public_weights_is_kept_found_again_and_audited(
-    victim: str, public: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    victim: str, training: str, public: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = config(victims=[victim], weights=public, baseline=False, limit=400, victim_recipe={"epochs": 12})
+    asked = config(victims=[victim], weights=public, training=training, baseline=False, limit=400,
+                   victim_recipe={"epochs": 12})  # fmt: skip
     figures = train(asked, tmp_path / "kept", store=tmp_path / "store")
     monkeypatch.setattr("art_divqat.victims.provider.train_victim", lambda *_: pytest.fail("it was kept"))
     bench = Bench(asked, tmp_path / "store")

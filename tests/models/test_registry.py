@@ -49,6 +49,7 @@ def test_unknown_and_too_small() -> None:
         (" Torchvision:MobileNet-V3-Small ", "torchvision:mobilenet_v3_small"),
         ("normalized:ResNet20", "normalised:resnet20"),
         ("normalised:normalised:torchvision:resnet18", "normalised:torchvision:resnet18"),
+        ("Probed:normalised:torchvision:resnet18", "probed:torchvision:resnet18"),
     ],
 )
 def test_forms_have_one_spelling(given: str, canonical: str) -> None:

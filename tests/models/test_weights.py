@@ -135,6 +135,16 @@ def test_a_network_of_load_public_is_a_source_with_its_own_standardisation(
     assert torch.equal(rebuilt.eval()(x), first.eval()(x))
 
 
+def test_a_linear_layer_on_a_body_has_a_name(tmp_path: Path, resnet18: dict[str, Tensor]) -> None:
+    body, width = public_body("resnet18", saved(resnet18, tmp_path / "w.pt"), LARGE)
+    probe = build_model("probed:resnet18", LARGE, 4, seed=0)
+    head = nn.Linear(width, 4)
+    probe[0].body.load_state_dict(body.state_dict())  # type: ignore[index]
+    probe[1].load_state_dict(head.state_dict())  # type: ignore[index]
+    x = torch.rand(2, *LARGE)
+    assert torch.allclose(probe.train()(x), head(body(x)), atol=1e-6)
+
+
 def test_a_victim_of_this_package_saw_images_as_they_are(tmp_path: Path) -> None:
     victim = build_model("small-cnn", (3, 16, 16), 4, seed=0)
     saved(dict(victim.state_dict()), tmp_path / "weights.safetensors")
