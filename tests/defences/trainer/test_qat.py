@@ -65,7 +65,7 @@ def test_history_and_progress(digits, lenet_teacher) -> None:
     assert [record.epoch for record in trainer.history] == [1, 2, 3, 4]
     assert [record.frozen for record in trainer.history] == [False, False, False, True]
     assert calls[0] == (1, 12, "epoch 1/4")
-    assert calls[-1] == (12, 12, "epoch 4/4")
+    assert calls[-2:] == [(12, 12, "epoch 4/4"), (12, 12, "int8 network")]
     best = max(record.validation_accuracy for record in trainer.history if record.frozen)
     twin = trainer.get_classifier().twin
     with torch.no_grad():
