@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from art_divqat.data.stored import ImageSet, chunk_of
 from art_divqat.estimators import RecipeClassifier
+from art_divqat.estimators.recipe import takes_stored_images
 
 # images are averaged down to at most so many values: the cost stays a blink, and what is fitted is still linear
 MOST_FEATURES = 1024
@@ -75,6 +76,7 @@ class LinearProbe:
         return images.flatten(1).double()
 
 
+@takes_stored_images
 class ProbedThief(RecipeClassifier):
     """A thief beside which a :class:`LinearProbe` learns from the same images and answers.
 
@@ -97,3 +99,5 @@ class ProbedThief(RecipeClassifier):
         super().fit(x, y, batch_size, nb_epochs, verbose, rows, **kwargs)
         if np.ndim(y) == 2 and np.isfinite(y).all():
             self.probe = LinearProbe(x, y, rows)
+
+    _own_fit = fit

@@ -15,7 +15,7 @@ from art_divqat._types import Progress, Rows, Shape
 from art_divqat.data.checks import check_image_shape, check_pairs, check_targets
 from art_divqat.data.stored import ImageSet, StoredImages, chunk_of, image_key, take
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
-from art_divqat.estimators.recipe import RecipeClassifier, TrainingRecipe
+from art_divqat.estimators.recipe import RecipeClassifier, TrainingRecipe, takes_stored_images
 from art_divqat.models.weights import FrozenBody, public_body
 
 # L2 on the weights of the head, of standardised features; chosen on photographs, see docs/attacks.md
@@ -128,6 +128,7 @@ class HeadProbe:
             return self._head(torch.from_numpy(self._features(x))).numpy()  # type: ignore[no-any-return]
 
 
+@takes_stored_images
 class PublicClassifier(RecipeClassifier):
     """An ART classifier with a public body: `fit` fits a linear head on its features and, if it is tuned, then all.
 
@@ -184,6 +185,8 @@ class PublicClassifier(RecipeClassifier):
         if self._tunes:
             super().fit(x, y, batch_size, nb_epochs, verbose, rows, **kwargs)
             self.probe = HeadProbe(self._features, head)
+
+    _own_fit = fit
 
     def logits(self, x: NDArray[Any], batch_size: int = 512) -> NDArray[np.float32]:
         """The network's answers, from the features that are known already where its body is the public one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from art_divqat.estimators.descent import Descent, autocast
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.training_set import TrainingSet
 from art_divqat.estimators.training_set import batches as batches
+
+C = TypeVar("C", bound=PyTorchClassifier)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,16 @@ def training_step(
     return loss.detach(), logits.detach()
 
 
+def takes_stored_images(classifier: type[C]) -> type[C]:
+    """A class of classifiers whose `fit` gets stored images as they are: ART would make one array of all of them.
+
+    ART's metaclass puts that function around every `fit` of a class's body; the class keeps its own as `_own_fit`.
+    """
+    classifier.fit = classifier.__dict__["_own_fit"]  # type: ignore[attr-defined]
+    return classifier
+
+
+@takes_stored_images
 class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
     """An ART `PyTorchClassifier` whose `fit` follows a :class:`TrainingRecipe`, from its own seed.
 
@@ -225,6 +237,8 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
                 seed=derive_seed("augmentation", *keys),
             )
             self._train(data, batch_size or self.recipe.batch_size, nb_epochs or self.recipe.epochs)
+
+    _own_fit = fit
 
     def _check_training_set(
         self, x: ImageSet, y: NDArray[Any], rows: NDArray[np.int64] | None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from art_divqat.attacks.extraction._base import allocate_images
+from art_divqat.audit.probe import ProbedThief
 from art_divqat.data import adapt_images, listing, load_dataset, load_pool, load_raw, split_dataset, stored
 from art_divqat.data.adapt import adapt_source, in_form
 from art_divqat.data.archives import read_archive
@@ -24,6 +25,7 @@ from art_divqat.data.splits import checksum
 from art_divqat.data.stored import ImageFile, StoredImages, answers_to, as_bytes, is_large, keep, take
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
+from art_divqat.estimators.public import Features, PublicClassifier
 from art_divqat.estimators.training_set import TrainingSet
 from art_divqat.models import build_model
 
@@ -274,3 +276,27 @@ def test_large_pictures_are_decoded_once(
     (root / "test" / "b" / "3.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"a/0\.png cannot be read .* So it is with 1 more"):
         load_raw(f"folder:{root}", form=form)
+
+
+@pytest.mark.parametrize("kind", [RecipeClassifier, ProbedThief, PublicClassifier])
+def test_no_classifier_makes_one_array_of_stored_images(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, recipe = kept(pictures(20)), TrainingRecipe(epochs=1, batch_size=8)
+    monkeypatch.setattr(stored, "_CHUNK_BYTES", 4 * 64 * 5)
+    largest = 0
+    read = ImageFile.read
+
+    def noted(file: ImageFile, rows: Any) -> Any:
+        nonlocal largest
+        largest = max(largest, len(rows))
+        return read(file, rows)
+
+    monkeypatch.setattr(ImageFile, "read", noted)
+    if kind is PublicClassifier:
+        body = torch.nn.Sequential(torch.nn.Flatten())
+        classifier = PublicClassifier(Features(body, 64, SHAPE), 3, recipe)
+    else:
+        classifier = kind(build_model("lenet5", SHAPE, 3, seed=0), SHAPE, 3, recipe)
+    classifier.fit(x, np.eye(3, dtype=np.float32)[np.arange(20) % 3])
+    classifier.fit(x=x, y=np.arange(20) % 3)
+    classifier.fit(x, np.eye(3, dtype=np.float32)[np.arange(19) % 3], rows=np.arange(19))
+    assert 0 < largest <= 8

@@ -105,7 +105,7 @@ def main() -> None:
         environment = {**os.environ, "XDG_CACHE_HOME": folder}
         for size in given.sizes:
             command = [sys.executable, __file__, "--pool", given.pool, "--child", str(archive), str(size)]
-            done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+            done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(rows[-1], flush=True)
     result = {"training_images": TRAINING, "side": SIDE, "pool": given.pool, "python": platform.python_version()}
