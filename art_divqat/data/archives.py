@@ -98,7 +98,7 @@ class _LargeMember(NamedTuple):
         if not missing:
             return StoredImages(file)
         row, told = 0, list[str]()
-        for chunk in self._chunks(chunk_of(shape, self.shape[0])):
+        for chunk in self._chunks(chunk_of(shape)):
             for image in check_images(as_nchw(chunk, str(self.archive)), subject, told):
                 file.write(row, image)
                 row += 1

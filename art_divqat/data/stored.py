@@ -20,7 +20,7 @@ from art_divqat.data.raw import to_float
 from art_divqat.errors import UserError
 
 _DIGEST = 16
-_CHUNK_BYTES = 32 * 2**20
+_CHUNK_BYTES = 8 * 2**20
 # larger images, or all together more than so many bytes as float32, are not held in memory
 MOST_VALUES = 3 * 64 * 64
 MOST_BYTES = 2 * 2**30
@@ -248,7 +248,7 @@ def answers_to(predict: Callable[[Images], NDArray[Any]], images: ImageSet) -> N
     """
     if not isinstance(images, StoredImages):
         return predict(images)
-    step = chunk_of(images.shape[1:], len(images))
+    step = chunk_of(images.shape[1:])
     parts = [predict(images[start : start + step]) for start in range(0, len(images), step)]
     return np.concatenate(parts) if parts else predict(images[:0])
 
@@ -264,17 +264,28 @@ def as_bytes(images: Images) -> NDArray[np.uint8]:
 
 
 def image_key(image: NDArray[Any]) -> bytes:
-    """A hash of a float32 image's pixels."""
-    return _digest(np.ascontiguousarray(image, np.float32))
+    """The hash that a float32 image has where it is stored, if it is of 8 bits, or else one of its pixels.
+
+    >>> file = ImageFile((1, 1, 2), 1, make=lambda row: np.array([[[7, 200]]], np.uint8))
+    >>> images = StoredImages(file)
+    >>> images.digests() == [image_key(images[0])], image_key(images[0]) == image_key(images[0] + np.float32(1e-3))
+    (True, False)
+    """
+    image = np.ascontiguousarray(image, np.float32)
+    levels = as_bytes(image)
+    return _digest(levels if np.array_equal(to_float(levels), image) else image)
 
 
-def chunk_of(shape: tuple[int, ...], most: int) -> int:
-    """How many images of (C, H, W) to hold as float32 at once: `most`, or what takes 32 MiB if that is less, or one.
+def chunk_of(shape: tuple[int, ...], most: int = 2048) -> int:
+    """How many images of (C, H, W) to hold as float32 at once: `most`; of large ones what takes 8 MiB, at least one.
+
+    What a network makes of them on its way takes many times as much.
 
     >>> chunk_of((1, 28, 28), 4096), chunk_of((3, 224, 224), 4096)
-    (4096, 55)
+    (4096, 13)
     """
-    return max(1, min(most, _CHUNK_BYTES // (4 * math.prod(shape))))
+    values = math.prod(shape)
+    return most if values <= MOST_VALUES else max(1, min(most, _CHUNK_BYTES // (4 * values)))
 
 
 def _digest(image: NDArray[Any]) -> bytes:

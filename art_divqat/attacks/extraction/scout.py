@@ -211,7 +211,8 @@ class PoolScout(SafeExtraction):
     def _ask(self, log: _Log, sources: Mapping[str, Source], counts: Mapping[str, int], call: int) -> None:
         """Draw and ask all together; so many large images that the memory does not hold them, in several pieces."""
         total = sum(counts.values())
-        pieces = -(-total // chunk_of(log.images.shape[1:], total)) if is_large(total, log.images.shape[1:]) else 1
+        shape = log.images.shape[1:]
+        pieces = -(-total // chunk_of(shape)) if is_large(total, shape) else 1
         for piece in range(pieces):
             part = {name: count * (piece + 1) // pieces - count * piece // pieces for name, count in counts.items()}
             self._ask_together(log, sources, part, call if pieces == 1 else f"{call}.{piece}")
