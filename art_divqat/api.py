@@ -47,12 +47,14 @@ def prepare(config: EvaluateConfig) -> ResolvedConfig:
     'photos'
     """
     config = config.model_copy(update={"device": resolve_device(config.device)})
-    resolved = resolve(config)
+    resolved, asked = resolve(config), config
     if resolved.external is not None and has_pictures(resolved.dataset):
         own = own_form(resolved.external, size_known=resolved.image_size is not None)
         config = _with_images_of(config, own)
-    # the networks depend on it
-    resolved = resolve(config, smaller_side(resolved.dataset, config.image_form, config.data_root))
+    side = smaller_side(resolved.dataset, config.image_form, config.data_root)
+    if config is not asked or side is not None:
+        # the networks depend on the size, and a model of one's own would be hashed once more
+        resolved = resolve(config, side)
     if resolved.external is None or not (resolved.external.is_remote or resolved.external.source is None):
         return resolved
     # one process asks an endpoint, and holds a live object

@@ -126,7 +126,10 @@ def control_text(view: ResultsView, budget: int, thresholds: Thresholds) -> str:
     shown = "it was stolen, so that the attack works on this data"
     if agreement <= thresholds.warning:
         shown = f"it was not stolen, {'but the audited model was' if stolen else 'so that the attack is too weak'}"
-    what = f"{row.victim}, {view.results.config.get('model')}"
+    config = view.results.config
+    what = f"{row.victim}, {config.get('model')}"
+    if config.get("training") == "probe" and config.get("weights") == config.get("thief_weights"):
+        what += ", a last layer on the public network that the thieves have too: no model is easier to steal"
     if VICTIM_ACCURACY in row.metrics:
         what += f", right on {percent(row.metrics[VICTIM_ACCURACY].mean)} of the test images"
     return (
