@@ -176,6 +176,7 @@ class Bench:
                 classes,
                 recipe,
                 tuned=config.thief_training == "fine-tune",
+                balanced=True,
                 seed=seed,
                 device=config.device,
                 download=config.download,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from art_divqat._types import Progress, Rows, Shape
-from art_divqat.data.checks import check_image_shape, check_pairs, check_targets
+from art_divqat.data.checks import check_image_shape, check_pairs, check_targets, is_one_hot
 from art_divqat.data.stored import ImageSet, StoredImages, chunk_of, image_key, take
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.recipe import RecipeClassifier, TrainingRecipe, takes_stored_images
@@ -62,7 +62,12 @@ class Features:
 
 
 def fit_head(
-    features: NDArray[np.float32], targets: NDArray[Any], nb_classes: int, weight_decay: float = WEIGHT_DECAY
+    features: NDArray[np.float32],
+    targets: NDArray[Any],
+    nb_classes: int,
+    weight_decay: float = WEIGHT_DECAY,
+    *,
+    balanced: bool = False,
 ) -> nn.Linear:
     """min over W, b of −mean Σₖ yₖ log softmax(W z + b)ₖ + λ‖W‖² / 2, z the standardised features; by L-BFGS from zero.
 
@@ -71,6 +76,8 @@ def fit_head(
     :param features: (N, width).
     :param targets: class ids (N,) or rows of probabilities (N, classes).
     :param weight_decay: λ.
+    :param balanced: of labels, take the log of each class's frequency among them from its logit: what is asked about
+        has the classes as they happen to come, what the head is for has them all alike. Nothing of probabilities.
 
     >>> rng = np.random.default_rng(0)
     >>> x = rng.standard_normal((60, 4)).astype(np.float32)
@@ -102,6 +109,9 @@ def fit_head(
         scaled = weight / std[:, None]
         head.weight.copy_(scaled.T)
         head.bias.copy_(bias - mean @ scaled)
+        if balanced and (np.ndim(targets) == 1 or is_one_hot(np.asarray(targets))):
+            # a class that never came counts as half a time
+            head.bias.sub_((y.sum(0).clamp(min=0.5) / len(y)).log())
     return head
 
 
@@ -137,6 +147,7 @@ class PublicClassifier(RecipeClassifier):
 
     :param features: of the public network, shared by all that begin from it.
     :param body: that network once more, to be trained, if it is to be tuned; None shares the frozen one.
+    :param balanced: see :func:`fit_head`.
     """
 
     probe: HeadProbe | None = None
@@ -148,6 +159,7 @@ class PublicClassifier(RecipeClassifier):
         recipe: TrainingRecipe,
         *,
         body: nn.Module | None = None,
+        balanced: bool = False,
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
@@ -159,6 +171,7 @@ class PublicClassifier(RecipeClassifier):
         super().__init__(network, features.shape, nb_classes, recipe, seed=seed, device=device)
         self._features = features
         self._tunes = body is not None
+        self._balanced = balanced
 
     def fit(
         self,
@@ -181,7 +194,8 @@ class PublicClassifier(RecipeClassifier):
         check_image_shape(x, self.input_shape, "The network")
         targets = check_targets(y, count, "Labels", self.nb_classes)
         images = x if rows is None else take(x, rows)
-        head = fit_head(self._features(images, None if self._tunes else self.progress), targets, self.nb_classes)
+        features = self._features(images, None if self._tunes else self.progress)
+        head = fit_head(features, targets, self.nb_classes, balanced=self._balanced)
         self.model[1].load_state_dict(head.state_dict())
         if self._tunes:
             super().fit(x, y, batch_size, nb_epochs, verbose, rows, **kwargs)
@@ -206,6 +220,7 @@ def begun_publicly(
     recipe: TrainingRecipe,
     *,
     tuned: bool,
+    balanced: bool = False,
     seed: int = 0,
     device: str = "cpu",
     download: bool = False,
@@ -213,8 +228,9 @@ def begun_publicly(
     """A classifier that begins from public weights: see :class:`PublicClassifier`.
 
     :param tuned: whether all of it is trained after its head.
+    :param balanced: see :func:`fit_head`.
     :raises UserError: for weights that are not there or do not fit.
     """
     features = public_features(model, weights, shape, device, download)
     body = public_body(model, weights, shape, download=download)[0] if tuned else None
-    return PublicClassifier(features, nb_classes, recipe, body=body, seed=seed, device=device)
+    return PublicClassifier(features, nb_classes, recipe, body=body, balanced=balanced, seed=seed, device=device)

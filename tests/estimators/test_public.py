@@ -163,3 +163,21 @@ def test_bad_training_sets_are_refused(features: Features, tmp_path: Path) -> No
         classifier.fit(x[:, :, :4], np.zeros(4, np.int64))
     with pytest.raises(UserError, match="are not there"):
         begun_publicly("small-cnn", str(tmp_path / "none.pt"), SHAPE, 3, RECIPE, tuned=False)
+
+
+def test_a_balanced_head_takes_the_frequencies_of_labels_away_and_nothing_of_probabilities() -> None:
+    rng = np.random.default_rng(1)
+    y = np.repeat([0, 1, 2], [300, 40, 10])
+    x = (np.eye(3)[y] + 0.8 * rng.standard_normal((350, 3))).astype(np.float32)
+    plain, balanced = (fit_head(x, y, 4, balanced=flag) for flag in (False, True))
+    assert torch.equal(plain.weight, balanced.weight)
+    shift = (plain.bias - balanced.bias).detach().numpy()
+    np.testing.assert_allclose(shift, np.log(np.array([300, 40, 10, 0.5]) / 350), atol=1e-5)
+    rows = fit_head(x, np.eye(4, dtype=np.float32)[y], 4, balanced=True)
+    np.testing.assert_allclose(rows.bias.detach().numpy(), balanced.bias.detach().numpy(), atol=1e-5)
+    even = np.arange(300) % 3
+    test = torch.from_numpy((np.eye(3)[even] + 0.8 * rng.standard_normal((300, 3))).astype(np.float32))
+    right = [(head(test).argmax(1).numpy() == even).mean() for head in (plain, balanced)]
+    assert right[1] > right[0] + 0.05
+    soft = 0.9 * np.eye(4, dtype=np.float32)[y] + 0.025
+    assert torch.equal(fit_head(x, soft, 4, balanced=True).bias, fit_head(x, soft, 4).bias)
