@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from art_divqat.data.stored import ImageSet, chunk_of
 from art_divqat.estimators import RecipeClassifier
-from art_divqat.estimators.recipe import takes_stored_images
 
 # images are averaged down to at most so many values: the cost stays a blink, and what is fitted is still linear
 MOST_FEATURES = 1024
@@ -76,7 +75,6 @@ class LinearProbe:
         return images.flatten(1).double()
 
 
-@takes_stored_images
 class ProbedThief(RecipeClassifier):
     """A thief beside which a :class:`LinearProbe` learns from the same images and answers.
 
@@ -85,19 +83,14 @@ class ProbedThief(RecipeClassifier):
 
     probe: LinearProbe | None = None
 
-    def fit(
+    def _learn(
         self,
         x: ImageSet,
         y: NDArray[Any],
-        batch_size: int | None = None,
-        nb_epochs: int | None = None,
-        verbose: bool = False,
-        rows: NDArray[np.int64] | None = None,
-        **kwargs: Any,
+        batch_size: int | None,
+        nb_epochs: int | None,
+        rows: NDArray[np.int64] | None,
     ) -> None:
-        """As :meth:`RecipeClassifier.fit`, and the probe in closed form."""
-        super().fit(x, y, batch_size, nb_epochs, verbose, rows, **kwargs)
+        super()._learn(x, y, batch_size, nb_epochs, rows)
         if np.ndim(y) == 2 and np.isfinite(y).all():
             self.probe = LinearProbe(x, y, rows)
-
-    _own_fit = fit

@@ -15,7 +15,7 @@ from art_divqat._types import Progress, Rows, Shape
 from art_divqat.data.checks import check_image_shape, check_pairs, check_targets, is_one_hot
 from art_divqat.data.stored import ImageSet, StoredImages, chunk_of, image_key, take
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
-from art_divqat.estimators.recipe import RecipeClassifier, TrainingRecipe, takes_stored_images
+from art_divqat.estimators.recipe import RecipeClassifier, TrainingRecipe
 from art_divqat.models.weights import FrozenBody, public_body
 
 # L2 on the weights of the head, of standardised features: answers to a few hundred photographs and to thousands, soft
@@ -139,7 +139,6 @@ class HeadProbe:
             return self._head(torch.from_numpy(self._features(x))).numpy()  # type: ignore[no-any-return]
 
 
-@takes_stored_images
 class PublicClassifier(RecipeClassifier):
     """An ART classifier with a public body: `fit` fits a linear head on its features and, if it is tuned, then all.
 
@@ -173,22 +172,14 @@ class PublicClassifier(RecipeClassifier):
         self._tunes = body is not None
         self._balanced = balanced
 
-    def fit(
+    def _learn(
         self,
         x: ImageSet,
         y: NDArray[Any],
-        batch_size: int | None = None,
-        nb_epochs: int | None = None,
-        verbose: bool = False,
-        rows: NDArray[np.int64] | None = None,
-        **kwargs: Any,
+        batch_size: int | None,
+        nb_epochs: int | None,
+        rows: NDArray[np.int64] | None,
     ) -> None:
-        """Fit the head, and train all of it if the thief is tuned.
-
-        :param x: images of shape (N, C, H, W), in memory or stored.
-        :param y: class ids, or rows of probabilities, one a row of `rows` if they are given.
-        :raises UserError: as :meth:`RecipeClassifier.fit`.
-        """
         count = len(x) if rows is None else len(rows)
         check_pairs(count, len(y))
         check_image_shape(x, self.input_shape, "The network")
@@ -198,10 +189,8 @@ class PublicClassifier(RecipeClassifier):
         head = fit_head(features, targets, self.nb_classes, balanced=self._balanced)
         self.model[1].load_state_dict(head.state_dict())
         if self._tunes:
-            super().fit(x, y, batch_size, nb_epochs, verbose, rows, **kwargs)
+            super()._learn(x, y, batch_size, nb_epochs, rows)
             self.probe = HeadProbe(self._features, head)
-
-    _own_fit = fit
 
     def logits(self, x: NDArray[Any], batch_size: int = 512) -> NDArray[np.float32]:
         """The network's answers, from the features that are known already where its body is the public one."""

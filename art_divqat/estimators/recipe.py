@@ -224,6 +224,19 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
             that is not finite.
         """
         del verbose, kwargs
+        self._learn(x, y, batch_size, nb_epochs, rows)
+
+    _own_fit = fit
+
+    def _learn(
+        self,
+        x: ImageSet,
+        y: NDArray[Any],
+        batch_size: int | None,
+        nb_epochs: int | None,
+        rows: NDArray[np.int64] | None,
+    ) -> None:
+        """What `fit` does, for a class to do otherwise: it is not hidden behind ART's function."""
         images, labels, order = self._check_training_set(x, np.asarray(y), rows)
         self._calls_to_fit += 1
         keys = self.seed, self._calls_to_fit
@@ -237,8 +250,6 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
                 seed=derive_seed("augmentation", *keys),
             )
             self._train(data, batch_size or self.recipe.batch_size, nb_epochs or self.recipe.epochs)
-
-    _own_fit = fit
 
     def _check_training_set(
         self, x: ImageSet, y: NDArray[Any], rows: NDArray[np.int64] | None

@@ -59,6 +59,23 @@ def allocate_images(count: int, shape: tuple[int, ...]) -> Any:
     return StoredImages(ImageFile((channels, height, width), count))
 
 
+def fill_images(room: Any, *parts: ImageSet) -> None:
+    """Write images into the first places of a room of :func:`allocate_images`, one part after the other.
+
+    >>> room = allocate_images(3, (1, 1, 1))
+    >>> fill_images(room, np.zeros((1, 1, 1, 1), np.float32), np.ones((2, 1, 1, 1), np.float32))
+    >>> room.ravel().tolist()
+    [0.0, 1.0, 1.0]
+    """
+    place = 0
+    for part in parts:
+        step = chunk_of(part.shape[1:])
+        for start in range(0, len(part), step):
+            images = part[start : start + step]
+            room[place : place + len(images)] = images
+            place += len(images)
+
+
 class QueryClient:
     """Asks the victim and remembers whether it has stopped answering usefully.
 

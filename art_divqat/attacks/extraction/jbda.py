@@ -17,6 +17,7 @@ from art_divqat.attacks.extraction._base import (
     allocate,
     allocate_images,
     check_thief,
+    fill_images,
     fit_thief,
 )
 from art_divqat.attacks.extraction.parameters import JBDA, POOL_QUERIES, SEED, check_pool, seeds_only
@@ -99,8 +100,7 @@ class JacobianAugmentation(SafeExtraction):
         answers = allocate((self.nb_stolen, self.estimator.nb_classes))
         with isolated_random_state("jbda", self.seed):
             chosen = random.permutation(len(x))[:seeds]
-            for place, image in enumerate(take(x, chosen)):
-                images[place] = image
+            fill_images(images, take(x, chosen))
             kept = self._ask(client, images, answers, 0, seeds)
             client.checked(answers[:kept])
             proxy, rounds = ProxyModel(thief), 0

@@ -6,13 +6,11 @@ The registry names these functions; each takes an :class:`~art_divqat.attacks.ex
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
-from art_divqat.attacks.extraction._base import QueryClient, allocate_images, fit_thief
+from art_divqat.attacks.extraction._base import QueryClient, allocate_images, fill_images, fit_thief
 from art_divqat.attacks.extraction.augmentation import augmented
 from art_divqat.attacks.extraction.contract import AttackContext, AttackOutcome
 from art_divqat.attacks.extraction.parameters import POOL_QUERIES
@@ -36,8 +34,7 @@ def own_and_pool(context: AttackContext) -> AttackOutcome:
     first = random.permutation(len(own))[: context.budget]
     rows = random.permutation(len(context.pool))[: context.budget - len(first)]
     images = allocate_images(context.budget, own.shape[1:])
-    for place, image in enumerate(itertools.chain(take(own, first), take(context.pool, rows))):
-        images[place] = image
+    fill_images(images, take(own, first), take(context.pool, rows))
     return _distilled(context, images)
 
 
@@ -67,10 +64,8 @@ def semi_supervised(context: AttackContext) -> AttackOutcome:
     images, targets = variants, truth
     if from_pool and not client.stopped:
         of_pool = client.ask_rows(context.pool, rows)
-        of_both = itertools.chain(variants, take(context.pool, rows[: len(of_pool)]))
         images = allocate_images(len(variants) + len(of_pool), variants.shape[1:])
-        for place, image in enumerate(of_both):
-            images[place] = image
+        fill_images(images, variants, take(context.pool, rows[: len(of_pool)]))
         targets = np.concatenate([truth, of_pool])
         kept += len(of_pool)
     return _trained(context, images, targets, kept=kept, stopped=client.stopped)
