@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from art_divqat._memory import keep_freed_memory
 from art_divqat.errors import LostWorkerError, UserError
 
 T = TypeVar("T")
@@ -132,6 +133,7 @@ def _out_of_reach(work: Callable[[], T]) -> T:
 
 def _start_worker(parent: int) -> None:
     """Leave signals of the group to the main process, and end when it does."""
+    keep_freed_memory()
     for number in _SIGNALS:
         with contextlib.suppress(ValueError):
             signal.signal(number, signal.SIG_IGN)

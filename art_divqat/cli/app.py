@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn, cast
 import typer
 
 from art_divqat import __version__
+from art_divqat._memory import keep_freed_memory
 from art_divqat.cli.audit import audit
 from art_divqat.cli.compare import compare
 from art_divqat.cli.doctor import doctor
@@ -61,6 +62,7 @@ def _options(
 def main() -> NoReturn:
     """Run the command line; every way it can fail ends in one line on stderr and an exit code that says which."""
     os.environ.setdefault("TQDM_DISABLE", "1")
+    keep_freed_memory()
     stop = StopSignals()
     message, code = MESSAGE, EXIT_INTERRUPTED
     with contextlib.suppress(KeyboardInterrupt):
