@@ -8,6 +8,7 @@ Images that somebody gives join it: alone they protect against attackers with su
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +20,13 @@ from art_divqat._types import Images, Shape
 from art_divqat._validation import check_int
 from art_divqat.data import drawn
 from art_divqat.data.photos import photo_patches
+from art_divqat.data.stored import MOST_VALUES, ImageSet, StoredImages
 from art_divqat.errors import UserError
 
 AUXILIARY_IMAGES = 6000
+# of images that one does not hold many of: 900 of 3×224×224 are half a gigabyte
+_LARGE_AUXILIARY_IMAGES = 900
+_TRAINING_IMAGES_TO_MIX = 300
 FAMILIES = (
     "photographs",
     "silhouettes",
@@ -88,11 +93,13 @@ def compose_auxiliary(
     given: Images | None = None,
     *,
     seed: int = 0,
-    training_images: Images | None = None,
+    training_images: ImageSet | None = None,
     left_out: tuple[str, ...] | None = (),
     value_range: tuple[Any, Any] = (0.0, 1.0),
 ) -> Images:
     """:data:`AUXILIARY_IMAGES` images of the mixture, and the given ones as one more family beside its own.
+
+    Of images of more than 3×64×64 values there are 900, because all of them are held.
 
     No image counts more than another. Of more given images than each family of the mixture has, so many are drawn by
     the seed, so that they do not crowd the mixture out; fewer are all taken.
@@ -102,7 +109,7 @@ def compose_auxiliary(
     :param training_images: (N, C, H, W) in `value_range`, for the family `mixed-training`; None leaves it out.
     :param left_out: families of :data:`FAMILIES` that the mixture goes without; None makes no mixture.
     :param value_range: the least and the greatest pixel, numbers or arrays that broadcast against the images.
-    :return: (M, C, H, W), float32, the given images first; at most :data:`AUXILIARY_IMAGES` where they are alone.
+    :return: (M, C, H, W), float32, the given images first; where they are alone at most as many as the mixture has.
     :raises UserError: where :func:`default_auxiliary` does, and for neither given images nor a mixture.
 
     >>> from art_divqat.data.photos import photo_patches
@@ -114,17 +121,18 @@ def compose_auxiliary(
         possible = FAMILIES if training_images is not None else FAMILIES[:-1]
         families = tuple(family for family in possible if family not in left_out)
     parts = []
+    total = AUXILIARY_IMAGES if math.prod(input_shape) <= MOST_VALUES else _LARGE_AUXILIARY_IMAGES
     if given is not None:
-        share = AUXILIARY_IMAGES // max(1, len(families))
+        share = total // max(1, len(families))
         parts.append(given[numpy_generator("auxiliary", seed).permutation(len(given))[:share]])
     if families:
+        if isinstance(training_images, StoredImages):
+            training_images = training_images[:: max(1, len(training_images) // _TRAINING_IMAGES_TO_MIX)]
         low, high = (np.asarray(end, np.float32) for end in value_range)
         in_units = bool((low == 0).all() and (high == 1).all())
         if training_images is not None and not in_units:
             training_images = (training_images - low) / (high - low)
-        mixture = default_auxiliary(
-            input_shape, AUXILIARY_IMAGES, seed=seed, training_images=training_images, families=families
-        )
+        mixture = default_auxiliary(input_shape, total, seed=seed, training_images=training_images, families=families)
         parts.append(mixture if in_units else low + (high - low) * mixture)
     if not parts:
         raise UserError("There are no auxiliary images: give some, or let the mixture be made.")

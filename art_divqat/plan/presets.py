@@ -145,9 +145,9 @@ def _training(
     trained = [victim for victim in victims if not victim.is_external]
     if config.training is None and control and not trained:
         return _thief_training(config) or "fine-tune"
-    others = [str(victim) for victim in trained if victim.name != CONTROL]
+    others = [str(victim) for victim in trained if victim.entry.adversarial]
     if config.training == "probe" and others:
-        raise UserError(f"Option training: probe trains a standard victim's head alone; {others[0]} needs fine-tune.")
+        raise UserError(f"Option training: probe leaves the public network as it is; {others[0]} needs fine-tune.")
     return config.training or "fine-tune"
 
 

@@ -172,13 +172,14 @@ def has_mixture(spec: Spec) -> bool:
 
 
 def has_mixture_alone(spec: Spec) -> bool:
-    """Whether a victim's auxiliary images are the mixture, with no image of a name beside it.
+    """Whether a victim's auxiliary images are the mixture, with no image of a name or mixtures of features beside it.
 
     >>> texts = ("standard", "divqat:auxiliary=mixture", "divqat:auxiliary=cifar100,mixture=all")
     >>> [has_mixture_alone(parse_spec(text)) for text in texts]
     [False, True, False]
     """
-    return "auxiliary" in spec.as_dict and auxiliary_sources(spec)[0] is None
+    given = spec.as_dict
+    return "auxiliary" in given and auxiliary_sources(spec)[0] is None and not given.get("alpha_mixtures")
 
 
 def with_baselines(victims: Sequence[VictimSpec]) -> tuple[VictimSpec, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from art_divqat._rng import derive_seed
 from art_divqat._types import Images, Progress
 from art_divqat.data.sources import dataset_entry
+from art_divqat.data.stored import take
 from art_divqat.errors import UserError
 from art_divqat.models.registry import MODELS
 from art_divqat.registry import load_target
@@ -133,7 +134,7 @@ def post_training(context: VictimContext, spec: Spec) -> Any:
     """Quantize the parent on some of its training images, without any training."""
     from art_divqat.defences.trainer import quantize_post_training
 
-    images = context.dataset.x_train[:_CALIBRATION_IMAGES]
+    images = take(context.dataset.x_train, slice(0, _CALIBRATION_IMAGES))
     options: dict[str, Any] = spec.as_dict
     return quantize_post_training(context.parent, images, architecture=context.architecture, **options)
 
@@ -153,7 +154,8 @@ def divqat(context: VictimContext, spec: Spec) -> Any:
     options: dict[str, Any] = spec.as_dict
     options.pop("mixture", None)
     # the mixture is among them where the specification has one
-    options |= {"auxiliary": context.auxiliary(spec), "auxiliary_mixture": False}
+    images = None if options.get("alpha_auxiliary") == 0 else context.auxiliary(spec)
+    options |= {"auxiliary": images, "auxiliary_mixture": False}
     return _trained_on(DivQATTrainer, context, options)
 
 
@@ -165,6 +167,8 @@ def _trained_on(trainer_class: Any, context: VictimContext, options: dict[str, A
     radius = options.pop("epsilon", None)
     if radius is not None:
         options["adversary"] = PGDAdversary(eps=float(radius))
+    if context.weights is not None and context.training == "probe":
+        options["train_body"] = False
     seed = derive_seed("quantization", context.seed) % 2**31
     # the report compares the victims' accuracies
     trainer = trainer_class(context.parent, architecture=context.architecture, seed=seed, tolerance=None, **options)

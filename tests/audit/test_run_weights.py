@@ -200,3 +200,21 @@ def test_the_control_begins_from_what_the_thieves_begin_from(public: str, tmp_pa
     assert control(thief_weights=public) == ("small-cnn", public)
     assert control(thief_weights=public, weights="imagenet") == ("small-cnn", "imagenet")
     assert control(thief_weights=public, model="lenet5") == ("lenet5", None)
+
+
+@pytest.mark.parametrize("name", ["quantized", "divqat:alpha_auxiliary=0,alpha_mixtures=0.2", "divqat"])
+def test_int8_victims_leave_a_probed_body_as_it_is(name: str, public: str, tmp_path: Path) -> None:
+    """What lies before the last two layers with weights is the public network's; the rest is trained."""
+    asked = config(weights=public, training="probe", victims=[name])
+    victims = Bench(asked, tmp_path).victims
+    victim = victims.get(asked.victims[-1], 0).classifier
+    kept = load_file(public)
+    state = {key: value for key, value in victim.twin.state_dict().items() if "features" in key}
+    convolutions = {key: value for key, value in state.items() if value.ndim == 4}
+    assert convolutions
+    assert all(any(torch.equal(value, one) for one in kept.values()) for value in convolutions.values())
+
+
+def test_a_robust_victim_is_no_probe(public: str) -> None:
+    with pytest.raises(UserError, match=r"robust:epsilon=\S+ needs fine-tune"):
+        config(weights=public, training="probe", victims=["robust"])

@@ -16,19 +16,26 @@ from torch.nn import functional
 
 from art_divqat._rng import isolated_random_state, torch_generator
 from art_divqat._types import EpochProgress
+from art_divqat.data.stored import chunk_of
+from art_divqat.defences.trainer._preparation import SeenImages, class_ids
+from art_divqat.defences.trainer._student import Student
 from art_divqat.defences.trainer.adversary import PGDAdversary, PixelBounds
 from art_divqat.defences.trainer.comparison import AccuracyComparison
+from art_divqat.defences.trainer.mixtures import mixed
 from art_divqat.defences.trainer.objective import confidence, divergence, spread
 from art_divqat.errors import UserError
 from art_divqat.estimators.recipe import batches
 from art_divqat.quantization import QuantizationBackend
 
-EVALUATION_BATCH = 512
+_EVALUATION_BATCH = 512
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Preprocessed images, class ids or probabilities, and the teacher's logits where they are known beforehand."""
+    """Preprocessed images, class ids or probabilities, and the teacher's logits where they are known beforehand.
+
+    Of a network whose body stays as it is, features take the place of images; so in an objective's auxiliary images.
+    """
 
     images: Tensor
     labels: Tensor
@@ -37,7 +44,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Objective:
-    """CE − alpha T² D(training) − alpha_auxiliary (T² D − γ S − δ P)(auxiliary); see :class:`DivQATTrainer`.
+    """CE − alpha T² D(training) − Σ alpha_auxiliary (T² D − γ S − δ P)(auxiliary); see :class:`DivQATTrainer`.
+
+    The sum has a second term, of weight `alpha_mixtures`, in which mixtures of features stand for auxiliary images.
 
     :param auxiliary: preprocessed auxiliary images, or None.
     :param auxiliary_teacher: the teacher's logits on them, computed once; None to ask it in each step.
@@ -56,11 +65,24 @@ class Objective:
     auxiliary_batch_size: int = 0
     spread_penalty: float = 0.0
     confidence_penalty: float = 0.0
+    alpha_mixtures: float = 0.0
 
     @property
     def uses_auxiliary(self) -> bool:
         """Whether auxiliary images take part in the loss."""
         return self.alpha_auxiliary > 0 and self.auxiliary is not None
+
+    def pushed_apart(
+        self, loss: Tensor, weight: float, teacher: Tensor, logits: Tensor, name: str, terms: dict[str, Tensor]
+    ) -> Tensor:
+        """loss − weight (T² D − γ S − δ P) of answers and the teacher's; D, S and P are noted in `terms`."""
+        term = terms[f"divergence_{name}"] = divergence(teacher, logits, self.kind, self.temperature, self.cap)
+        loss = loss - weight * self.temperature**2 * term
+        for penalty, own in ((spread, self.spread_penalty), (confidence, self.confidence_penalty)):
+            if own > 0:
+                term = terms[f"{penalty.__name__}_{name}"] = penalty(logits)
+                loss = loss + weight * own * term
+        return loss
 
 
 @dataclass
@@ -71,6 +93,7 @@ class EpochRecord:
     :param divergence_auxiliary: likewise on auxiliary images.
     :param spread_auxiliary: mean spread of the answers to auxiliary images, in nats; 0 where it is not part of it.
     :param confidence_auxiliary: likewise their distance from the uniform answer.
+    :param divergence_mixtures: as on auxiliary images, on mixtures of features; so are the other two.
     :param validation_accuracy: None without validation data.
     :param comparison: of the last epoch alone: the int8 network beside its full-precision teacher.
     """
@@ -87,6 +110,9 @@ class EpochRecord:
     validation_loss: float | None = None
     spread_auxiliary: float = 0.0
     confidence_auxiliary: float = 0.0
+    divergence_mixtures: float = 0.0
+    spread_mixtures: float = 0.0
+    confidence_mixtures: float = 0.0
     comparison: AccuracyComparison | None = None
 
 
@@ -98,7 +124,7 @@ class QATLoop:
     Without a scheduler the learning rate falls to zero along half a cosine: weights that still jump over quantization
     steps at the end cost accuracy.
     Auxiliary images pass through the network in the same batch as the training images, so that batch norm sees in
-    training what it sees when it is served.
+    training what it sees when it is served. Mixtures of features join that batch before the head.
 
     :param teacher: images to the full-precision network's logits (N, classes).
     :param as_logits: from what the network gives to logits (N, classes); None where it gives them.
@@ -107,7 +133,7 @@ class QATLoop:
 
     def __init__(
         self,
-        prepared: nn.Module,
+        student: Student,
         backend: QuantizationBackend,
         optimizer: torch.optim.Optimizer,
         objective: Objective,
@@ -123,7 +149,8 @@ class QATLoop:
         progress: EpochProgress | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
     ) -> None:
-        self.prepared = prepared
+        self.student = student
+        self.prepared = student.network
         self.backend = backend
         self.optimizer = optimizer
         self.objective = objective
@@ -139,18 +166,18 @@ class QATLoop:
         self.on_epoch = on_epoch
         self.history: list[EpochRecord] = []
         self.holds_a_result = False
-        self.first_batch: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._auxiliary_generator = torch_generator("auxiliary order", seed)
         self._auxiliary_order: Tensor | None = None
         self._attack_generator = torch_generator("adversary", seed)
+        self._mixture_generator = torch_generator("feature mixtures", seed)
 
     def run(
         self,
         epochs: int,
         epoch_batches: Callable[[int], Iterable[Batch]],
         steps: int,
-        validation: tuple[Tensor, Tensor] | None,
+        validation: tuple[SeenImages, Tensor] | None,
     ) -> None:
         """Train; afterwards the network holds its best validation state, or its last one without validation data.
 
@@ -165,13 +192,11 @@ class QATLoop:
         with isolated_random_state("quantization-aware training", self.seed):
             for epoch in range(epochs):
                 frozen = epoch >= freeze_at
-                self.backend.set_mode(self.prepared, training=not frozen, observe=not frozen)
+                self._set_mode(training=not frozen)
                 if epoch == freeze_at and best_state is not None:
                     best_accuracy = -1.0
                 totals = _Totals()
                 for batch in epoch_batches(epoch):
-                    if done == 0:
-                        self.first_batch = batch.images, class_ids(batch.labels)
                     if self.scheduler is None:
                         self._anneal(done / steps)
                     if not self._step(batch, totals, training=not frozen):
@@ -215,52 +240,69 @@ class QATLoop:
             assert goal.auxiliary is not None
             joined = torch.cat([images, goal.auxiliary[auxiliary_rows]])
         try:
-            logits = self._logits(joined)
+            logits, mixtures = self._forward(joined, labels)
         except RuntimeError:
             # A fake quantizer raises on weights that are NaN or infinite before any loss could show them.
             if all(bool(torch.isfinite(parameter).all()) for parameter in self.prepared.parameters()):
                 raise
             return False
         cross_entropy = self.cross_entropy(logits[:rows], labels)
-        loss, terms = cross_entropy, [torch.zeros((), device=logits.device)] * 4
-        squared = goal.temperature**2
+        loss, squared = cross_entropy, goal.temperature**2
+        terms: dict[str, Tensor] = {}
         if goal.alpha > 0:
             answers = self.teacher(images) if teacher is None else teacher
             term = divergence(answers, logits[:rows], goal.kind, goal.temperature, goal.cap)
-            loss, terms[0] = loss - goal.alpha * squared * term, term
+            loss, terms["divergence"] = loss - goal.alpha * squared * term, term
         if auxiliary_rows is not None:
             known = goal.auxiliary_teacher
             answers = self.teacher(joined[rows:]) if known is None else known[auxiliary_rows]
-            term = divergence(answers, logits[rows:], goal.kind, goal.temperature, goal.cap)
-            loss, terms[1] = loss - goal.alpha_auxiliary * squared * term, term
-            penalties = ((2, goal.spread_penalty, spread), (3, goal.confidence_penalty, confidence))
-            for index, weight, penalty in penalties:
-                if weight > 0:
-                    term = penalty(logits[rows:])
-                    loss, terms[index] = loss + goal.alpha_auxiliary * weight * term, term
+            given = logits[rows : len(joined)]
+            loss = goal.pushed_apart(loss, goal.alpha_auxiliary, answers, given, "auxiliary", terms)
+        if mixtures is not None:
+            answers = self._as_logits(self.student.teachers_head(mixtures))
+            given = logits[len(joined) :]
+            loss = goal.pushed_apart(loss, goal.alpha_mixtures, answers, given, "mixtures", terms)
         with torch.no_grad():
             correct = (logits[:rows].argmax(dim=1) == class_ids(labels)).sum()
             # all at once: a GPU is waited for here, because no step may be made on a loss that is not finite
-            value, entropy, *others, right = torch.stack([loss, cross_entropy, *terms, correct.to(loss.dtype)]).tolist()
+            value, entropy, right, *others = torch.stack(
+                [loss, cross_entropy, correct.to(loss.dtype), *terms.values()]
+            ).tolist()
         if not math.isfinite(value):
             return False
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        totals.add(rows, value, entropy, others, int(right))
+        totals.add(rows, int(right), {"loss": value, "cross_entropy": entropy, **dict(zip(terms, others, strict=True))})
         return True
 
+    def _forward(self, joined: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits of images and, after them, of mixtures of the labelled ones' features; and these mixtures, if any."""
+        if self.objective.alpha_mixtures == 0:
+            return self._logits(joined), None
+        features = self.student.features(joined)
+        mixtures = mixed(features[: len(labels)], labels, self._mixture_generator)
+        logits = self._as_logits(self.student.head(torch.cat([features, mixtures])))
+        return logits, mixtures if len(mixtures) else None
+
     def _logits(self, images: Tensor) -> Tensor:
-        answers: Tensor = self.prepared(images)
+        return self._as_logits(self.student(images))
+
+    def _as_logits(self, answers: Tensor) -> Tensor:
         return answers if self.as_logits is None else self.as_logits(answers)
+
+    def _set_mode(self, *, training: bool) -> None:
+        """Train mode with moving observers, or eval mode with neither."""
+        self.backend.set_mode(self.prepared, training=training, observe=training)
+        self.student.follow(training=training)
 
     def _perturb(self, images: Tensor, labels: Tensor, *, training: bool) -> Tensor:
         assert self.adversary is not None
         assert self.bounds is not None
-        self.backend.set_mode(self.prepared, training=False, observe=False)
+        self._set_mode(training=False)
         targets = class_ids(labels)
         perturbed = self.adversary.perturb(self._logits, images, targets, self._attack_generator, self.bounds)
-        self.backend.set_mode(self.prepared, training=training, observe=training)
+        self._set_mode(training=training)
         return perturbed
 
     def _next_auxiliary(self) -> Tensor:
@@ -273,10 +315,10 @@ class QATLoop:
         self._auxiliary_order = order[size:]
         return order[:size]
 
-    def _validate(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
-        self.backend.set_mode(self.prepared, training=False, observe=False)
+    def _validate(self, images: SeenImages, labels: Tensor) -> tuple[float, float]:
+        self._set_mode(training=False)
         with torch.no_grad():
-            logits = torch.cat([self._logits(part) for part in images.split(EVALUATION_BATCH)])
+            logits = torch.cat([self._logits(part) for part in images.split(evaluation_batch(images))])
         accuracy = float((logits.argmax(dim=1) == labels).float().mean())
         return accuracy, float(functional.cross_entropy(logits, labels))
 
@@ -298,53 +340,46 @@ class QATLoop:
             self.scheduler.step()
 
 
-def class_ids(labels: Tensor) -> Tensor:
-    """Class ids (N,) of ids, or of the top class of rows."""
-    return labels if labels.ndim == 1 else labels.argmax(dim=1)
-
-
 class _Totals:
     """Sums over an epoch."""
 
     def __init__(self) -> None:
-        self.rows = 0
-        self.loss = self.cross_entropy = self.divergence = self.auxiliary = self.spread = self.confidence = 0.0
-        self.correct = 0
+        self.rows = self.correct = 0
+        self.sums: dict[str, float] = {"divergence": 0.0, "divergence_auxiliary": 0.0}
 
-    def add(self, rows: int, loss: float, cross_entropy: float, terms: list[float], correct: int) -> None:
+    def add(self, rows: int, correct: int, means: dict[str, float]) -> None:
         self.rows += rows
-        self.loss += rows * loss
-        self.cross_entropy += rows * cross_entropy
-        self.divergence += rows * terms[0]
-        self.auxiliary += rows * terms[1]
-        self.spread += rows * terms[2]
-        self.confidence += rows * terms[3]
         self.correct += correct
+        for name, mean in means.items():
+            self.sums[name] = self.sums.get(name, 0.0) + rows * mean
 
     def record(self, epoch: int, learning_rate: float, frozen: bool) -> EpochRecord:
         if self.rows == 0:
             raise UserError("An epoch had no images: the generator gave none.")
+        means: dict[str, Any] = {name: total / self.rows for name, total in self.sums.items()}
         return EpochRecord(
             epoch=epoch,
-            loss=self.loss / self.rows,
-            cross_entropy=self.cross_entropy / self.rows,
-            divergence=self.divergence / self.rows,
-            divergence_auxiliary=self.auxiliary / self.rows,
-            spread_auxiliary=self.spread / self.rows,
-            confidence_auxiliary=self.confidence / self.rows,
             train_accuracy=self.correct / self.rows,
             learning_rate=learning_rate,
             frozen=frozen,
+            **means,
         )
 
 
-def shuffled_batches(batch: Batch, batch_size: int, seed: int) -> Callable[[int], Iterator[Batch]]:
-    """The images of `batch` in a new order every epoch, from a generator of their own; never a last batch of one."""
+def evaluation_batch(images: SeenImages) -> int:
+    """How many images, or features, a network is asked about at once."""
+    return chunk_of(tuple(images.shape[1:]), _EVALUATION_BATCH)
+
+
+def shuffled_batches(
+    images: SeenImages, labels: Tensor, teacher: Tensor | None, batch_size: int, seed: int
+) -> Callable[[int], Iterator[Batch]]:
+    """The images in a new order every epoch, from a generator of their own; never a last batch of one."""
     generator = torch_generator("training order", seed)
 
     def epoch_batches(epoch: int) -> Iterator[Batch]:
-        order = torch.randperm(len(batch.images), generator=generator).to(batch.images.device)
+        order = torch.randperm(len(images), generator=generator).to(images.device)
         for rows in batches(order, batch_size):
-            yield Batch(batch.images[rows], batch.labels[rows], None if batch.teacher is None else batch.teacher[rows])
+            yield Batch(images[rows], labels[rows], None if teacher is None else teacher[rows])
 
     return epoch_batches

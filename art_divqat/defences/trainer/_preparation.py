@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from art_divqat.data.checks import check_targets, float_images, is_one_hot
+from art_divqat.data.checks import check_image_shape, check_targets, float_images, is_one_hot
+from art_divqat.data.stored import ImageSet, StoredImages
 from art_divqat.defences.trainer.adversary import PixelBounds
 from art_divqat.errors import UserError
 from art_divqat.estimators.conventions import class_logits, gives_one_value, pixel_range
@@ -34,6 +35,61 @@ def preprocess(classifier: PyTorchClassifier, x: NDArray[Any], *, fit: bool) -> 
     x = images_like(classifier, x, "The images")
     preprocessed, _ = classifier._apply_preprocessing(x, y=None, fit=fit)
     return torch.from_numpy(np.ascontiguousarray(preprocessed, dtype=np.float32))
+
+
+class Preprocessed:
+    """Stored images as the classifier's network sees them, a batch at a time: they may be more than memory holds.
+
+    :param x: all of one shape; read when they are asked for.
+    """
+
+    def __init__(self, classifier: PyTorchClassifier, x: StoredImages, *, fit: bool) -> None:
+        self.classifier = classifier
+        self.x = x
+        self.fit = fit
+        self.shape = torch.Size((len(x), *classifier.input_shape))
+        self.device: torch.device = classifier.device
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return preprocess(self.classifier, self.x[rows.cpu().numpy()], fit=self.fit).to(self.device)
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """Batches of at most `size` images."""
+        for rows in torch.arange(len(self)).split(size):
+            yield self[rows]
+
+
+SeenImages = Tensor | Preprocessed
+
+
+@overload
+def some_of(images: Tensor, most: int) -> Tensor: ...
+
+
+@overload
+def some_of(images: SeenImages, most: int) -> SeenImages: ...
+
+
+def some_of(images: SeenImages, most: int) -> SeenImages:
+    """At most so many of the images, evenly spaced."""
+    step = max(1, -(-len(images) // most))
+    if isinstance(images, Tensor):
+        return images[::step]
+    return Preprocessed(images.classifier, images.x.take(slice(None, None, step)), fit=images.fit)
+
+
+def seen_images(classifier: PyTorchClassifier, x: ImageSet, *, fit: bool) -> SeenImages:
+    """The images as the classifier's network sees them: all at once, or one batch after the other if they are stored.
+
+    :raises UserError: as :func:`preprocess`, of stored images when a batch is read.
+    """
+    if isinstance(x, StoredImages):
+        check_image_shape(x, tuple(classifier.input_shape), "The network")
+        return Preprocessed(classifier, x, fit=fit)
+    return preprocess(classifier, x, fit=fit).to(classifier.device)
 
 
 def images_like(classifier: PyTorchClassifier, x: Any, subject: str) -> NDArray[np.float32]:
@@ -62,6 +118,11 @@ def labels_as_tensor(y: NDArray[Any], nb_classes: int) -> Tensor:
     """
     targets = check_targets(y, len(y), "Labels", nb_classes)
     return torch.from_numpy(targets.argmax(axis=1) if is_one_hot(targets) else targets)
+
+
+def class_ids(labels: Tensor) -> Tensor:
+    """Class ids (N,) of ids, or of the top class of rows."""
+    return labels if labels.ndim == 1 else labels.argmax(dim=1)
 
 
 def check_network(classifier: PyTorchClassifier, batch_size: int) -> None:

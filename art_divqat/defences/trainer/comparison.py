@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_divqat.data.stored import chunk_of
+from art_divqat.defences.trainer._preparation import SeenImages, some_of
 from art_divqat.metrics.estimator import differences
 from art_divqat.metrics.intervals import Interval
 
@@ -60,7 +62,7 @@ class AccuracyComparison:
 
 
 def compare_accuracy(
-    teacher: Network, int8: Network, images: Tensor, labels: Tensor, source: str = "validation images"
+    teacher: Network, int8: Network, images: SeenImages, labels: Tensor, source: str = "validation images"
 ) -> AccuracyComparison:
     """Ask both networks about the same images; of more than 10,000, evenly spaced ones. Nothing is drawn at random.
 
@@ -72,11 +74,11 @@ def compare_accuracy(
     >>> compare_accuracy(always, always, torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 0, 1])).lost.mean
     0.0
     """
-    step = -(-len(images) // _MOST_IMAGES)
-    images, labels = images[::step], labels[::step].cpu()
+    images, labels = some_of(images, _MOST_IMAGES), some_of(labels, _MOST_IMAGES).cpu()
+    size = chunk_of(tuple(images.shape[1:]), _BATCH)
     with torch.no_grad():
-        known = torch.cat([teacher(part).argmax(dim=1).cpu() for part in images.split(_BATCH)])
-        served = torch.cat([int8(part.cpu()).argmax(dim=1) for part in images.split(_BATCH)])
+        known = torch.cat([teacher(part).argmax(dim=1).cpu() for part in images.split(size)])
+        served = torch.cat([int8(part.cpu()).argmax(dim=1) for part in images.split(size)])
     hits = np.stack([(answers == labels).numpy() for answers in (known, served)])
     (effect,) = differences(hits[None, :, None, :])
     rates = hits.mean(axis=1)

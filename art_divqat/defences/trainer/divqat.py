@@ -14,8 +14,10 @@ from art_divqat._rng import derive_seed
 from art_divqat._types import EpochProgress
 from art_divqat._validation import check_bool
 from art_divqat.data.auxiliary import compose_auxiliary
+from art_divqat.data.stored import ImageSet, StoredImages
 from art_divqat.defences.trainer._loop import Objective
 from art_divqat.defences.trainer._preparation import images_like, preprocess
+from art_divqat.defences.trainer._student import Student
 from art_divqat.defences.trainer.divqat_parameters import DIVQAT_NUMBERS
 from art_divqat.defences.trainer.qat import QATTrainer, ask_in_batches
 from art_divqat.errors import UserError
@@ -24,13 +26,15 @@ _ALONE = "give images with auxiliary= and auxiliary_mixture=False"
 
 
 class DivQATTrainer(QATTrainer):
-    """Minimise CE(f_Q(x), y) − α T² D(f(x), f_Q(x)) − α_aux [T² D(f(a), f_Q(a)) − γ S − δ P]; f is frozen.
+    """Minimise CE(f_Q(x), y) − α T² D(f(x), f_Q(x)) − Σ α_a [T² D(f(a), f_Q(a)) − γ S − δ P]; f is frozen.
 
     f is the full-precision network, the teacher. D compares softmax(f / T) with softmax(f_Q / T); a are auxiliary
-    images, which are not the training distribution. S is the spread of the answers f_Q(a), P how far they lie from the
-    uniform one. The first two terms are the published method (Khaled, Gohring de Magalhães, Nicolescu: DivQAT, 2025;
-    arXiv 2512.23948), the rest is this project's; `docs/divqat.md` tells what each does. With α = α_aux = 0 this is
-    :class:`QATTrainer`, bit for bit.
+    images, which are not the training distribution, with weight α_aux, and, with weight α_mix, half and half mixtures
+    of the features of two training images of different classes, at the place where
+    :class:`~art_divqat.quantization.halves.Halves` cuts the network. S is the spread of the answers f_Q(a), P how far
+    they lie from the uniform one. The first two terms are the published method (Khaled, Gohring de Magalhães,
+    Nicolescu: DivQAT, 2025; arXiv 2512.23948), the rest is this project's; `docs/divqat.md` tells what each does. With
+    α = α_aux = α_mix = 0 this is :class:`QATTrainer`, bit for bit.
 
     :param classifier: an ART `PyTorchClassifier` with an optimizer; the teacher, left as it was.
     :param alpha: α, weight on training images; in [0, inf). The published method has α > 0.
@@ -41,8 +45,10 @@ class DivQATTrainer(QATTrainer):
         They join a mixture that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`), as one more
         of its families (:func:`~art_divqat.data.auxiliary.compose_auxiliary`). None for the mixture by itself.
     :param alpha_auxiliary: α_aux, weight on auxiliary images; in [0, inf).
-    :param spread_penalty: γ, in [0, inf), relative to α_aux.
-    :param confidence_penalty: δ, in [0, inf), relative to α_aux.
+    :param alpha_mixtures: α_mix, weight on mixtures of features, as many a step as there are training images; in
+        [0, inf). They need no images, and what comes before them in the network learns nothing of them.
+    :param spread_penalty: γ, in [0, inf), relative to α_aux and α_mix.
+    :param confidence_penalty: δ, in [0, inf), likewise.
     :param auxiliary_fraction: auxiliary images a step, as a share of the batch size; in (0, 1].
     :param auxiliary_mixture: False makes no mixture and takes all of `auxiliary` alone. That protects against an
         attacker whose images are like those, and hardly against any other.
@@ -76,6 +82,7 @@ class DivQATTrainer(QATTrainer):
         auxiliary: NDArray[Any] | None = None,
         alpha_auxiliary: float = 0.1,
         *,
+        alpha_mixtures: float = 0.0,
         spread_penalty: float = 5.0,
         confidence_penalty: float = 1.5,
         auxiliary_fraction: float = 0.25,
@@ -90,6 +97,7 @@ class DivQATTrainer(QATTrainer):
             None if max_divergence is None else _checked(self, "max_divergence", max_divergence)
         )
         self.alpha_auxiliary: float = _checked(self, "alpha_auxiliary", alpha_auxiliary)
+        self.alpha_mixtures: float = _checked(self, "alpha_mixtures", alpha_mixtures)
         self.spread_penalty: float = _checked(self, "spread_penalty", spread_penalty)
         self.confidence_penalty: float = _checked(self, "confidence_penalty", confidence_penalty)
         self.auxiliary_fraction: float = _checked(self, "auxiliary_fraction", auxiliary_fraction)
@@ -98,16 +106,21 @@ class DivQATTrainer(QATTrainer):
             auxiliary = images_like(classifier, auxiliary, "The auxiliary images")
             if len(auxiliary) == 0:
                 raise UserError("There are no auxiliary images: give some, or None for the default mixture.")
-        elif not self.auxiliary_mixture:
+        elif not self.auxiliary_mixture and self.alpha_auxiliary > 0:
             raise UserError("Without a mixture there are no auxiliary images: give some with auxiliary=.")
         self.auxiliary = auxiliary
         if self.auxiliary_mixture and self.alpha_auxiliary > 0:
             _check_mixture(tuple(classifier.input_shape), classifier.clip_values)
 
+    @property
+    def _mixes(self) -> bool:
+        return self.alpha_mixtures > 0
+
     def _objective(
         self,
         teacher: Callable[[Tensor], Tensor],
-        x: NDArray[Any] | None,
+        student: Student,
+        x: ImageSet | None,
         batch_size: int,
         steps: int,
         progress: EpochProgress | None,
@@ -124,13 +137,19 @@ class DivQATTrainer(QATTrainer):
             images = preprocess(self._classifier, self._auxiliary_images(x), fit=False).to(self._classifier.device)
             number = len(images)
             # of few steps the teacher is asked in each: on tiny data it would be asked thousands of images in vain
-            if steps * min(rows, number) >= number:
+            if steps * min(rows, number) >= number or not self.train_body:
                 answers = ask_in_batches(
                     teacher, images, lambda done: tell(f"teacher on auxiliary images, {done:,}/{number:,}")
                 )
+            if not self.train_body:
+                tell("features of auxiliary images")
+                seen = student.seen(images)
+                assert isinstance(seen, Tensor)
+                images = seen
         return Objective(
             alpha=self.alpha,
             alpha_auxiliary=self.alpha_auxiliary,
+            alpha_mixtures=self.alpha_mixtures,
             temperature=self.temperature,
             kind=self.divergence,
             cap=self.max_divergence,
@@ -141,23 +160,23 @@ class DivQATTrainer(QATTrainer):
             auxiliary_batch_size=min(rows, 0 if images is None else len(images)),
         )
 
-    def _auxiliary_images(self, x: NDArray[Any] | None) -> NDArray[np.float32]:
+    def _auxiliary_images(self, x: ImageSet | None) -> NDArray[np.float32]:
         if self.auxiliary is not None and not self.auxiliary_mixture:
             return self.auxiliary
         return compose_auxiliary(
             tuple(self._classifier.input_shape),
             self.auxiliary,
             seed=derive_seed("default auxiliary", self.seed),
-            training_images=None if x is None else np.asarray(x, np.float32),
+            training_images=x,
             value_range=self._value_range(x),
         )
 
-    def _value_range(self, x: NDArray[Any] | None) -> tuple[Any, Any]:
+    def _value_range(self, x: ImageSet | None) -> tuple[Any, Any]:
         """The least and the greatest pixel; [0, 1] where the classifier does not say and no image tells otherwise."""
         if self._classifier.clip_values is not None:
             low, high = self._classifier.clip_values
             return low, high
-        for images in (self.auxiliary, x):
+        for images in (self.auxiliary, None if isinstance(x, StoredImages) else x):
             if images is not None and (np.min(images) < 0 or np.max(images) > 1):
                 raise UserError(
                     f"The auxiliary mixture lies in [0, 1], the images from {np.min(images):g} to {np.max(images):g}: "

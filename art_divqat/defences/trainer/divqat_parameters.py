@@ -11,6 +11,7 @@ DIVERGENCES = ("js", "kl", "kl-reverse")
 DIVQAT_NUMBERS: Parameters = {
     "alpha": real(0.0, 0),
     "alpha_auxiliary": real(0.1, 0),
+    "alpha_mixtures": real(0.0, 0),
     "spread_penalty": real(5.0, 0),
     "confidence_penalty": real(1.5, 0),
     "auxiliary_fraction": real(0.25, 0, 1, closed="right"),

@@ -7,6 +7,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,26 +18,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat._types import EpochProgress
-from art_divqat._validation import check_float, check_int, parameter_error
+from art_divqat._validation import check_bool, check_float, check_int, parameter_error
 from art_divqat.data.checks import check_pairs
+from art_divqat.data.stored import ImageSet
 from art_divqat.defences.trainer._loop import (
-    EVALUATION_BATCH,
     Batch,
     EpochRecord,
     Objective,
     QATLoop,
-    class_ids,
+    evaluation_batch,
     shuffled_batches,
 )
 from art_divqat.defences.trainer._preparation import (
+    SeenImages,
     check_network,
+    class_ids,
     labels_as_tensor,
     pixel_bounds,
-    preprocess,
     quantized_like,
     rebound_scheduler,
     rebuilt_optimizer,
+    seen_images,
 )
+from art_divqat.defences.trainer._student import Student
 from art_divqat.defences.trainer.adversary import as_adversary
 from art_divqat.defences.trainer.comparison import AccuracyComparison, compare_accuracy
 from art_divqat.errors import AccuracyLossWarning, UserError
@@ -54,6 +58,19 @@ from art_divqat.quantization.modes import check_weights
 logger = logging.getLogger(__name__)
 
 Validation = tuple[NDArray[Any], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One training: the network, batches of images or features an epoch, and the images that they come from."""
+
+    student: Student
+    source: Callable[[int], Iterable[Batch]]
+    steps: int
+    epochs: int
+    objective: Objective
+    teacher: Callable[[Tensor], Tensor]
+    known: tuple[SeenImages, Tensor]
 
 
 class QATTrainer(Trainer):  # type: ignore[misc]
@@ -80,6 +97,10 @@ class QATTrainer(Trainer):  # type: ignore[misc]
     :param adversary: a :class:`PGDAdversary` or an ART `ProjectedGradientDescent` (its settings are used): train on
         adversarial examples of f_Q instead of the images.
     :param architecture: for the quantized classifier's `save` and `load`: a registered model's name or a function.
+    :param train_body: False leaves the network's body at the classifier's weights, calibrates it, and trains what
+        follows it alone, the last two layers with weights or more
+        (:class:`~art_divqat.quantization.halves.Halves`). Every image passes the body once, so that it takes seconds
+        where public weights were left as they are. Not with `adversary`.
     :param frozen_fraction: share of the epochs, at the end, with observers and batch norm frozen; in [0, 1).
     :param tolerance: accuracy that may be lost, in [0, 1): after training the int8 network is compared with the
         classifier that came in, on the validation images, or the training images without any. If more was lost, and
@@ -111,6 +132,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         learning_rate: float | None = None,
         adversary: Any = None,
         architecture: Architecture | None = None,
+        train_body: bool = True,
         frozen_fraction: float = 0.25,
         tolerance: float | None = 0.02,
         seed: int = 0,
@@ -135,6 +157,9 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         self._bounds = None if adversary is None else pixel_bounds(classifier)
         self.adversary = as_adversary(adversary, classifier.clip_values)
         self.architecture = architecture
+        self.train_body = check_bool(self, "train_body", train_body)
+        if self.adversary is not None and not self.train_body:
+            raise UserError("An adversary asks for gradients through the body of the network: use train_body=True.")
         self.frozen_fraction = check_float(self, "frozen_fraction", frozen_fraction, 0, 1, closed="left")
         self.tolerance = None if tolerance is None else check_float(self, "tolerance", tolerance, 0, 1, closed="left")
         self.seed = check_int(self, "seed", seed)
@@ -171,18 +196,20 @@ class QATTrainer(Trainer):  # type: ignore[misc]
             validation data, or on the first batch without any.
         """
         check_int(self, "batch_size", batch_size, 1)
+        check_int(self, "nb_epochs", nb_epochs, 1)
         images, labels = self._tensors(x, y, fit=True)
         check_network(self._classifier, min(batch_size, len(images)))
         teacher = self._teacher()
         steps = nb_epochs * max(1, math.ceil(len(images) / batch_size))
-        objective = self._objective(teacher, x, batch_size, steps, progress)
+        student = self._student(images)
+        objective = self._objective(teacher, student, x, batch_size, steps, progress)
         answers = None
         if objective.alpha > 0 and self.adversary is None:
             # The images stay as they are, so the teacher is asked once and not once an epoch.
             answers = ask_in_batches(teacher, images)
-        source = shuffled_batches(Batch(images, labels, answers), batch_size, self.seed)
-        known = images, labels
-        self._train(source, steps, nb_epochs, objective, teacher, validation_data, scheduler, verbose, progress, known)
+        source = shuffled_batches(student.seen(images), labels, answers, batch_size, self.seed)
+        run = _Run(student, source, steps, nb_epochs, objective, teacher, (images, labels))
+        self._train(run, validation_data, scheduler, verbose, progress)
 
     def fit_generator(
         self,
@@ -197,18 +224,32 @@ class QATTrainer(Trainer):  # type: ignore[misc]
 
         The teacher is then asked in every step. Auxiliary images are drawn in proportion to the generator's batch size.
         """
+        check_int(self, "nb_epochs", nb_epochs, 1)
         steps_an_epoch = max(1, math.ceil(generator.size / generator.batch_size))
         check_network(self._classifier, generator.batch_size)
         teacher = self._teacher()
 
+        def next_batch() -> tuple[SeenImages, Tensor]:
+            x, y = generator.get_batch()
+            return self._tensors(np.asarray(x), np.asarray(y), fit=True)
+
+        first = next_batch()
+        student = self._student(first[0])
+
         def source(epoch: int) -> Iterator[Batch]:
-            for _ in range(steps_an_epoch):
-                x, y = generator.get_batch()
-                yield Batch(*self._tensors(np.asarray(x), np.asarray(y), fit=True))
+            for step in range(steps_an_epoch):
+                images, labels = first if epoch == step == 0 else next_batch()
+                answers = None
+                if objective.alpha > 0 and not self.train_body:
+                    answers = ask_in_batches(teacher, images)
+                seen = student.seen(images)
+                assert isinstance(seen, Tensor)
+                yield Batch(seen, labels, answers)
 
         steps = nb_epochs * steps_an_epoch
-        objective = self._objective(teacher, None, generator.batch_size, steps, progress)
-        self._train(source, steps, nb_epochs, objective, teacher, validation_data, scheduler, verbose, progress)
+        objective = self._objective(teacher, student, None, generator.batch_size, steps, progress)
+        run = _Run(student, source, steps, nb_epochs, objective, teacher, first)
+        self._train(run, validation_data, scheduler, verbose, progress)
 
     def predict(self, x: NDArray[Any], **kwargs: Any) -> NDArray[np.float32]:
         """What the int8 classifier answers; see :meth:`QuantizedPyTorchClassifier.predict`."""
@@ -223,10 +264,20 @@ class QATTrainer(Trainer):  # type: ignore[misc]
             raise UserError(f"{type(self).__name__} has no quantized classifier yet: call fit first.")
         return self._quantized
 
+    def _student(self, images: SeenImages) -> Student:
+        network = self.backend.prepare(self._classifier.model, self._classifier.input_shape)
+        return Student(network, self.backend, images, train_body=self.train_body, mixes=self._mixes)
+
+    @property
+    def _mixes(self) -> bool:
+        """Whether the objective asks for mixtures of features."""
+        return False
+
     def _objective(
         self,
         teacher: Callable[[Tensor], Tensor],
-        x: NDArray[Any] | None,
+        student: Student,
+        x: ImageSet | None,
         batch_size: int,
         steps: int,
         progress: EpochProgress | None,
@@ -235,38 +286,28 @@ class QATTrainer(Trainer):  # type: ignore[misc]
 
     def _train(
         self,
-        source: Callable[[int], Iterable[Batch]],
-        steps: int,
-        nb_epochs: int,
-        objective: Objective,
-        teacher: Callable[[Tensor], Tensor],
+        run: _Run,
         validation_data: Validation | None,
         scheduler: Any,
         verbose: bool,
         progress: EpochProgress | None,
-        known: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        """Train by `source`; `known` are the training images and labels, where they can be held.
-
-        The comparison comes after the training and draws nothing: the weights are those without it.
-        """
-        check_int(self, "nb_epochs", nb_epochs, 1)
-        classifier = self._classifier
+        """Train; the comparison comes after it and draws nothing: the weights are those without it."""
+        classifier, student = self._classifier, run.student
         self.comparison = None
         if validation_data is not None and len(validation_data) != 2:
             raise UserError(f"validation_data must be a pair, images and labels. Got {len(validation_data)} things.")
         validation = None if validation_data is None else self._tensors(*validation_data, fit=False)
-        if validation is not None and validation[1].ndim == 2:
-            validation = (validation[0], validation[1].argmax(dim=1))
-        prepared = self.backend.prepare(classifier.model, classifier.input_shape)
-        optimizer = rebuilt_optimizer(classifier.optimizer, prepared, self.learning_rate)
+        if validation is not None:
+            validation = validation[0], class_ids(validation[1])
+        optimizer = rebuilt_optimizer(classifier.optimizer, student.network, self.learning_rate)
         with rebound_scheduler(scheduler, optimizer) as bound:
             loop = QATLoop(
-                prepared,
+                student,
                 self.backend,
                 optimizer,
-                objective,
-                teacher=teacher,
+                run.objective,
+                teacher=run.teacher,
                 seed=self.seed,
                 as_logits=class_logits(classifier),
                 cross_entropy=cross_entropy_like(classifier.loss).to(classifier.device),
@@ -277,21 +318,25 @@ class QATTrainer(Trainer):  # type: ignore[misc]
                 progress=progress,
                 on_epoch=(lambda record: logger.info("%s", record)) if verbose else None,
             )
+            seen = None if validation is None else (student.seen(validation[0]), validation[1])
+            images, labels = run.known if validation is None else validation
             try:
-                loop.run(nb_epochs, source, steps, validation)
+                loop.run(run.epochs, run.source, run.steps, seen)
             finally:
                 self.history = loop.history
                 self._quantized = None
                 if loop.holds_a_result:
                     if progress is not None:
-                        progress(steps, steps, "int8 network")
-                    proof = loop.first_batch if validation is None else validation
-                    self._quantized = quantized_like(classifier, prepared, self.backend, self.architecture, *proof)
-        images, labels = validation or known or loop.first_batch
+                        progress(run.steps, run.steps, "int8 network")
+                    first = next(iter(images.split(evaluation_batch(images))))
+                    proof = first, class_ids(labels)[: len(first)]
+                    self._quantized = quantized_like(
+                        classifier, student.network, self.backend, self.architecture, *proof
+                    )
         source_name = "training images" if validation is None else "validation images"
-        self._compare(teacher, images, class_ids(labels), source_name)
+        self._compare(run.teacher, images, class_ids(labels), source_name)
 
-    def _compare(self, teacher: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, source: str) -> None:
+    def _compare(self, teacher: Callable[[Tensor], Tensor], images: SeenImages, labels: Tensor, source: str) -> None:
         """Set :attr:`comparison`, also in the last record of the history, and warn if it is past the tolerance."""
         int8, as_logits = self.get_classifier().int8_network, class_logits(self._classifier)
         with use_engine(self.backend.engine):
@@ -312,23 +357,24 @@ class QATTrainer(Trainer):  # type: ignore[misc]
 
         return ask
 
-    def _tensors(self, x: NDArray[Any], y: NDArray[Any], *, fit: bool) -> tuple[Tensor, Tensor]:
+    def _tensors(self, x: ImageSet, y: NDArray[Any], *, fit: bool) -> tuple[SeenImages, Tensor]:
         classifier = self._classifier
         check_pairs(len(x), len(y))
         labels = labels_as_tensor(y, classifier.nb_classes)
-        return preprocess(classifier, x, fit=fit).to(classifier.device), labels.to(classifier.device)
+        return seen_images(classifier, x, fit=fit), labels.to(classifier.device)
 
 
 def ask_in_batches(
-    teacher: Callable[[Tensor], Tensor], images: Tensor, progress: Callable[[int], None] | None = None
+    teacher: Callable[[Tensor], Tensor], images: SeenImages, progress: Callable[[int], None] | None = None
 ) -> Tensor:
     """The teacher's logits on all images.
 
     :param progress: called with the number of images that were answered.
     """
     answers: list[Tensor] = []
-    for part in images.split(EVALUATION_BATCH):
+    size = evaluation_batch(images)
+    for part in images.split(size):
         if progress is not None:
-            progress(len(answers) * EVALUATION_BATCH)
+            progress(len(answers) * size)
         answers.append(teacher(part))
     return torch.cat(answers)

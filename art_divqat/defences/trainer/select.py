@@ -11,8 +11,7 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 
 from art_divqat._validation import check_float
-from art_divqat.defences.trainer._loop import class_ids
-from art_divqat.defences.trainer._preparation import labels_as_tensor
+from art_divqat.defences.trainer._preparation import class_ids, labels_as_tensor
 from art_divqat.defences.trainer.divqat import DivQATTrainer
 from art_divqat.errors import UserError
 from art_divqat.estimators.conventions import top_classes

@@ -191,10 +191,7 @@ def test_the_step_is_the_formula(digits, lenet_teacher, monkeypatch, penalty: fl
             rows = self._auxiliary_order if self._auxiliary_order is not None else None
             seen.setdefault("order", rows)
         done = original(self, batch, totals, training=training)
-        seen.setdefault("loss", totals.loss / totals.rows)
-        seen.setdefault("terms", (totals.cross_entropy / totals.rows, totals.divergence / totals.rows,
-                                  totals.auxiliary / totals.rows, totals.spread / totals.rows,
-                                  totals.confidence / totals.rows))  # fmt: skip
+        seen.setdefault("means", {name: total / totals.rows for name, total in totals.sums.items()})
         return done
 
     monkeypatch.setattr(QATLoop, "_step", spy)
@@ -203,23 +200,27 @@ def test_the_step_is_the_formula(digits, lenet_teacher, monkeypatch, penalty: fl
         x[1000:1100],
         alpha=0.2,
         alpha_auxiliary=0.7,
+        alpha_mixtures=0.4,
         temperature=3.0,
         spread_penalty=penalty,
         confidence_penalty=3 * penalty,
     )
     trainer.fit(x[:64], y[:64], nb_epochs=1, batch_size=64)
-    cross_entropy, on_training, on_auxiliary, spread_of_answers, far = seen["terms"]
-    assert on_training > 0
-    assert on_auxiliary > 0
-    assert (spread_of_answers > 0) == (far > 0) == (penalty > 0)
-    penalties = penalty * spread_of_answers + 3 * penalty * far
-    expected = cross_entropy - 0.2 * 9 * on_training - 0.7 * (9 * on_auxiliary - penalties)
-    assert seen["loss"] == pytest.approx(expected, rel=1e-5)
+    means = seen["means"]
+    assert means["divergence"] > 0
+    expected = means["cross_entropy"] - 0.2 * 9 * means["divergence"]
+    for weight, name in ((0.7, "auxiliary"), (0.4, "mixtures")):
+        spread_of_answers, far = means.get(f"spread_{name}", 0.0), means.get(f"confidence_{name}", 0.0)
+        assert means[f"divergence_{name}"] > 0
+        assert (spread_of_answers > 0) == (far > 0) == (penalty > 0)
+        penalties = penalty * spread_of_answers + 3 * penalty * far
+        expected -= weight * (9 * means[f"divergence_{name}"] - penalties)
+    assert means["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def auxiliary_of(trainer: DivQATTrainer, x: np.ndarray) -> np.ndarray:
     """The auxiliary images that a fit on `x` would see; nothing is trained."""
-    images = trainer._objective(lambda images: images.flatten(1), x, 64, 1000, None).auxiliary
+    images = trainer._objective(lambda images: images.flatten(1), None, x, 64, 1000, None).auxiliary
     assert images is not None
     return images.numpy()
 
@@ -260,8 +261,8 @@ def test_few_steps_ask_the_teacher_of_few_images_and_say_what_they_do(
 
 def test_a_teacher_asked_in_each_step_teaches_the_same(digits, lenet_teacher, small_mixture: int) -> None:
     class AtOnce(DivQATTrainer):
-        def _objective(self, teacher, x, batch_size, steps, progress):
-            return super()._objective(teacher, x, batch_size, 10**9, progress)
+        def _objective(self, teacher, student, x, batch_size, steps, progress):
+            return super()._objective(teacher, student, x, batch_size, 10**9, progress)
 
     x, y = digits
     records = []

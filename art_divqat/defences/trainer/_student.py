@@ -1,0 +1,84 @@
+"""The network in training, whole or in two halves: where features are mixed, or the body stays as it is."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from art_divqat.data.stored import chunk_of
+from art_divqat.defences.trainer._preparation import SeenImages, some_of
+from art_divqat.quantization import QuantizationBackend
+from art_divqat.quantization.halves import Halves
+
+_CALIBRATION_IMAGES = 512
+_BATCH = 256
+
+
+class Student:
+    """A prepared network, called with images; with features, where its body stays as it is.
+
+    :param network: of :meth:`~art_divqat.quantization.QuantizationBackend.prepare`; nothing was trained yet.
+    :param train_body: whether all of it is trained. If not, its body is calibrated on `images` and then left alone.
+    :param mixes: whether features will be mixed.
+    :param images: preprocessed training images.
+    :raises UserError: for a network that cannot be cut in halves where that is needed.
+    """
+
+    def __init__(
+        self, network: nn.Module, backend: QuantizationBackend, images: SeenImages, *, train_body: bool, mixes: bool
+    ) -> None:
+        self.network = network
+        self.train_body = train_body
+        self._halves = None if train_body and not mixes else Halves(network)
+        self._teacher: nn.Module | None = None
+        if self._halves is None:
+            return
+        if mixes:
+            original = copy.deepcopy(network)
+            backend.set_mode(original, training=False, observe=False, fake_quantize=False)
+            self._teacher = Halves(original).head.requires_grad_(False)
+        if not train_body:
+            backend.calibrate(network, some_of(images, _CALIBRATION_IMAGES).split(self._batch(images)))
+            self._halves.body.requires_grad_(False)
+            # of its own mode, whatever the head is in
+            self._body = Halves(backend.freeze(network).network).body
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """What the network gives for images, or for features where its body stays as it is."""
+        network = self.network if self.train_body else self.head
+        answers: Tensor = network(images)
+        return answers
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the body makes of images; features are what they are."""
+        assert self._halves is not None
+        return self._halves.body(images) if self.train_body else images  # type: ignore[no-any-return]
+
+    @property
+    def head(self) -> nn.Module:
+        """The half that is trained in any case."""
+        assert self._halves is not None
+        return self._halves.head
+
+    def teachers_head(self, features: Tensor) -> Tensor:
+        """What the full-precision network gives for features."""
+        assert self._teacher is not None
+        with torch.no_grad():
+            return self._teacher(features)  # type: ignore[no-any-return]
+
+    def seen(self, images: SeenImages) -> SeenImages:
+        """What the network is called with for images: they themselves, or their features, each computed once."""
+        if self.train_body:
+            return images
+        with torch.no_grad():
+            return torch.cat([self._body(part) for part in images.split(self._batch(images))])
+
+    def _batch(self, images: SeenImages) -> int:
+        return chunk_of(tuple(images.shape[1:]), _BATCH)
+
+    def follow(self, *, training: bool) -> None:
+        """Take the halves as they are in the mode that the network was set to."""
+        if self._halves is not None:
+            self._halves.follow(training=training)
