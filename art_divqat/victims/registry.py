@@ -12,9 +12,9 @@ from typing import Any
 from art_divqat._types import Progress
 from art_divqat._validation import check_choice
 from art_divqat.attacks.evasion.ball import check_epsilon
-from art_divqat.defences.trainer.divqat_parameters import DIVQAT_NUMBERS
+from art_divqat.defences.trainer.divqat_parameters import DIVQAT_NUMBERS, HEADS
 from art_divqat.errors import UserError
-from art_divqat.parameters import Parameter, Parameters, integer, text
+from art_divqat.parameters import Parameter, Parameters, choice, integer, text
 from art_divqat.quantization._names import BACKENDS, check_installed
 from art_divqat.registry import Registry, load_target
 from art_divqat.specs import Spec
@@ -98,7 +98,7 @@ _EPSILON: Parameters = {"epsilon": Parameter(None, lambda owner, name, value: ch
 _STEPS: Parameters = {"steps": integer(7, 1)}
 _BACKEND: Parameters = {"backend": Parameter("fx", _backend)}
 # by default as many epochs as the recipe of the victims has
-_QAT: Parameters = {**_BACKEND, "epochs": integer(None, 1)}
+_QAT: Parameters = {**_BACKEND, "epochs": integer(None, 1), "head": choice("kept", *HEADS)}
 _DIVQAT: Parameters = {**_QAT, "auxiliary": text(AUXILIARY_MIXTURE), "mixture": text("all"), **DIVQAT_NUMBERS}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from art_divqat.parameters import Parameters, choice, real
 
 DIVERGENCES = ("js", "kl", "kl-reverse")
+HEADS = ("kept", "hidden")
 DIVQAT_NUMBERS: Parameters = {
     "alpha": real(0.0, 0),
     "alpha_auxiliary": real(0.1, 0),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat._types import EpochProgress
-from art_divqat._validation import check_bool, check_float, check_int, parameter_error
+from art_divqat._validation import check_bool, check_choice, check_float, check_int, parameter_error
 from art_divqat.data.checks import check_pairs
 from art_divqat.data.stored import ImageSet
 from art_divqat.defences.trainer._loop import (
@@ -43,6 +43,7 @@ from art_divqat.defences.trainer._preparation import (
 from art_divqat.defences.trainer._student import Student
 from art_divqat.defences.trainer.adversary import as_adversary
 from art_divqat.defences.trainer.comparison import AccuracyComparison, compare_accuracy
+from art_divqat.defences.trainer.divqat_parameters import HEADS
 from art_divqat.errors import AccuracyLossWarning, UserError
 from art_divqat.estimators.conventions import (
     check_answers,
@@ -52,6 +53,7 @@ from art_divqat.estimators.conventions import (
 )
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture
+from art_divqat.models.hidden import with_hidden_layer
 from art_divqat.quantization import get_backend, use_engine
 from art_divqat.quantization.modes import check_weights
 
@@ -101,6 +103,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         follows it alone, the last two layers with weights or more
         (:class:`~art_divqat.quantization.halves.Halves`). Every image passes the body once, so that it takes seconds
         where public weights were left as they are. Not with `adversary`.
+    :param head: `kept`, or `hidden` for a hidden layer before the network's last one, which begins with the answers
+        that were there (:func:`~art_divqat.models.hidden.with_hidden_layer`); saved as `hidden:ARCHITECTURE`.
     :param frozen_fraction: share of the epochs, at the end, with observers and batch norm frozen; in [0, 1).
     :param tolerance: accuracy that may be lost, in [0, 1): after training the int8 network is compared with the
         classifier that came in, on the validation images, or the training images without any. If more was lost, and
@@ -133,6 +137,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         adversary: Any = None,
         architecture: Architecture | None = None,
         train_body: bool = True,
+        head: str = "kept",
         frozen_fraction: float = 0.25,
         tolerance: float | None = 0.02,
         seed: int = 0,
@@ -156,7 +161,11 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         )
         self._bounds = None if adversary is None else pixel_bounds(classifier)
         self.adversary = as_adversary(adversary, classifier.clip_values)
-        self.architecture = architecture
+        check_choice(self, "head", head, HEADS)
+        self.head = head
+        if head == "hidden" and callable(architecture):
+            raise UserError("With head='hidden' the architecture must be a registered name, or None: got a function.")
+        self.architecture = f"hidden:{architecture}" if head == "hidden" and architecture else architecture
         self.train_body = check_bool(self, "train_body", train_body)
         if self.adversary is not None and not self.train_body:
             raise UserError("An adversary asks for gradients through the body of the network: use train_body=True.")
@@ -265,8 +274,11 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         return self._quantized
 
     def _student(self, images: SeenImages) -> Student:
-        network = self.backend.prepare(self._classifier.model, self._classifier.input_shape)
-        return Student(network, self.backend, images, train_body=self.train_body, mixes=self._mixes)
+        network = self._classifier.model
+        if self.head == "hidden":
+            network = with_hidden_layer(network, self.seed)
+        prepared = self.backend.prepare(network, self._classifier.input_shape)
+        return Student(prepared, self.backend, images, train_body=self.train_body, mixes=self._mixes)
 
     @property
     def _mixes(self) -> bool:
