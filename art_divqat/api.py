@@ -94,9 +94,14 @@ def evaluate(
     from art_divqat.report.findings import is_decided
 
     if not isinstance(config, ResolvedConfig):
-        from_file = {} if config is None else read_config(Path(config))
-        config = prepare(make_config({**from_file, **options}))
-    elif options:
+        try:
+            from_file = {} if config is None else read_config(Path(config))
+            resolved = prepare(make_config({**from_file, **options}))
+            return evaluate(resolved, output, store=store, retrain=retrain, watcher=watcher, live=live)
+        except UserError as error:
+            error.args = (in_python(str(error), audited=False),)
+            raise error from None
+    if options:
         raise UserError(f"{next(iter(options))} was given beside a resolved configuration: give it to make_config.")
     folder = _folder(output, config)
     handed = {"store": store, "retrain": retrain, "watcher": watcher, "live": live}

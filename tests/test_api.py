@@ -303,4 +303,6 @@ def test_evaluate_takes_options_or_a_file_and_nothing_beside_a_resolved_configur
         art_divqat.evaluate(api.prepare(make_config(options)), "third", seeds=2)
     with pytest.raises(UserError, match="Unknown victim 'robst'"):
         art_divqat.evaluate(victims=["robst"])
+    with pytest.raises(UserError, match=r"holds a run of other settings .*: give output another folder"):
+        art_divqat.evaluate(**{**options, "limit": 90}, output="again")
     assert not (tmp_path / "third").exists()

@@ -10,22 +10,23 @@ from typing import Annotated
 
 import typer
 
+from art_divqat.cli.completion import completed_kinds
 from art_divqat.errors import unknown_name
 
-_KINDS = ("datasets", "pools", "models", "victims", "attacks", "recoveries", "defences", "presets")
+KINDS = ("datasets", "pools", "models", "victims", "attacks", "recoveries", "defences", "presets")
 
 
 def list_names(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(_KINDS)}.")],
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.", autocompletion=completed_kinds)],
 ) -> None:
     """List what a name on the command line can be, with one line each."""
-    names = _names(kind)
+    names = names_of(kind)
     width = max(map(len, names))
     for name, summary in names.items():
         typer.echo(f"{name:<{width}}  {summary}")
 
 
-def _names(kind: str) -> dict[str, str]:
+def names_of(kind: str) -> dict[str, str]:
     if kind == "datasets":
         from art_divqat.data.sources import list_datasets
 
@@ -61,7 +62,7 @@ def _names(kind: str) -> dict[str, str]:
         from art_divqat.plan.presets import PRESETS
 
         return PRESETS
-    raise unknown_name("kind of name", kind, _KINDS)
+    raise unknown_name("kind of name", kind, KINDS)
 
 
 def report(
