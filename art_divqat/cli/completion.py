@@ -13,7 +13,7 @@ def completed(*kinds: str) -> Callable[[str], Iterable[tuple[str, str]]]:
     """
 
     def complete(incomplete: str) -> Iterable[tuple[str, str]]:
-        from art_divqat.cli.show import names_of
+        from art_divqat.cli.names import names_of
 
         before, comma, begun = incomplete.rpartition(",")
         for kind in kinds:
@@ -27,6 +27,6 @@ def completed(*kinds: str) -> Callable[[str], Iterable[tuple[str, str]]]:
 
 def completed_kinds(incomplete: str) -> list[str]:
     """What completes the argument of `art-divqat list`."""
-    from art_divqat.cli.show import KINDS
+    from art_divqat.cli.names import KINDS
 
     return [kind for kind in KINDS if kind.startswith(incomplete)]

@@ -11,9 +11,7 @@ from typing import Annotated
 import typer
 
 from art_divqat.cli.completion import completed_kinds
-from art_divqat.errors import unknown_name
-
-KINDS = ("datasets", "pools", "models", "victims", "attacks", "recoveries", "defences", "presets")
+from art_divqat.cli.names import KINDS, names_of
 
 
 def list_names(
@@ -24,45 +22,6 @@ def list_names(
     width = max(map(len, names))
     for name, summary in names.items():
         typer.echo(f"{name:<{width}}  {summary}")
-
-
-def names_of(kind: str) -> dict[str, str]:
-    if kind == "datasets":
-        from art_divqat.data.sources import list_datasets
-
-        return list_datasets() | {
-            "npz:PATH": "an .npz archive with x_train, y_train, x_test and y_test",
-            "folder:PATH": "a folder of pictures, one sub-folder a class, or train and test over them",
-        }
-    if kind == "pools":
-        from art_divqat.data.pools import list_pools
-
-        return list_pools() | {"DATASET": "the training images of any data set, made to fit"}
-    if kind == "models":
-        from art_divqat.models.registry import MODEL_FORMS, MODELS
-
-        return dict(sorted(MODELS.summaries().items())) | MODEL_FORMS
-    if kind == "victims":
-        from art_divqat.victims.registry import list_victims
-
-        return list_victims()
-    if kind == "attacks":
-        from art_divqat.attacks.extraction.registry import list_attacks
-
-        return list_attacks()
-    if kind == "recoveries":
-        from art_divqat.attacks.recovery.registry import list_recoveries
-
-        return list_recoveries()
-    if kind == "defences":
-        from art_divqat.defences.registry import list_defences
-
-        return list_defences()
-    if kind == "presets":
-        from art_divqat.plan.presets import PRESETS
-
-        return PRESETS
-    raise unknown_name("kind of name", kind, KINDS)
 
 
 def report(

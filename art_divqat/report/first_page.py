@@ -56,8 +56,10 @@ def advice(view: ResultsView, rating: Rating) -> list[str]:
     if comparison is not None and comparison.verdict == "cannot tell" and (planned := seeds_to_tell(comparison)):
         victim, baseline = (short_name(n or "", view.victims) for n in (comparison.victim, comparison.baseline))
         points.append(f"Do not rank {victim} against {baseline} by this run: {planned}.")
-    remedies = list(dict.fromkeys(clean(flag.remedy) for flag in view.results.flags))
-    points += [f"{text[:1].upper()}{text[1:]}" for text in remedies[:_MOST_REMEDIES]]
+    remedies = list(dict.fromkeys(clean(flag.remedy) for flag in view.results.flags))[:_MOST_REMEDIES]
+    if remedies:
+        text = " ".join(remedies)
+        points.append(f"For a firmer audit: {text[0].lower()}{text[1:]}")
     return points
 
 
@@ -98,7 +100,9 @@ def costs(view: ResultsView) -> list[tuple[str, str]]:
     how = attacker(row.attack, row.answers)
     pays = f"{counted(row.budget, 'query')}, one image each, and the training of one network ({how})"
     rows = [("The attacker", f"{pays}." if row.budget else f"No query: {how}.")]
-    defended = [pair for pair in view.pairs if pair[1] != "none"]
+    leading = leading_effect(view)
+    first = None if leading is None else (leading[1].defended.victim, leading[0])
+    defended = sorted((pair for pair in view.pairs if pair[1] != "none"), key=lambda pair: pair != first)
     for victim, defence in defended[:_MOST_DEFENCES]:
         if text := _of_defence(view, victim, defence):
             rows.append((f"Users, behind {view.pair_name(victim, defence)}", text))
@@ -117,7 +121,9 @@ def _of_defence(view: ResultsView, victim: str, defence: str) -> str:
         row = next((each for each in behind if metric in each.metrics), None)
         without = next((each for each in bare if metric in each.metrics), None)
         if row is not None:
-            parts.append(f"{heading(metric).lower()} {value_text(metric, row.metrics[metric])}")
+            # the unit of a time stands in its heading
+            name, unit, _ = heading(metric).lower().partition(" (µs)")
+            parts.append(f"{name} {value_text(metric, row.metrics[metric])}{' µs' if unit else ''}")
             # without a defence nothing is flipped
             if without is not None and without.metrics[metric].mean:
                 parts[-1] += f" (without it {value_text(metric, without.metrics[metric])})"

@@ -46,9 +46,19 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["clean"] = clean
+    environment.filters["prose"] = _prose
     environment.filters["svg_address"] = _svg_address
     environment.filters["csv_address"] = _csv_address
     return environment
+
+
+def _prose(text: str) -> str:
+    """A sentence whose numbers keep their unit on their line.
+
+    >>> _prose("83.6 %")
+    '83.6\\xa0%'
+    """
+    return clean(text).replace(" %", "\u00a0%")
 
 
 def _svg_address(svg: str) -> str:

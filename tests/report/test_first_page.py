@@ -13,7 +13,7 @@ from support.builders import make_audit, make_results, with_curves
 from art_divqat.report.content import compose
 from art_divqat.report.html import render_html, render_notebook
 from art_divqat.report.markdown import render_markdown
-from art_divqat.results.schema import Results
+from art_divqat.results.schema import Flag, Results
 
 FLAT = {500: 0.42, 1000: 0.43}
 LINK = re.compile(r'download="([^"]+)" href="data:text/csv;charset=utf-8;base64,([^"]+)"')
@@ -56,6 +56,7 @@ def test_a_defence_that_does_nothing_is_not_recommended_and_its_cost_is_said() -
         return {
             "victim_accuracy": 0.97,
             "defended_accuracy": 0.97 if defence == "none" else 0.912,
+            "latency_us": 186.0 if defence == "none" else 321.0,
             "label_flip_rate": 0.0 if defence == "none" else 0.06,
             "thief_accuracy": 0.3 if helps else 0.9,
             "agreement": 0.9,
@@ -64,9 +65,24 @@ def test_a_defence_that_does_nothing_is_not_recommended_and_its_cost_is_said() -
     weak = compose(make_results(rates, defences=("none", "weak"), noise=0.0)).first_page
     assert any(point.startswith("Do not rely on the defence weak") for point in weak.advice)
     (cost,) = (what for who, what in weak.costs if who.startswith("Users, behind standard"))
-    assert cost == "defended accuracy 91.2 % (without it 97.0 %); labels flipped 6.0 %."
+    assert cost == (
+        "defended accuracy 91.2 % (without it 97.0 %); labels flipped 6.0 %; latency 321 µs (without it 186)."
+    )
     strong = compose(make_results(rates, defences=("none", "weak", "strong"), noise=0.0)).first_page
     assert any("strong, which leaves the least" in point and "30.0 %" in point for point in strong.advice)
+    # the one that is advised stands first
+    assert next(who for who, _ in strong.costs if who.startswith("Users")).endswith("+ strong")
+
+
+def test_warnings_become_one_piece_of_advice() -> None:
+    flags = [
+        Flag(name=f"f{number}", raised_because="r", meaning="m", remedy=f"Do thing {number}.") for number in range(5)
+    ]
+    points = compose(make_results(flags=[flags[0], *flags])).first_page.advice
+    assert [point for point in points if "audit:" in point] == [
+        "For a firmer audit: do thing 0. Do thing 1. Do thing 2."
+    ]
+    assert not any("firmer" in point for point in compose(make_results(flags=[])).first_page.advice)
 
 
 def test_what_markdown_says_does_not_depend_on_the_first_page() -> None:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from art_divqat.cli import completion, options
 from art_divqat.cli.app import app
-from art_divqat.cli.show import KINDS
+from art_divqat.cli.names import KINDS
 
 GROUP: Any = typer.main.get_command(app)
 TOPICS = {options.VICTIM, options.ATTACKER, options.AMOUNT, options.MACHINE, options.RESULT, "An endpoint"}
