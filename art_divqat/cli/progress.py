@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _LOGGER = logging.getLogger("art_divqat")
+# side by side, what is half done counts nothing yet: after the first piece the pace looks slow
+_TELLING = 0.05
 
 
 def show_log(wanted: bool) -> bool:
@@ -55,7 +57,8 @@ def watch(*, quiet: bool) -> Iterator[Watcher]:
 class TimeLeft:
     """The time that a run has left: what it took so far, by the share of the work that this took.
 
-    What an earlier run did counts as done, and took no time of this one.
+    What an earlier run did counts as done, and took no time of this one. Nothing is said before a twentieth of the
+    rest is done.
 
     :param clock: seconds, from any moment on.
 
@@ -96,13 +99,13 @@ class TimeLeft:
             self._left_at_last = (self._at_last - self._began) * self._ahead / self._done
 
     def seconds(self) -> float | None:
-        """About how long it takes from now; None before anything is done."""
-        if not self._done:
+        """About how long it takes from now; None before that can be told."""
+        if not self._done or self._done < _TELLING * (self._done + self._ahead):
             return None
         return max(self._left_at_last - (self._clock() - self._at_last), 0.0)
 
     def text(self) -> str:
-        """The same in words; empty before anything is done.
+        """The same in words; empty before it can be told.
 
         >>> TimeLeft().text()
         ''
@@ -140,7 +143,9 @@ class Lines:
         """A piece of work is done."""
         self._done += weight
         self._left.finished(weight)
-        _LOGGER.info("done: %s; %.0f %%, %s", description, 100 * self._done / self._whole, self._left.text())
+        left = self._left.text()
+        share = 100 * self._done / self._whole
+        _LOGGER.info("done: %s; %.0f %%%s", description, share, f", {left}" if left else "")
 
 
 class _Bars:

@@ -47,6 +47,25 @@ def test_a_steady_run_is_told_right_from_the_first_piece_on(already: float) -> N
     assert left.text() == "about 1 s left"
 
 
+def test_two_side_by_side_are_not_told_by_the_first_alone() -> None:
+    """A measured run of two workers: seconds, and the share of the work that was done then."""
+    measured = [(230, 0.034), (234, 0.166), (282, 0.2), (351, 0.234), (367, 0.366), (449, 0.498), (712, 0.659)]
+    measured += [(843, 0.756), (981, 0.85), (1114, 0.923), (1185, 0.976)]
+    whole, before = 1214, 0.0
+    clock = Clock()
+    left = TimeLeft(clock)
+    left.planned(1.0, 0.0)
+    told = []
+    for seconds, share in measured:
+        clock.now = 100.0 + seconds
+        left.finished(share - before)
+        before = share
+        if (about := left.seconds()) is not None:
+            told.append(about / (whole - seconds))
+    assert len(told) == len(measured) - 1
+    assert all(0.5 < ratio < 2 for ratio in told)
+
+
 def test_it_runs_down_between_pieces_and_never_below_zero() -> None:
     clock = Clock()
     left = TimeLeft(clock)
@@ -71,7 +90,7 @@ def test_more_that_is_planned_later_is_counted() -> None:
     left.planned(6.0, 2.0)
     assert left.seconds() == 40
     clock.now += 7200
-    left.planned(200.0, 2.0)
+    left.planned(30.0, 2.0)
     assert left.text().endswith("h left")
 
 
