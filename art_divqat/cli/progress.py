@@ -78,12 +78,15 @@ class TimeLeft:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._began = clock()
+        self._began: float | None = None
         self._ahead = self._done = 0.0
         self._at_last = self._left_at_last = 0.0
 
     def planned(self, whole: float, done: float) -> None:
         """The whole of the work, and what of it needs no time any more; more may be planned later."""
+        # reading the data and loading libraries say nothing of the pace
+        if self._began is None:
+            self._began = self._clock()
         self._ahead = max(whole - done, 0.0)
         self._estimate()
 
@@ -95,7 +98,7 @@ class TimeLeft:
 
     def _estimate(self) -> None:
         self._at_last = self._clock()
-        if self._done:
+        if self._done and self._began is not None:
             self._left_at_last = (self._at_last - self._began) * self._ahead / self._done
 
     def seconds(self) -> float | None:
@@ -105,13 +108,13 @@ class TimeLeft:
         return max(self._left_at_last - (self._clock() - self._at_last), 0.0)
 
     def text(self) -> str:
-        """The same in words; empty before it can be told.
+        """The same in words; empty before it can be told, and when all is done.
 
         >>> TimeLeft().text()
         ''
         """
         seconds = self.seconds()
-        if seconds is None:
+        if seconds is None or not self._ahead:
             return ""
         minutes = round(seconds / 60)
         if minutes < 90:

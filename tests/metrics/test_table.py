@@ -13,7 +13,7 @@ import pytest
 
 import art_divqat
 from art_divqat.api import evaluate, prepare
-from art_divqat.cli import tables as terminal
+from art_divqat.report import terminal
 from art_divqat.metrics.table import AGREEMENT, METRICS, RATES, SAMPLES, Kind, compared_by, select
 from art_divqat.plan.config import make_config
 from art_divqat.report import budgets, evidence, tables, transfer
