@@ -21,10 +21,10 @@ from art_divqat.data.sizes import smaller_side
 from art_divqat.data.sources import has_pictures
 from art_divqat.data.splits import checksum, stratified_subset
 from art_divqat.errors import UserError
+from art_divqat.outcome import AuditResult
 from art_divqat.plan.config import Config, EvaluateConfig, ResolvedConfig, make_config, read_config
 from art_divqat.plan.presets import resolve
 from art_divqat.plan.spelling import in_python
-from art_divqat.results.schema import Results
 from art_divqat.victims.external.own_form import form_in, own_form
 from art_divqat.victims.external.settings import model_at
 
@@ -62,32 +62,51 @@ def prepare(config: EvaluateConfig) -> ResolvedConfig:
 
 
 def evaluate(
-    config: ResolvedConfig,
-    output: Path,
+    config: ResolvedConfig | Path | str | None = None,
+    output: Path | str | None = None,
     *,
     store: Path | None = None,
     retrain: bool = False,
     watcher: Watcher | None = None,
     live: Victim | None = None,
-) -> Results:
+    **options: Any,
+) -> AuditResult:
     """Run every cell of a configuration that the run folder does not hold yet, and write the results and reports.
 
-    :param config: what to evaluate, as :func:`prepare` gives it. Code of an audited model runs where its `trust_code`
-        is true, and is refused otherwise.
-    :param output: the run folder: new, empty, or one of the same configuration, which is then continued.
+    `evaluate(victims=["robust"], attacks=["knockoff"])` is what `art-divqat evaluate` does with the same options.
+
+    :param config: a file of options, such as the `config.yaml` of a run folder; options given beside it win. Or what
+        to evaluate as :func:`prepare` gives it. Code of an audited model runs where its `trust_code` is true, and is
+        refused otherwise.
+    :param output: the run folder: new, empty, or one of the same configuration, which is then continued;
+        `art-divqat-runs/…` in the working folder if not given.
     :param store: where trained victims are kept; the user's cache if not given.
     :param retrain: train the victims anew even if the store has them.
     :param watcher: is told how the run goes.
     :param live: the victim that an `external` one of the configuration stands for, where that is an object of this
         process; :func:`audit_model` makes it.
+    :param options: fields of :class:`art_divqat.plan.config.EvaluateConfig`: dataset, victims, attacks, budgets, ….
+    :return: the results; `output` also holds them and every report.
     :raises UserError: for anything in the configuration, the data or the folder that cannot be used, and a model that
         is code without `trust_code`; nothing is written then.
     """
     from art_divqat.report import write_report
     from art_divqat.report.findings import is_decided
 
+    if not isinstance(config, ResolvedConfig):
+        try:
+            from_file = {} if config is None else read_config(Path(config))
+            resolved = prepare(make_config({**from_file, **options}))
+            return evaluate(resolved, output, store=store, retrain=retrain, watcher=watcher, live=live)
+        except UserError as error:
+            error.args = (in_python(str(error), audited=False),)
+            raise error from None
+    if options:
+        raise UserError(f"{next(iter(options))} was given beside a resolved configuration: give it to make_config.")
+    folder = _folder(output, config)
     handed = {"store": store, "retrain": retrain, "watcher": watcher, "live": live}
-    return run(config, output, **handed, publish=write_report, decided=is_decided)  # type: ignore[arg-type]
+    results = run(config, folder, **handed, publish=write_report, decided=is_decided)  # type: ignore[arg-type]
+    return AuditResult.of(results, folder)
 
 
 def audit_model(
@@ -100,8 +119,8 @@ def audit_model(
     outputs: str = "auto",
     watcher: Watcher | None = None,
     **options: Any,
-) -> Results:
-    """Steal `model`, measure the copies, write the reports, and return the same results as the command line's.
+) -> AuditResult:
+    """Steal `model`, measure the copies, write the reports, and return the results as an object that prints itself.
 
     :param model: an ART classifier, a scikit-learn estimator, a torch module in eval mode, a path or an http(s)
         address. Live objects are asked in this process; nothing of theirs is trained, copied or saved.
@@ -141,7 +160,7 @@ def _audit(
     output: Path | str | None,
     store: Path | None,
     watcher: Watcher | None,
-) -> Results:
+) -> AuditResult:
     if "dataset" not in options:
         raise UserError("Say what images the model takes: give data, or config, a file that names them.")
     external = {"outputs": outputs, **(options.get("external") or {})}

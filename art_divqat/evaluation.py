@@ -8,7 +8,7 @@ from typing import Any
 from art.evaluations.evaluation import Evaluation
 
 from art_divqat.api import audit_model
-from art_divqat.results.schema import Results
+from art_divqat.outcome import AuditResult
 
 
 class ExtractionEvaluation(Evaluation):  # type: ignore[misc]
@@ -27,7 +27,7 @@ class ExtractionEvaluation(Evaluation):  # type: ignore[misc]
         self.output = output
         self.options = options
 
-    def evaluate(self, classifier: Any, **kwargs: Any) -> Results:
+    def evaluate(self, classifier: Any, **kwargs: Any) -> AuditResult:
         """Steal `classifier` and measure the copies.
 
         :param kwargs: options of this call alone.

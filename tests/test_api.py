@@ -14,6 +14,7 @@ import torch
 from art.estimators.classification import BlackBoxClassifier
 from PIL import Image
 
+import art_divqat
 from art_divqat import api
 from art_divqat.audit.folder import RunFolder, default_folder
 from art_divqat.data import load_dataset
@@ -211,3 +212,97 @@ def test_names_of_classes_are_given_beside_numbers(tmp_path: Path, monkeypatch: 
     assert len(set(kept)) == 3
     assert kept[0] == api._kept(plain)
     assert load_dataset(kept[1]).class_names == tuple(names)
+
+
+def _rows_and_labels() -> tuple[np.ndarray, np.ndarray]:
+    x, y = _bright()
+    return x.reshape(len(x), -1), y
+
+
+def _sklearn() -> Any:
+    from art.estimators.classification import SklearnClassifier
+    from sklearn.ensemble import RandomForestClassifier
+
+    return SklearnClassifier(RandomForestClassifier(20, random_state=0).fit(*_rows_and_labels()), clip_values=(0, 1))
+
+
+def _xgboost() -> Any:
+    xgboost = pytest.importorskip("xgboost", reason="XGBoost is not installed")
+    from art.estimators.classification import XGBoostClassifier
+
+    model = xgboost.XGBClassifier(n_estimators=10, n_jobs=1).fit(*_rows_and_labels())
+    return XGBoostClassifier(model, clip_values=(0, 1), nb_features=64, nb_classes=10)
+
+
+def _keras() -> Any:
+    tensorflow = pytest.importorskip("tensorflow", reason="TensorFlow and Keras are not installed")
+    from art.estimators.classification import TensorFlowV2Classifier
+
+    layers = [tensorflow.keras.layers.Flatten(), tensorflow.keras.layers.Dense(10)]
+    model = tensorflow.keras.Sequential([tensorflow.keras.Input((8, 8, 1)), *layers])
+    model.compile(tensorflow.keras.optimizers.Adam(0.05), tensorflow.keras.losses.SparseCategoricalCrossentropy(True))
+    rows, y = _rows_and_labels()
+    model.fit(rows.reshape(-1, 8, 8, 1), y, epochs=20, verbose=0)
+    return TensorFlowV2Classifier(model, nb_classes=10, input_shape=(8, 8, 1), clip_values=(0, 1))
+
+
+def _pytorch() -> Any:
+    from art.estimators.classification import PyTorchClassifier
+
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    classifier = PyTorchClassifier(
+        network, torch.nn.CrossEntropyLoss(), (1, 8, 8), 10, optimizer, clip_values=(0, 1), device_type="cpu"
+    )
+    classifier.fit(*_bright(), nb_epochs=20)
+    return classifier
+
+
+def _onnx() -> Any:
+    """ART has no classifier of its own for ONNX: its runtime answers for a black box."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    weights = onnx.numpy_helper.from_array(np.eye(64, 10, dtype=np.float32), "w")
+    nodes = [onnx.helper.make_node("Flatten", ["x"], ["rows"]), onnx.helper.make_node("MatMul", ["rows", "w"], ["y"])]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["n", 1, 8, 8]), ("y", ["n", 10]))
+    ]
+    graph = onnx.helper.make_graph(nodes, "brightest", ends[:1], ends[1:], [weights])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return BlackBoxClassifier(lambda x: session.run(None, {"x": x})[0], (1, 8, 8), 10, clip_values=(0, 1))
+
+
+@pytest.mark.parametrize("make", [_pytorch, _sklearn, _xgboost, _keras, _onnx])
+def test_classifiers_of_every_library_give_a_result_that_shows_itself(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    result = art_divqat.audit_model(make(), _bright(), output=tmp_path / "run", **{**TINY, "control": False})
+    assert result.cells[0].metrics["victim_accuracy"] > 0.9
+    assert result.folder == tmp_path / "run"
+    assert "Run folder: " in repr(result)
+    again = art_divqat.load(tmp_path / "run")
+    assert again == result
+    assert repr(again) == repr(result)
+
+
+def test_evaluate_takes_options_or_a_file_and_nothing_beside_a_resolved_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = {**TINY, "victim_recipe": {"epochs": 1}, "model": "lenet5", "jobs": 1}
+    result = art_divqat.evaluate(**options)
+    assert result.folder == default_folder(api.prepare(make_config(options)))
+    again = art_divqat.evaluate(tmp_path / result.folder / "config.yaml", "again", seeds=2)
+    assert [cell.seed for cell in again.cells] == [0, 1]
+    assert again.folder == Path("again")
+    with pytest.raises(UserError, match="seeds was given beside a resolved configuration"):
+        art_divqat.evaluate(api.prepare(make_config(options)), "third", seeds=2)
+    with pytest.raises(UserError, match="Unknown victim 'robst'"):
+        art_divqat.evaluate(victims=["robst"])
+    with pytest.raises(UserError, match=r"holds a run of other settings .*: give output another folder"):
+        art_divqat.evaluate(**{**options, "limit": 90}, output="again")
+    assert not (tmp_path / "third").exists()

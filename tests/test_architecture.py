@@ -34,7 +34,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("results",),
     ("audit", "report"),
-    ("api", "evaluation"),
+    ("api", "evaluation", "outcome"),
     ("testing",),
     ("cli",),
 )

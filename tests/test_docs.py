@@ -62,6 +62,9 @@ def test_python_blocks(
     if page.name == "audit-your-own-model.md":
         assert re.match(r"Rating: vulnerable \(agreement 9\d\.\d % at 200 queries\)\.", capsys.readouterr().out)
     assert not [each for each in caught if issubclass(each.category, AccuracyLossWarning)]
+    if page.name == "README.md":
+        assert namespace["result"].rating == "Vulnerable"
+        assert (tmp_path / "audit.html").read_text("utf-8").startswith("<!DOCTYPE html>")
     if page.name == "divqat.md":
         stated = _figures(text)
         assert _accuracies(namespace["classifier"], namespace) == pytest.approx(stated["full precision"], abs=0.01)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Annotated, NoReturn, cast
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -19,6 +20,8 @@ from art_divqat.cli.audit import audit
 from art_divqat.cli.compare import compare
 from art_divqat.cli.doctor import doctor
 from art_divqat.cli.evaluate import evaluate
+from art_divqat.cli.progress import show_log
+from art_divqat.cli.runs import open_report, runs
 from art_divqat.cli.show import list_names, report
 from art_divqat.cli.stopping import MESSAGE, StopSignals
 from art_divqat.cli.train import train
@@ -35,13 +38,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("evaluate")(evaluate)
-app.command("audit")(audit)
-app.command("train")(train)
-app.command("report")(report)
-app.command("compare")(compare)
-app.command("doctor")(doctor)
-app.command("list")(list_names)
+_RUN, _PAST, _INSTALLED = "Make a run", "Look at runs", "This installation"
+
+
+def _command(name: str, topic: str, example: str) -> Callable[[Any], Any]:
+    """Register a command under a topic, with an example that can be typed as it is."""
+    return app.command(name, rich_help_panel=topic, epilog=f"Example: {example}")
+
+
+_command("evaluate", _RUN, "art-divqat evaluate --victim robust --attack knockoff")(evaluate)
+_command("audit", _RUN, "art-divqat audit model.onnx --data folder:photographs")(audit)
+_command("train", _RUN, "art-divqat train --victim robust --output robust-digits")(train)
+_command("runs", _PAST, "art-divqat runs")(runs)
+_command("open", _PAST, "art-divqat open art-divqat-runs/digits-1a2b3c4d")(open_report)
+_command("report", _PAST, "art-divqat report RUN --output report.sarif")(report)
+_command("compare", _PAST, "art-divqat compare BEFORE AFTER --fail-on-worse")(compare)
+_command("doctor", _INSTALLED, "art-divqat doctor")(doctor)
+_command("list", _INSTALLED, "art-divqat list attacks")(list_names)
 
 
 def _print_version(requested: bool) -> None:
@@ -55,8 +68,11 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on stderr what is done, line by line.", callback=show_log)
+    ] = False,
 ) -> None:
-    del version
+    del version, verbose
 
 
 def main() -> NoReturn:

@@ -15,6 +15,8 @@ from art_divqat.errors import UserError
 if TYPE_CHECKING:
     from art_divqat.plan.config import EvaluateConfig
 
+_ENDPOINT = "An endpoint"
+
 
 def audit(
     target: Annotated[
@@ -27,20 +29,47 @@ def audit(
     ] = None,
     dataset: options.AuditedData = None,
     architecture: Annotated[
-        str | None, typer.Option("--model", help="Architecture that a state dict belongs to.")
+        str | None,
+        typer.Option("--model", help="Architecture that a state dict belongs to.", rich_help_panel=options.VICTIM),
     ] = None,
-    factory: Annotated[str | None, typer.Option(help="package.module:function that builds its network; code.")] = None,
+    factory: Annotated[
+        str | None,
+        typer.Option(help="package.module:function that builds its network; code.", rich_help_panel=options.VICTIM),
+    ] = None,
     trust_code: options.TrustCode = False,
-    outputs: Annotated[str | None, typer.Option(help="What the model answers: auto, logits or probabilities.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Subtracted from images in [0, 1]: one number, or R,G,B.")] = None,
-    std: Annotated[str | None, typer.Option(help="Images are divided by it afterwards: one number, or R,G,B.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="What an endpoint speaks: auto, v2 or json.")] = None,
-    auth_env: Annotated[str | None, typer.Option(help="Environment variable that holds the credential.")] = None,
-    auth_header: Annotated[str | None, typer.Option(help="Header for the credential (Authorization).")] = None,
-    batch_size: Annotated[int | None, typer.Option("--request-size", help="Images a request to an endpoint.")] = None,
-    rate: Annotated[float | None, typer.Option(help="At most so many images a second to an endpoint.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds that a request may take.")] = None,
-    retries: Annotated[int | None, typer.Option(help="How often a request is repeated after a fault.")] = None,
+    outputs: Annotated[
+        str | None,
+        typer.Option(help="What the model answers: auto, logits or probabilities.", rich_help_panel=options.VICTIM),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(help="Subtracted from images in [0, 1]: one number, or R,G,B.", rich_help_panel=options.VICTIM),
+    ] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(help="Images are divided by it afterwards: one number, or R,G,B.", rich_help_panel=options.VICTIM),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="What an endpoint speaks: auto, v2 or json.", rich_help_panel=_ENDPOINT)
+    ] = None,
+    auth_env: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the credential.", rich_help_panel=_ENDPOINT)
+    ] = None,
+    auth_header: Annotated[
+        str | None, typer.Option(help="Header for the credential (Authorization).", rich_help_panel=_ENDPOINT)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--request-size", help="Images a request to an endpoint.", rich_help_panel=_ENDPOINT)
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="At most so many images a second to an endpoint.", rich_help_panel=_ENDPOINT)
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds that a request may take.", rich_help_panel=_ENDPOINT)
+    ] = None,
+    retries: Annotated[
+        int | None, typer.Option(help="How often a request is repeated after a fault.", rich_help_panel=_ENDPOINT)
+    ] = None,
     attacks: options.Attacks = None,
     defences: options.DefencesToTry = None,
     control: options.Control = None,
@@ -72,11 +101,13 @@ def audit(
     config: options.Config = None,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     json_output: options.JsonOutput = False,
 ) -> None:
     """Steal a model of one's own, measure the copies, and write a report.
 
-    No code of the model's runs without --trust-code. White-box robustness is measured where the model gives gradients.
+    No code of the model's runs without --trust-code. White-box robustness is
+    measured where the model gives gradients.
     """
     used: dict[str, Any] = locals()
     from art_divqat.victims.external.settings import ExternalModel, model_at

@@ -57,7 +57,7 @@ def configuration(file: Path | None, options: Mapping[str, Any]) -> EvaluateConf
 
 @contextmanager
 def watched(*, quiet: bool) -> Iterator[Watcher]:
-    """Show the progress of what is run inside, unless `quiet` or stderr is no terminal.
+    """Show the progress of what is run inside: lines with `--verbose`, else bars unless `quiet` or on no terminal.
 
     :raises InterruptedRunError: for Ctrl-C, where Typer would end the program in silence.
     """

@@ -19,7 +19,8 @@ def compare(
 ) -> None:
     """Compare two runs on the same images: RUN_B minus RUN_A, paired by seed and by test image, with 95 % intervals.
 
-    Worse means easier to steal, or less accurate; where the interval holds 0 nothing is said.
+    Worse means easier to steal, or less accurate; where the interval holds 0
+    nothing is said.
     """
     from art_divqat.results.run_diff import compare_runs
 

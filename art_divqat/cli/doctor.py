@@ -47,7 +47,8 @@ class Diagnosis:
 def doctor() -> None:
     """Examine this installation: versions, ART, quantization engines, devices and extras, each problem with its remedy.
 
-    Ends with exit code 1 if there is a problem; an extra that is not installed is none.
+    Ends with exit code 1 if there is a problem; an extra that is not installed is
+    none.
     """
     marks = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
     diagnoses = []

@@ -44,12 +44,14 @@ def evaluate(
     dry_run: options.DryRun = False,
     retrain: options.Retrain = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     json_output: options.JsonOutput = False,
 ) -> None:
     """Steal victims, measure the copies, and write a report.
 
-    The default compares how stealable an ordinary classifier of handwritten digits is; with --victim robust also an
-    adversarially trained one. Everything is kept in the run folder, and the same command goes on where it stopped.
+    The default steals an ordinary classifier of handwritten digits; with
+    --victim robust also an adversarially trained one. Everything is kept in the
+    run folder, and the same command goes on where it stopped.
     """
     requested = common.configuration(config, {**locals(), "baseline": False if no_baseline else None})
     common.run(requested, output, retrain=retrain, quiet=quiet, json_output=json_output, dry_run=dry_run)

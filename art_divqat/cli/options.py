@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from art_divqat.cli.completion import completed
+from art_divqat.cli.progress import show_log
 
 Many = list[str] | None
 
@@ -104,3 +107,44 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and leav
 Retrain = Annotated[bool, typer.Option("--retrain", help="Train victims anew even if they are kept.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOutput = Annotated[bool, typer.Option("--json", help="Print results.json to stdout and nothing else.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say on stderr what is done, line by line.", callback=show_log)
+]
+
+
+def _set(name: str, value: object, *options: Any) -> None:
+    """Set an attribute of what is declared above."""
+    for option in options:
+        (info,) = option.__metadata__
+        setattr(info, name, value)
+
+
+VICTIM, ATTACKER, AMOUNT = "What is attacked", "The attacker", "How much is run"
+MACHINE, RESULT = "How it is run", "What comes out"
+# every option stands under a topic of --help
+_TOPICS: dict[str, tuple[Any, ...]] = {
+    VICTIM: (
+        *(Dataset, AuditedData, Victims, Defences, DefencesToTry, Model, Weights, WeightsOfControl, Training, Epsilon),
+        *(ImageSize, ImageChannels, ImageFit, Control, NoBaseline, TrustCode),
+    ),
+    ATTACKER: (
+        *(Attacks, Answers, Budgets, QueryPool, AvoidedPool, AttackerImages, AttackerLabels, RepeatQueries),
+        *(ThiefModel, ThiefWeights, ThiefTraining),
+    ),
+    AMOUNT: (Preset, Seeds, MaxSeeds, MaxMinutes, Limit),
+    MACHINE: (DataRoot, Download, Device, Jobs, JobsOfAudit, Threads, Retrain),
+    RESULT: (Output, FailOn, Config, DryRun, Quiet, Verbose, JsonOutput),
+}
+for _topic, _options in _TOPICS.items():
+    _set("rich_help_panel", _topic, *_options)
+_set("metavar", "NAME,…", Victims, Attacks, Defences, DefencesToTry)
+_set("metavar", "KIND,…", Answers)
+_set("metavar", "N,N,…", Budgets)
+_set("metavar", "CONDITION", FailOn)
+_set("autocompletion", completed("datasets"), Dataset, AuditedData)
+_set("autocompletion", completed("victims"), Victims)
+_set("autocompletion", completed("attacks"), Attacks)
+_set("autocompletion", completed("defences"), Defences, DefencesToTry)
+_set("autocompletion", completed("pools", "datasets"), QueryPool, AvoidedPool)
+_set("autocompletion", completed("models"), Model, ThiefModel)
+_set("autocompletion", completed("presets"), Preset)

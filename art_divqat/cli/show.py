@@ -10,58 +10,18 @@ from typing import Annotated
 
 import typer
 
-from art_divqat.errors import unknown_name
-
-_KINDS = ("datasets", "pools", "models", "victims", "attacks", "recoveries", "defences", "presets")
+from art_divqat.cli.completion import completed_kinds
+from art_divqat.cli.names import KINDS, names_of
 
 
 def list_names(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(_KINDS)}.")],
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.", autocompletion=completed_kinds)],
 ) -> None:
     """List what a name on the command line can be, with one line each."""
-    names = _names(kind)
+    names = names_of(kind)
     width = max(map(len, names))
     for name, summary in names.items():
         typer.echo(f"{name:<{width}}  {summary}")
-
-
-def _names(kind: str) -> dict[str, str]:
-    if kind == "datasets":
-        from art_divqat.data.sources import list_datasets
-
-        return list_datasets() | {
-            "npz:PATH": "an .npz archive with x_train, y_train, x_test and y_test",
-            "folder:PATH": "a folder of pictures, one sub-folder a class, or train and test over them",
-        }
-    if kind == "pools":
-        from art_divqat.data.pools import list_pools
-
-        return list_pools() | {"DATASET": "the training images of any data set, made to fit"}
-    if kind == "models":
-        from art_divqat.models.registry import MODEL_FORMS, MODELS
-
-        return dict(sorted(MODELS.summaries().items())) | MODEL_FORMS
-    if kind == "victims":
-        from art_divqat.victims.registry import list_victims
-
-        return list_victims()
-    if kind == "attacks":
-        from art_divqat.attacks.extraction.registry import list_attacks
-
-        return list_attacks()
-    if kind == "recoveries":
-        from art_divqat.attacks.recovery.registry import list_recoveries
-
-        return list_recoveries()
-    if kind == "defences":
-        from art_divqat.defences.registry import list_defences
-
-        return list_defences()
-    if kind == "presets":
-        from art_divqat.plan.presets import PRESETS
-
-        return PRESETS
-    raise unknown_name("kind of name", kind, _KINDS)
 
 
 def report(

@@ -11,15 +11,19 @@ from art_divqat.cli import common, options
 
 
 def train(
-    victim: Annotated[str, typer.Option(help="What to train, such as robust:epsilon=0.2 or divqat.")],
-    output: Annotated[Path, typer.Option(help="New or empty folder for the trained victim.")],
+    victim: Annotated[
+        str, typer.Option(help="What to train, such as robust:epsilon=0.2 or divqat.", rich_help_panel=options.VICTIM)
+    ],
+    output: Annotated[
+        Path, typer.Option(help="New or empty folder for the trained victim.", rich_help_panel=options.RESULT)
+    ],
     dataset: options.Dataset = None,
     model: options.Model = None,
     weights: options.Weights = None,
     training: options.Training = None,
     epsilon: options.Epsilon = None,
     query_pool: options.AvoidedPool = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides every draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides every draw.", rich_help_panel=options.AMOUNT)] = 0,
     preset: options.Preset = None,
     image_size: options.ImageSize = None,
     image_channels: options.ImageChannels = None,
@@ -28,9 +32,13 @@ def train(
     data_root: options.DataRoot = None,
     download: options.Download = None,
     device: options.Device = None,
-    config: Annotated[Path | None, typer.Option(help="YAML, TOML or JSON file with any options of evaluate.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML, TOML or JSON file with any options of evaluate.", rich_help_panel=options.RESULT),
+    ] = None,
     retrain: options.Retrain = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Train one victim, say how accurate and how robust it is, and keep it in a folder."""
     requested = common.configuration(config, {**locals(), "victims": [victim], "baseline": False})

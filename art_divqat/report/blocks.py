@@ -52,9 +52,13 @@ class Figure:
     """A plot, its text alternative, and its numbers, folded away on the page if they stand elsewhere.
 
     :param draw: makes the SVG, where it is asked for: Markdown does without.
+    :param name: of the file that its data can be saved as, without the `.csv`.
+    :param data: makes that file, CSV with the numbers as they were measured.
     """
 
     draw: Callable[[], str]
+    name: str
+    data: Callable[[], str]
     alt: str
     caption: str
     numbers: Table
@@ -107,8 +111,27 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class FirstPage:
+    """What stands above the sections of the HTML report, for a reader who decides.
+
+    :param verdict: the rating as a sentence.
+    :param paragraphs: what was reached, and what limits the trust in it.
+    :param advice: what to do, the most important first.
+    :param costs: who pays, and what.
+    """
+
+    verdict: str
+    paragraphs: list[str]
+    advice: list[str]
+    costs: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Report:
-    """All of a report."""
+    """All of a report.
+
+    :param finding: the first line of the Markdown report, with `summary` below it.
+    """
 
     title: str
     subtitle: str
@@ -116,5 +139,6 @@ class Report:
     tone: Tone
     finding: str
     summary: list[str]
+    first_page: FirstPage
     tiles: list[Tile]
     sections: list[Section]

@@ -7,7 +7,8 @@ from functools import partial
 
 from art_divqat.metrics.table import AGREEMENT, compared_by
 from art_divqat.report.blocks import Block, Figure, Section
-from art_divqat.report.plots import MOST_SERIES, Series, draw_curves, draw_dots
+from art_divqat.report.data import curves_csv
+from art_divqat.report.plots import MOST_SERIES, Panel, Series, draw_curves, draw_dots
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.selection import Attacker, Pair, left_out, most_telling
 from art_divqat.report.series import series_table
@@ -72,10 +73,11 @@ def _curves(view: ResultsView, metric: str) -> Figure:
     every = dict.fromkeys(pair for by_pair in lines.values() for pair in by_pair)
     what += left_out("line", [view.pair_name(*pair) for pair in every if pair not in names])
     numbers = series_table(drawn, metric, "Victim", "{:,.0f}".format, f"{heading(metric)} by number of queries")
-    return Figure(draw, _alt(drawn, metric), what, numbers, fold=True)
+    data = partial(curves_csv, drawn, metric, "budget")
+    return Figure(draw, f"{metric}-over-budget", data, _alt(drawn, metric), what, numbers, fold=True)
 
 
-def _alt(drawn: Sequence[tuple[str, Sequence[Series]]], metric: str) -> str:
+def _alt(drawn: Sequence[Panel], metric: str) -> str:
     texts = []
     for title, series in drawn:
         for one in series:

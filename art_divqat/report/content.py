@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from art_divqat.metrics.table import EXTRACTION_RATIO, THIEF_ACCURACY
 from art_divqat.report.added import added_section
-from art_divqat.report.blocks import Report, Tile
+from art_divqat.report.blocks import FirstPage, Report, Tile
 from art_divqat.report.budgets import curves_section
 from art_divqat.report.context import (
     flags_section,
@@ -22,7 +22,8 @@ from art_divqat.report.evidence import (
     robustness_section,
 )
 from art_divqat.report.findings import caveats, finding, finding_clauses, leading_comparison
-from art_divqat.report.rating import INCONCLUSIVE, Rating, Thresholds, control_text, rate_row
+from art_divqat.report.first_page import advice, costs, verdict
+from art_divqat.report.rating import INCONCLUSIVE, Rating, Thresholds, control_text, overall_rating
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import range_text, value_text
 from art_divqat.report.text import clean, counted, dataset_name, percent, ratio, ratio_range, short_name, used
@@ -37,8 +38,7 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
     thresholds = thresholds or Thresholds()
     view = ResultsView(results)
     clauses = finding_clauses(view)
-    row = view.most_stolen()
-    rating = rate_row(view, row, thresholds) if row else Rating(*thresholds.rate(None))
+    rating = overall_rating(view, thresholds)
     sections = [
         added_section(view),
         claims_section(view),
@@ -64,6 +64,12 @@ def compose(results: Results, thresholds: Thresholds | None = None) -> Report:
         tone=rating.tone,
         finding=finding(results) if len(clauses) < 2 else f"{clauses[0]}.",
         summary=[*_further(results, clauses), *_summary(view, thresholds, rating)],
+        first_page=FirstPage(
+            verdict(view, rating),
+            [*_summary(view, thresholds, rating, advised=False), *_further(results, clauses)],
+            advice(view, rating),
+            costs(view),
+        ),
         tiles=_tiles(view),
         sections=[section for section in sections if section is not None],
     )
@@ -86,8 +92,11 @@ def _further(results: Results, clauses: list[str]) -> list[str]:
     return [". ".join([*clauses[1:], *sentences]) + "."]
 
 
-def _summary(view: ResultsView, thresholds: Thresholds, rating: Rating) -> list[str]:
-    """One paragraph for a reader who decides, and what stands against trusting it."""
+def _summary(view: ResultsView, thresholds: Thresholds, rating: Rating, advised: bool = True) -> list[str]:
+    """One paragraph for a reader who decides, and what stands against trusting it.
+
+    :param advised: whether the paragraph ends with what to do.
+    """
     row = view.most_stolen()
     if row is None:
         return ["Nothing has been measured yet. Let the run finish and make the report again."]
@@ -109,7 +118,7 @@ def _summary(view: ResultsView, thresholds: Thresholds, rating: Rating) -> list[
     rated = f"By the thresholds in use that is rated {rating.name.lower()}{f'; {doubt}' if doubt else ''}"
     if rating.doubts:
         rated = f"That is rated inconclusive: {'; '.join(rating.doubts)}"
-    paragraph += f". {rated}. {_meaning(view, row, rating)}."
+    paragraph += f". {rated}." + (f" {_meaning(view, row, rating)}." if advised else "")
     paragraphs = [paragraph]
     if control := control_text(view, row.budget, thresholds):
         paragraphs.append(f"{control}.")

@@ -9,7 +9,8 @@ from art_divqat.metrics.table import THIEF_ROBUST_ACCURACY as _THIEF
 from art_divqat.metrics.table import TRANSFER_ROBUST_ACCURACY as _CROSSING
 from art_divqat.metrics.table import VICTIM_ROBUST_ACCURACY as _VICTIM
 from art_divqat.report.blocks import Figure
-from art_divqat.report.plots import Series, draw_curves
+from art_divqat.report.data import curves_csv
+from art_divqat.report.plots import Panel, Series, draw_curves
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.series import series_table
 from art_divqat.report.tables import heading
@@ -18,7 +19,6 @@ from art_divqat.results.schema import CurveEstimate
 
 _MOST_VICTIMS, _OF_MANY = 5, 2
 _MOST_PANELS = 3
-Panel = tuple[str, list[Series]]
 
 
 def curved(victims: Sequence[str]) -> Sequence[str]:
@@ -40,7 +40,7 @@ def epsilon_figures(view: ResultsView, victim: str, baseline: str | None, defenc
     thieves = {v: f"thief of {view.victim_name(v)}" for v in victims}
 
     def panels(*lines: tuple[str, dict[str, str]]) -> list[Panel]:
-        filled = []
+        filled: list[Panel] = []
         for attack, answers in shown:
             series = [
                 Series(names[v], _points(row.curves[metric]))
@@ -78,4 +78,13 @@ def _figure(panels: Sequence[Panel], what: str, label: str, metric: str) -> Figu
         for line in series
     )
     numbers = series_table(panels, metric, "Network", "ε = {:.3g}".format, f"{label} over ε")
-    return Figure(draw, f"{what}. {text}.", f"{what}; bands are 95 % intervals.", numbers, fold=True)
+    data = partial(curves_csv, panels, metric, "epsilon")
+    return Figure(
+        draw,
+        f"{metric}-over-epsilon",
+        data,
+        f"{what}. {text}.",
+        f"{what}; bands are 95 % intervals.",
+        numbers,
+        fold=True,
+    )

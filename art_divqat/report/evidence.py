@@ -7,8 +7,9 @@ from functools import partial
 from art_divqat.metrics.table import METRICS, VICTIM_ACCURACY, select
 from art_divqat.report.blocks import Block, Bullets, Figure, Section, Table, TableCell, Text, Tone
 from art_divqat.report.claims import judge_claims
+from art_divqat.report.data import dots_csv
 from art_divqat.report.epsilon import curved, epsilon_figures
-from art_divqat.report.plots import draw_dots
+from art_divqat.report.plots import Dots, draw_dots
 from art_divqat.report.rating import Thresholds, rate_row
 from art_divqat.report.results_view import DefenceEffect, ResultsView
 from art_divqat.report.selection import strongest_rows
@@ -31,7 +32,7 @@ from art_divqat.report.text import (
 )
 from art_divqat.results.doubts import control_row
 from art_divqat.results.probes import is_probe
-from art_divqat.results.schema import Comparison, Estimate, SummaryRow
+from art_divqat.results.schema import Comparison, SummaryRow
 
 _ROBUSTNESS = select(lambda metric: metric.images == "evasion")
 _COSTS = (VICTIM_ACCURACY, *select(lambda metric: metric.cost))
@@ -157,7 +158,7 @@ def robustness_section(view: ResultsView) -> Section | None:
         )
     ]
     rates = columns[:3]
-    dots: list[tuple[str, list[tuple[str, Estimate]]]] = []
+    dots: list[Dots] = []
     plotted = strongest_rows(view, rows, _MOST_DOTS)
     for row in plotted:
         name = f"{view.pair_name(row.victim, row.defence)}, {row.answers}"
@@ -171,7 +172,8 @@ def robustness_section(view: ResultsView) -> Section | None:
         if len(plotted) < len(rows):
             caption += f" Shown are {len(plotted)} of {len(rows):,}, the best attackers; the table has the others."
         draw = partial(draw_dots, dots, "Accuracy under attack")
-        blocks.append(Figure(draw, f"{caption} {text}.", caption, table))
+        data = partial(dots_csv, dots)
+        blocks.append(Figure(draw, "accuracy-under-attack", data, f"{caption} {text}.", caption, table))
     else:
         blocks.append(table)
     shown = {name for j in judge_claims(view) for name in (j.comparison.victim, j.comparison.baseline)}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 from typing import Any
 from xml.etree import ElementTree
 
+from art_divqat.report.data import csv_text
 from art_divqat.report.rating import INCONCLUSIVE, Rating, Thresholds, rate_row
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import range_text, value_text
@@ -177,22 +176,16 @@ def _count(root: ElementTree.Element, seconds: float) -> None:
 
 
 def render_csv(results: Results) -> str:
-    """CSV of the cells, one line each: coordinates, then metrics, then details, both by name; empty where absent.
-
-    A text that a spreadsheet would run as a formula gets an apostrophe in front, as OWASP advises.
-    """
+    """CSV of the cells, one line each: coordinates, then metrics, then details, both by name; empty where absent."""
     metrics = sorted({name for cell in results.cells for name in cell.metrics})
     details = sorted({name for cell in results.cells for name in cell.details})
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*_COORDINATES, *map(_safe, metrics), *(_safe(f"details.{name}") for name in details)])
-    for cell in results.cells:
-        first = [getattr(cell, name) for name in _COORDINATES]
-        values = [cell.metrics.get(m) for m in metrics] + [cell.details.get(d) for d in details]
-        writer.writerow([_safe(v) if isinstance(v, str) else v for v in first] + values)
-    return out.getvalue()
-
-
-def _safe(text: str) -> str:
-    text = clean(text)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    headings = [*_COORDINATES, *metrics, *(f"details.{name}" for name in details)]
+    rows = (
+        [
+            *(getattr(cell, name) for name in _COORDINATES),
+            *(cell.metrics.get(name) for name in metrics),
+            *(cell.details.get(name) for name in details),
+        ]
+        for cell in results.cells
+    )
+    return csv_text(headings, rows)

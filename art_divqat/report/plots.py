@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from art_divqat.report.text import shorten
 from art_divqat.results.schema import Estimate
@@ -16,7 +16,8 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A4F7D", "#56B4E9", "#B8860B", "#
 _MARKERS = "osD^vPX*"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 MOST_SERIES = len(_COLOURS)
-_STYLE = {
+_INK, _GRID = "#26323d", "#d9dee3"
+STYLE = {
     "svg.hashsalt": "art-divqat",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
@@ -25,9 +26,9 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#5b6570",
-    "axes.labelcolor": "#26323d",
-    "xtick.color": "#26323d",
-    "ytick.color": "#26323d",
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
     "axes.axisbelow": True,
 }
 
@@ -40,8 +41,14 @@ class Series:
     points: tuple[tuple[float, Estimate], ...]
 
 
+Panel: TypeAlias = tuple[str, Sequence[Series]]
+"""An attacker and its lines."""
+Dots: TypeAlias = tuple[str, Sequence[tuple[str, Estimate]]]
+"""A name and its measurements, each by what it measures."""
+
+
 def draw_curves(
-    panels: Sequence[tuple[str, Sequence[Series]]],
+    panels: Sequence[Panel],
     ylabel: str,
     xlabel: str = "queries",
     x_text: Callable[[float], str] = "{:,.0f}".format,
@@ -53,15 +60,8 @@ def draw_curves(
         styles = {name: i % MOST_SERIES for i, name in enumerate(_names(panels))}
         handles: dict[str, Any] = {}
         for axis, (title, series) in zip(axes, panels, strict=True):
-            for one in series:
-                handles[one.name] = _draw_line(axis, one, styles[one.name])
-            axis.set_title(shorten(title), fontsize=9, loc="left", color="#26323d")
-            axis.set_xlabel(xlabel)
-            ticks = sorted({x for one in series for x, _ in one.points})
-            axis.set_xticks(ticks if len(ticks) <= 5 else [ticks[0], ticks[len(ticks) // 2], ticks[-1]])
-            axis.xaxis.set_major_formatter(lambda value, _: x_text(value))
-            axis.margins(x=0.08)
-            axis.grid(axis="y", color="#d9dee3", linewidth=0.6)
+            handles |= lines_on(axis, series, xlabel, x_text, styles)
+            axis.set_title(shorten(title), fontsize=9, loc="left", color=_INK)
         axes[0].set_ylabel(ylabel)
         axes[0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         names = [shorten(name) for name in handles]
@@ -76,29 +76,12 @@ def draw_curves(
     return _to_svg(draw, (width, height))
 
 
-def draw_dots(rows: Sequence[tuple[str, Sequence[tuple[str, Estimate]]]], xlabel: str) -> str:
+def draw_dots(rows: Sequence[Dots], xlabel: str) -> str:
     """Dots with 95 % whiskers: a line of the page for each name, a marker for each measurement of it."""
-    kinds = list(dict.fromkeys(kind for _, dots in rows for kind, _ in dots))
+    kinds = _kinds(rows)
 
     def draw(figure: Any) -> None:
-        axis = figure.subplots()
-        handles: dict[str, Any] = {}
-        for y, (_, dots) in enumerate(rows):
-            for kind, estimate in dots:
-                index = kinds.index(kind) % MOST_SERIES
-                shift = (kinds.index(kind) - (len(kinds) - 1) / 2) * 0.8 / max(len(kinds), 1) * 0.8
-                if estimate.low is not None and estimate.high is not None:
-                    axis.plot([estimate.low, estimate.high], [y + shift] * 2, color=_COLOURS[index], linewidth=1.6)
-                (handles[kind],) = axis.plot(
-                    [estimate.mean], [y + shift], _MARKERS[index], color=_COLOURS[index], markersize=6, linestyle="none"
-                )
-        axis.set_yticks(range(len(rows)), [shorten(name) for name, _ in rows])
-        axis.set_ylim(len(rows) - 0.4, -0.6)
-        axis.tick_params(axis="y", length=0)
-        axis.set_xlabel(xlabel)
-        axis.set_xlim(-0.02, 1.02)
-        axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-        axis.grid(axis="x", color="#d9dee3", linewidth=0.6)
+        handles = dots_on(figure.subplots(), rows, xlabel)
         if len(kinds) > 1:
             names = [shorten(kind, 48) for kind in handles]
             figure.legend(
@@ -109,7 +92,56 @@ def draw_dots(rows: Sequence[tuple[str, Sequence[tuple[str, Estimate]]]], xlabel
     return _to_svg(draw, (7.6, height), layout="constrained")
 
 
-def _names(panels: Sequence[tuple[str, Sequence[Series]]]) -> list[str]:
+def lines_on(
+    axis: Any,
+    series: Sequence[Series],
+    xlabel: str = "queries",
+    x_text: Callable[[float], str] = "{:,.0f}".format,
+    styles: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Curves with 95 % bands on matplotlib axes, which get ticks at the places of the points; the lines by name.
+
+    :param styles: which colour, marker and dash each name has; by their order if None.
+    """
+    styles = {one.name: i % MOST_SERIES for i, one in enumerate(series)} if styles is None else styles
+    handles = {one.name: _draw_line(axis, one, styles[one.name]) for one in series}
+    axis.set_xlabel(xlabel)
+    ticks = sorted({x for one in series for x, _ in one.points})
+    axis.set_xticks(ticks if len(ticks) <= 5 else [ticks[0], ticks[len(ticks) // 2], ticks[-1]])
+    axis.xaxis.set_major_formatter(lambda value, _: x_text(value))
+    axis.margins(x=0.08)
+    axis.grid(axis="y", color=_GRID, linewidth=0.6)
+    return handles
+
+
+def dots_on(axis: Any, rows: Sequence[Dots], xlabel: str) -> dict[str, Any]:
+    """Rates as dots with 95 % whiskers on matplotlib axes, a line for each name; the markers by what they measure."""
+    kinds = _kinds(rows)
+    handles: dict[str, Any] = {}
+    for y, (_, dots) in enumerate(rows):
+        for kind, estimate in dots:
+            index = kinds.index(kind) % MOST_SERIES
+            shift = (kinds.index(kind) - (len(kinds) - 1) / 2) * 0.8 / max(len(kinds), 1) * 0.8
+            if estimate.low is not None and estimate.high is not None:
+                axis.plot([estimate.low, estimate.high], [y + shift] * 2, color=_COLOURS[index], linewidth=1.6)
+            (handles[kind],) = axis.plot(
+                [estimate.mean], [y + shift], _MARKERS[index], color=_COLOURS[index], markersize=6, linestyle="none"
+            )
+    axis.set_yticks(range(len(rows)), [shorten(name) for name, _ in rows])
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0)
+    axis.set_xlabel(xlabel)
+    axis.set_xlim(-0.02, 1.02)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axis.grid(axis="x", color=_GRID, linewidth=0.6)
+    return handles
+
+
+def _kinds(rows: Sequence[Dots]) -> list[str]:
+    return list(dict.fromkeys(kind for _, dots in rows for kind, _ in dots))
+
+
+def _names(panels: Sequence[Panel]) -> list[str]:
     return list(dict.fromkeys(one.name for _, series in panels for one in series))
 
 
@@ -139,10 +171,13 @@ def _to_svg(
     from matplotlib.figure import Figure
 
     out = io.StringIO()
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
         figure = Figure(figsize=size, layout=layout)
         FigureCanvasSVG(figure)
         draw(figure)
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        # the page behind it may be dark
+        figure.savefig(
+            out, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
     return out.getvalue()

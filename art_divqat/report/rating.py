@@ -90,6 +90,12 @@ def rate_row(view: ResultsView, row: SummaryRow, thresholds: Thresholds) -> Rati
     return Rating(INCONCLUSIVE, "unknown", tuple(doubts), stolen) if doubts else Rating(name, tone, stolen=stolen)
 
 
+def overall_rating(view: ResultsView, thresholds: Thresholds) -> Rating:
+    """The rating of a run: that of what was stolen best, or that nothing was measured."""
+    row = view.most_stolen()
+    return Rating(*thresholds.rate(None)) if row is None else rate_row(view, row, thresholds)
+
+
 def rating_sentence(results: Results, thresholds: Thresholds | None = None) -> str:
     """What an audit says of its model, in one sentence: the rating, or why there is none; empty for other runs."""
     return rating_text(ResultsView(results), thresholds or Thresholds())

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from art_divqat.report.blocks import Table, TableCell
-from art_divqat.report.plots import Series
+from art_divqat.report.plots import Panel
 from art_divqat.report.tables import range_text, value_text
 
 
 def series_table(
-    panels: Sequence[tuple[str, Sequence[Series]]],
+    panels: Sequence[Panel],
     metric: str,
     first_heading: str,
     column: Callable[[float], str],

@@ -13,10 +13,9 @@ import pytest
 
 import art_divqat
 from art_divqat.api import evaluate, prepare
-from art_divqat.cli import tables as terminal
 from art_divqat.metrics.table import AGREEMENT, METRICS, RATES, SAMPLES, Kind, compared_by, select
 from art_divqat.plan.config import make_config
-from art_divqat.report import budgets, evidence, tables, transfer
+from art_divqat.report import budgets, evidence, tables, terminal, transfer
 from art_divqat.results import comparisons, run_diff
 from art_divqat.results.journal import Journal
 from art_divqat.results.schema import TIMINGS, Comparison

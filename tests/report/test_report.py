@@ -131,7 +131,7 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
     assert "script" not in page.tags
     assert "link" not in page.tags
     assert not page.handlers
-    assert all(a.startswith(("#", "data:image/svg+xml;base64,")) for a in page.addresses)
+    assert all(a.startswith(("#", "data:image/svg+xml;base64,", "data:text/csv;")) for a in page.addresses)
     assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
     assert page.tags.count("img") == len(page.alts) >= 3
     assert all(len(alt) > 40 for alt in page.alts)
