@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from art_divqat._files import default_store
@@ -37,6 +37,7 @@ class RunEstimate:
     :param control: the positive control: its `victim`, its `model`, and of the plan its `cells` and `seconds`; None
         without one.
     :param weights: whose public weights the `victim`'s and the `thief`'s network begin from; None without any.
+    :param thief_images: the height and width that thieves shrink images to, by the attacks that do.
     """
 
     cells: int
@@ -50,6 +51,7 @@ class RunEstimate:
     model: dict[str, Any] | None = None
     control: dict[str, Any] | None = None
     weights: dict[str, Any] | None = None
+    thief_images: dict[str, list[int]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -95,6 +97,7 @@ def estimate(config: ResolvedConfig) -> RunEstimate:
         model=data.get("model"),
         control=control,
         weights=data.get("weights"),
+        thief_images=data.get("thief_images", {}),
     )
 
 
@@ -103,6 +106,7 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
     import torch
 
     from art_divqat.audit.bench import Bench
+    from art_divqat.estimators.public import PublicClassifier
 
     bench = Bench(config, default_store())
     data = preflight(bench)
@@ -114,11 +118,14 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
         # of large images a step of a few says as much
         timed = max(2, min(_TIMED_IMAGES, _TIMED_VALUES // math.prod(bench.dataset.input_shape)))
         x, y = bench.dataset.x_train[:timed], bench.dataset.y_train[:timed]
-        if config.thief_training == "probe":
-            seconds = _seconds(lambda: bench.thief_features.computed(x)) / len(x)
+        # of attacks whose thieves see images of several sizes, one that sees the largest
+        attack = max(config.attacks, key=lambda each: math.prod(bench.thieves_see[each]))
+        thief = bench.fresh_thief(0, image_size=attack.image_size)
+        if isinstance(thief, PublicClassifier) and config.thief_training == "probe":
+            seconds = _seconds(lambda: thief.features.computed(x)) / len(x)
         else:
-            thief = bench.fresh_thief(0)
             seconds = _seconds(lambda: thief.fit(x, y, nb_epochs=1)) / len(x)
+        seconds *= math.prod(bench.dataset.input_shape) / math.prod(bench.thieves_see[attack])
         if config.model == config.thief_model or all(victim.is_external for victim in config.victims):
             return data, seconds, 1.0
         victim = bench.victims.untrained(0)

@@ -16,6 +16,7 @@ from art_divqat.data.checks import check_image_shape, check_pairs, check_targets
 from art_divqat.data.stored import ImageSet, StoredImages, chunk_of, image_key, take
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.recipe import RecipeClassifier, TrainingRecipe
+from art_divqat.models.shrunk import Shrunk
 from art_divqat.models.weights import FrozenBody, public_body
 
 # L2 on the weights of the head, of standardised features: answers to a few hundred photographs and to thousands, soft
@@ -116,14 +117,24 @@ def fit_head(
 
 
 @functools.lru_cache(maxsize=4)
-def public_features(model: str, weights: str, shape: Shape, device: str = "cpu", download: bool = False) -> Features:
+def public_features(
+    model: str, weights: str, shape: Shape, device: str = "cpu", download: bool = False, seen: Shape | None = None
+) -> Features:
     """The features of a public network, known to all that begin from it in this process.
 
     :param model: an architecture, and `weights` whose; see :func:`art_divqat.models.weights.load_public`.
     :param shape: (channels, height, width) of the images.
+    :param seen: what they are shrunk to before the network sees them, if it is smaller.
     :raises UserError: for weights that are not there or do not fit.
     """
-    return Features(*public_body(model, weights, shape, download=download), shape, device)
+    return Features(*_body(model, weights, shape, seen, download), shape, device)
+
+
+def _body(model: str, weights: str, shape: Shape, seen: Shape | None, download: bool) -> tuple[nn.Module, int]:
+    if seen is None:
+        return public_body(model, weights, shape, download=download)
+    body, width = public_body(model, weights, seen, download=download)
+    return Shrunk(body, seen[1:]), width
 
 
 class HeadProbe:
@@ -168,7 +179,7 @@ class PublicClassifier(RecipeClassifier):
         shared = FrozenBody(features.body)
         network = nn.Sequential(shared if body is None else body.requires_grad_(True), head)
         super().__init__(network, features.shape, nb_classes, recipe, seed=seed, device=device)
-        self._features = features
+        self.features = features
         self._tunes = body is not None
         self._balanced = balanced
 
@@ -185,19 +196,19 @@ class PublicClassifier(RecipeClassifier):
         check_image_shape(x, self.input_shape, "The network")
         targets = check_targets(y, count, "Labels", self.nb_classes)
         images = x if rows is None else take(x, rows)
-        features = self._features(images, None if self._tunes else self.progress)
+        features = self.features(images, None if self._tunes else self.progress)
         head = fit_head(features, targets, self.nb_classes, balanced=self._balanced)
         self.model[1].load_state_dict(head.state_dict())
         if self._tunes:
             super()._learn(x, y, batch_size, nb_epochs, rows)
-            self.probe = HeadProbe(self._features, head)
+            self.probe = HeadProbe(self.features, head)
 
     def logits(self, x: NDArray[Any], batch_size: int = 512) -> NDArray[np.float32]:
         """The network's answers, from the features that are known already where its body is the public one."""
         if self._tunes:
             return super().logits(x, batch_size)
         with torch.no_grad():
-            features = torch.from_numpy(self._features(x)).to(self._device)
+            features = torch.from_numpy(self.features(x)).to(self._device)
             return self.model[1](features).cpu().numpy()  # type: ignore[no-any-return]
 
 
@@ -210,6 +221,7 @@ def begun_publicly(
     *,
     tuned: bool,
     balanced: bool = False,
+    seen: Shape | None = None,
     seed: int = 0,
     device: str = "cpu",
     download: bool = False,
@@ -218,8 +230,10 @@ def begun_publicly(
 
     :param tuned: whether all of it is trained after its head.
     :param balanced: see :func:`fit_head`.
+    :param seen: the shape that images are shrunk to before it sees them, if it is smaller.
     :raises UserError: for weights that are not there or do not fit.
     """
-    features = public_features(model, weights, shape, device, download)
-    body = public_body(model, weights, shape, download=download)[0] if tuned else None
+    seen = None if seen == shape else seen
+    features = public_features(model, weights, shape, device, download, seen)
+    body = _body(model, weights, shape, seen, download)[0] if tuned else None
     return PublicClassifier(features, nb_classes, recipe, body=body, balanced=balanced, seed=seed, device=device)
