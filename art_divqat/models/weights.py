@@ -20,7 +20,7 @@ from art_divqat._types import Shape
 from art_divqat.errors import UserError, suggest
 from art_divqat.models.libraries import Standardised, build_normalised
 from art_divqat.models.public_files import find_cached
-from art_divqat.models.registry import CARRIED, CARRIER, MODELS, SMALL_SIDE, build_model, is_large
+from art_divqat.models.registry import CARRIED, CARRIER, MODELS, SMALL_SIDE, build_model, has_library_stem
 from art_divqat.models.state_dicts import read_state
 
 IMAGENET, PACKAGE = "imagenet", "package:"
@@ -192,7 +192,7 @@ def _loaded(
     misfit = _misfit(state, inner.state_dict(), head)
     if misfit is not None:
         entry, remedy = MODELS[model], ""
-        if entry.stem_by_size and not is_large(input_shape):
+        if entry.stem_by_size and not has_library_stem(input_shape):
             remedy = f" Images up to {SMALL_SIDE}×{SMALL_SIDE} have another first layer: take {entry.library_name}."
         raise UserError(f"The weights {source!r} do not fit {MODELS.canonical(model)}: {misfit}.{remedy}")
     inner.load_state_dict({name: value for name, value in state.items() if not name.startswith(head)}, strict=False)
