@@ -30,12 +30,17 @@ class Costs:
     def __init__(self, config: ResolvedConfig, data: dict[str, Any], victim_image: float = 1.0) -> None:
         self._config = config
         self._victim_image = victim_image
-        self._train = data["dataset"]["train"]
+        self._train, self._test = data["dataset"]["train"], data["dataset"].get("test", 0)
         self._shape = data["dataset"].get("input_shape", (1, 1, 1))
         self._thief_images = data.get("thief_images", {})
         self._evasion = data["evasion_images"] * config.evasion.steps * _EVASION_COST
         # the accuracy and the single figure are there already
         self._radii = len(set(config.evasion.epsilons or ()) - {0.0, config.epsilon})
+
+    @property
+    def of_test(self) -> float:
+        """Test images, which pass through the public network of thieves once in a run."""
+        return float(self._test) if self._config.thief_training == "probe" else 0.0
 
     def of_victim(self, victim: tuple[VictimSpec, int]) -> float:
         """Training, dearer if adversarial, the evasion images, and the robustness curve with its checks."""

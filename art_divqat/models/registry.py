@@ -203,7 +203,9 @@ def check_model(name: str, input_shape: Shape | None = None) -> str:
     if prefix in _AROUND:
         return f"{prefix}:{check_model(inner, input_shape)}"
     if prefix:
-        _call(f"{_LIBRARY_MODULE}:check_library_model", prefix, inner, input_shape)
+        # whether the library has it is known without importing that
+        if input_shape is not None or canonical != CARRIED or not carried_is_at_hand():
+            _call(f"{_LIBRARY_MODULE}:check_library_model", prefix, inner, input_shape)
         return canonical
     entry = MODELS[canonical]
     if input_shape is not None and min(input_shape[1:]) < entry.smallest_side:

@@ -74,7 +74,7 @@ def test_two_workers_give_what_one_gives_and_the_next_run_passes_no_image_again(
     assert len(one) == 16
     assert len(list((tmp_path / "cache2").rglob("features/*.sqlite"))) == 1
     passed: list[int] = []
-    computed, answer = Features.computed, ExternalClassifier._one
+    computed, answer = Features.computed, ExternalClassifier.asked
 
     def counted(self: Features, images: Any) -> Any:
         passed.append(len(images))
@@ -86,7 +86,7 @@ def test_two_workers_give_what_one_gives_and_the_next_run_passes_no_image_again(
         return answer(self, x)
 
     monkeypatch.setattr(Features, "computed", counted)
-    monkeypatch.setattr(ExternalClassifier, "_one", counted_answer)
+    monkeypatch.setattr(ExternalClassifier, "asked", counted_answer)
     assert run(asked, tmp_path / "three", tmp_path / "cache2", 1, monkeypatch) == one
     assert passed == []
     assert run(asked, tmp_path / "four", tmp_path / "cache3", 1, monkeypatch) == one

@@ -89,12 +89,16 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         if len(x) == 0:
             return np.zeros((0, self.nb_classes), np.float32)
         if self.memory is not None:
-            return self.memory(x)
+            return self.form.complete(self.memory(x))
         batch_size = chunk_of(x.shape[1:], batch_size)
-        parts = [self._one(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
-        return np.concatenate(parts)
+        parts = [self.asked(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
+        return self.form.complete(np.concatenate(parts))
 
-    def _one(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def asked(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the model answers to one call, as it is.
+
+        :raises UserError: if it fails, or answers with another shape.
+        """
         try:
             raw = np.asarray(self._behind(x))
             rows = labels_to_rows(raw, self.nb_classes, self.class_names)
@@ -114,7 +118,7 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
                 f"{self.nb_classes} classes, so {(len(x), self.nb_classes)} is expected."
             )
         self._has_answered = True
-        return self.form.complete(answers)
+        return answers
 
 
 def in_train_mode(network: Any) -> bool:
@@ -161,22 +165,21 @@ def probe(
     rows = stratified_subset(y, PROBE_IMAGES, seed=0)
     x, y = x[rows], y[rows]
     classifier.form = AnswerForm()
+    few, repeat = x[:REPEATED_IMAGES], classifier.repeat
+    if repeat is None and is_large(1, x.shape[1:]) and np.array_equal(classifier.predict(few), classifier.predict(few)):
+        # a pass over a large image is dear, and every cell asks the same test images
+        path = None if decided_by is None else shared_rows("answers", *decided_by)
+        classifier.memory = KnownRows(classifier.asked, chunk_of(x.shape[1:], KNOWN_BATCH), path)
     answers = classifier.predict(x)
     outputs = decide_outputs(answers, requested, classifier.description)
     form = (form_of(answers) if outputs == "probabilities" else None) or AnswerForm()
     answers, classifier.form = form.complete(answers), form
-    few = x[:REPEATED_IMAGES]
-    repeat = classifier.repeat
 
     def again() -> NDArray[np.float32]:
         return classifier.predict(few) if repeat is None else form.complete(repeat(few))
 
     matched = match_classes(answers, y, classifier.class_names, classifier.description, again)
     nondeterminism = 0.0 if repeat is None else float(np.abs(answers[:REPEATED_IMAGES] - again()).max())
-    if repeat is None and is_large(1, x.shape[1:]) and np.array_equal(again(), again()):
-        # a pass over a large image is dear, and every cell asks the same test images
-        path = None if decided_by is None else shared_rows("answers", *decided_by, form)
-        classifier.memory = KnownRows(lambda images: classifier._one(images), chunk_of(x.shape[1:], KNOWN_BATCH), path)
     # what a network leaves out of its own answers has no gradient; what stands behind it leaves that as it is
     seen = classifier.white_box is not None and (classifier.own_defences > 0 or not form.notes)
     # an attack on a model starts from what is right
