@@ -31,7 +31,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> ResolvedConfig:
     victim = RecipeClassifier(network, SHAPE, 2, TrainingRecipe(epochs=12, batch_size=16))
     victim.fit(x[40:] / np.float32(255), y[40:])
     save_file(network.state_dict(), folder / "victim.safetensors")
-    save_file(build_model("small-cnn", (3, *SHAPE[1:]), 9, seed=7).state_dict(), folder / "public.safetensors")
+    save_file(build_model("lenet5", (3, *SHAPE[1:]), 9, seed=7).state_dict(), folder / "public.safetensors")
     values = {
         "dataset": f"npz:{folder / 'd.npz'}",
         "victims": [f"file:{folder / 'victim.safetensors'}"],
@@ -40,9 +40,9 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> ResolvedConfig:
         "query_pool": "in-distribution",
         "attacks": ["knockoff", "random"],
         "budgets": [11, 30],
-        "seeds": 2,
+        "seeds": 1,
         "device": "cpu",
-        "thief_model": "small-cnn",
+        "thief_model": "lenet5",
         "thief_weights": str(folder / "public.safetensors"),
         "evasion": {"images": 0},
     }
@@ -68,11 +68,6 @@ def run(asked: ResolvedConfig, folder: Path, cache: Path, jobs: int, monkeypatch
 def test_two_workers_give_what_one_gives_and_the_next_run_passes_no_image_again(
     asked: ResolvedConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = run(asked, tmp_path / "one", tmp_path / "cache1", 1, monkeypatch)
-    two = run(asked, tmp_path / "two", tmp_path / "cache2", 2, monkeypatch)
-    assert one == two
-    assert len(one) == 16
-    assert len(list((tmp_path / "cache2").rglob("features/*.sqlite"))) == 1
     passed: list[int] = []
     computed, answer = Features.computed, ExternalClassifier.asked
 
@@ -87,7 +82,12 @@ def test_two_workers_give_what_one_gives_and_the_next_run_passes_no_image_again(
 
     monkeypatch.setattr(Features, "computed", counted)
     monkeypatch.setattr(ExternalClassifier, "asked", counted_answer)
+    one = run(asked, tmp_path / "one", tmp_path / "cache1", 1, monkeypatch)
+    # at most 40 test images and 60 of the pool, in batches of 32, by the victim and the public network
+    assert 2 * 64 <= sum(passed) <= 2 * (64 + 3 * 32)
+    passed.clear()
+    assert run(asked, tmp_path / "two", tmp_path / "cache2", 2, monkeypatch) == one
+    assert len(one) == 8
+    assert len(list((tmp_path / "cache2").rglob("features/*.sqlite"))) == 1
     assert run(asked, tmp_path / "three", tmp_path / "cache2", 1, monkeypatch) == one
     assert passed == []
-    assert run(asked, tmp_path / "four", tmp_path / "cache3", 1, monkeypatch) == one
-    assert sum(passed) > 0
