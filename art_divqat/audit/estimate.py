@@ -169,7 +169,7 @@ def _timed_model(bench: Bench, x: ImageSet) -> _Model:
     external = next((victim for victim in bench.config.victims if victim.is_external), None)
     if external is None or bench.config.external is None or bench.config.external.is_remote:
         return _Model()
-    classifier = bench.victims.external(external).classifier
+    classifier: Any = bench.victims.external(external).classifier
     memory, classifier.memory = classifier.memory, None
     try:
         image = _seconds_an_image(lambda count: classifier.predict(x[:count]), len(x))

@@ -34,8 +34,8 @@ _EVASION = {
 # above 64×64 a step of an attack costs fifty times as much: a figure of few images, and of a model of one's own none
 _EVASION_OF_LARGE = Evasion(images=32, steps=10, epsilons=())
 _NO_EVASION = Evasion(images=0)
-# what is hot enough to learn from nothing takes from public weights what they know
-_FINE_TUNING = Recipe(epochs=10, batch_size=32, learning_rate=3e-4)
+# what is hot enough to learn from nothing takes from public weights what they know; see docs/audit-your-own-model.md
+_FINE_TUNING_RATE = 1e-3
 # arXiv 2207.10561; robustness to 0 is the accuracy
 _PAPER_EPSILONS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 
@@ -88,8 +88,8 @@ def resolve(config: EvaluateConfig, side: int | None = None) -> ResolvedConfig:
         # a few hundred images of one's own are too few for five epochs of them
         victim_recipe = thief_recipe
     if not paper:
-        victim_recipe = _FINE_TUNING if training == "fine-tune" else victim_recipe
-        thief_recipe = _FINE_TUNING if thief_training == "fine-tune" else thief_recipe
+        victim_recipe = _gentle(victim_recipe) if training == "fine-tune" else victim_recipe
+        thief_recipe = _gentle(thief_recipe) if thief_training == "fine-tune" else thief_recipe
     values = {
         "dataset": dataset,
         "victims": baselined,
@@ -232,6 +232,11 @@ def _victim_recipe(preset: str, dataset: DatasetEntry) -> Recipe:
     if dataset.victim_epochs is not None:
         return Recipe(epochs=dataset.victim_epochs, batch_size=64)
     return Recipe(epochs=5 if preset == "quick" else 20, batch_size=128)
+
+
+def _gentle(recipe: Recipe) -> Recipe:
+    """The recipe for a network that begins from public weights and is trained whole."""
+    return recipe.model_copy(update={"learning_rate": min(recipe.learning_rate, _FINE_TUNING_RATE)})
 
 
 def _thief_recipe(preset: str, dataset: DatasetEntry) -> Recipe:
