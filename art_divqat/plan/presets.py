@@ -34,8 +34,8 @@ _EVASION = {
 # above 64×64 a step of an attack costs fifty times as much: a figure of few images, and of a model of one's own none
 _EVASION_OF_LARGE = Evasion(images=32, steps=10, epsilons=())
 _NO_EVASION = Evasion(images=0)
-# what is hot enough to learn from nothing takes from public weights what they know; of .0001, .0003, .001 and .002 it left
-# the best thief of photographs at 96×96
+# what is hot enough to learn from nothing takes from public weights what they know; of .0001, .0003, .001 and .002 this
+# left the best thief of photographs at 96×96
 _FINE_TUNING_RATE = 1e-3
 # arXiv 2207.10561; robustness to 0 is the accuracy
 _PAPER_EPSILONS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
