@@ -21,7 +21,7 @@ from art_divqat.estimators.memory_format import probe_memory_format, set_memory_
 from art_divqat.estimators.recipe import RecipeClassifier, TrainingRecipe
 from art_divqat.models.registry import MODELS
 from art_divqat.models.shrunk import Shrunk
-from art_divqat.models.weights import FrozenBody, public_body
+from art_divqat.models.weights import FrozenBody, KeptStatistics, public_body
 
 # L2 on the weights of the head, of standardised features: answers to a few hundred photographs and to thousands, soft
 # and hard, are learned about as well by it as by any between a third and three times of it
@@ -157,7 +157,8 @@ class HeadProbe:
 class PublicClassifier(RecipeClassifier):
     """An ART classifier with a public body: `fit` fits a linear head on its features and, if it is tuned, then all.
 
-    Fine-tuning begins from the fitted head, by the recipe; the head alone is then its `probe`.
+    Fine-tuning begins from the fitted head, by the recipe, and keeps the statistics of batch norms; the head alone is
+    then its `probe`.
 
     :param features: of the public network, shared by all that begin from it.
     :param body: that network once more, to be trained, if it is to be tuned; None shares the frozen one.
@@ -181,7 +182,7 @@ class PublicClassifier(RecipeClassifier):
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         shared = FrozenBody(features.body)
-        network = nn.Sequential(shared if body is None else body.requires_grad_(True), head)
+        network = nn.Sequential(shared if body is None else KeptStatistics(body.requires_grad_(True)), head)
         super().__init__(network, features.shape, nb_classes, recipe, seed=seed, device=device)
         self.features = features
         self._tunes = body is not None

@@ -91,6 +91,21 @@ class FrozenBody(nn.Module):
         return self.body(x)
 
 
+class KeptStatistics(FrozenBody):
+    """A network that is trained with the batch norm statistics it came with.
+
+    Those of a few small batches of other images would undo what its head was fitted to before the first step.
+    """
+
+    def train(self, mode: bool = True) -> KeptStatistics:
+        """Train mode for all but the batch norms, which go on answering by their running statistics."""
+        nn.Module.train(self, mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
 def build_probed(model: str, input_shape: Shape, nb_classes: int) -> nn.Module:
     """A linear layer on the frozen body of a network of :func:`build_model`, before any public weights."""
     body, width = _body_of(model, build_normalised(model, input_shape, 2), input_shape)

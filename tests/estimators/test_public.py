@@ -116,6 +116,21 @@ def test_a_tuned_one_begins_from_the_head_and_leaves_the_shared_body_alone(featu
     assert probe.probe is None
 
 
+def test_a_tuned_one_keeps_the_statistics_that_its_head_was_fitted_to(weights: str) -> None:
+    def state(classifier: PublicClassifier) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in classifier.model.state_dict().items()}
+
+    tuned = begun_publicly("small-cnn", weights, SHAPE, 4, RECIPE, tuned=True, seed=1)
+    before = state(tuned)
+    tuned.fit((pictures(60) / np.float32(255)).astype(np.float32), np.arange(60) % 4)
+    after = state(tuned)
+    kept = [name for name in before if "running" in name]
+    assert kept
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    moved = [name for name in before if name.endswith(".weight") and not torch.equal(before[name], after[name])]
+    assert len(moved) > len(kept) / 2
+
+
 @given(
     count=st.integers(2, 40),
     width=st.integers(1, 6),
