@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._rng import derive_seed
-from art_divqat._types import Images, PhaseProgress, Progress
+from art_divqat._types import Images, PhaseProgress, Progress, Shape
+from art_divqat.attacks.extraction.registry import AttackSpec
 from art_divqat.audit.probe import ProbedThief
 from art_divqat.data import Dataset, QueryPool, load_dataset, load_pool
 from art_divqat.data.copies import shared_part
@@ -18,8 +19,9 @@ from art_divqat.data.pools import IN_DISTRIBUTION, generate, generated_pools
 from art_divqat.data.splits import stratified_subset
 from art_divqat.defences.registry import DefenceContext
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
-from art_divqat.estimators.public import Features, begun_publicly, public_features
+from art_divqat.estimators.public import begun_publicly
 from art_divqat.models import build_model
+from art_divqat.models.shrunk import Shrunk, shrunk_shape
 from art_divqat.plan.config import Recipe, ResolvedConfig
 from art_divqat.victims.provider import VictimProvider, VictimSettings
 from art_divqat.victims.specs import VictimSpec
@@ -147,26 +149,39 @@ class Bench:
             dataset.x_train, dataset.y_train, dataset.x_validation, model=config.model, device=config.device
         )
 
-    @property
-    def thief_features(self) -> Features:
-        """What the public network of thieves makes of images; each passes through it once for all cells."""
-        config = self.config
-        assert config.thief_weights is not None
+    @functools.cached_property
+    def thieves_see(self) -> dict[AttackSpec, Shape]:
+        """The shape of what the thief of each attack sees of an image.
+
+        :raises UserError: for an attack that shows its thief more than there is.
+        """
         shape = self.dataset.input_shape
-        return public_features(config.thief_model, config.thief_weights, shape, config.device, config.download)
+        return {
+            attack: shape if attack.image_size is None else shrunk_shape(shape, attack.image_size)
+            for attack in self.config.attacks
+        }
 
     def fresh_thief(
-        self, seed: int, progress: Progress | None = None, nb_classes: int | None = None
+        self,
+        seed: int,
+        progress: Progress | None = None,
+        *,
+        nb_classes: int | None = None,
+        image_size: int | None = None,
     ) -> RecipeClassifier:
         """A thief before its training, by the one recipe of the comparison; never a copy of any victim.
 
         :param nb_classes: of its victim; those of the data if not given.
+        :param image_size: the smaller side of what it sees of an image; all of it if not given.
         """
         config = self.config
         shape, classes = self.dataset.input_shape, nb_classes or self.dataset.nb_classes
         seed, recipe = derive_seed("thief", seed), training_recipe(config.thief_recipe)
+        seen = shape if image_size is None else shrunk_shape(shape, image_size)
         if config.thief_weights is None:
-            network = build_model(config.thief_model, shape, classes, seed=seed)
+            network = build_model(config.thief_model, seen, classes, seed=seed)
+            if seen != shape:
+                network = Shrunk(network, seen[1:])
             thief: RecipeClassifier = ProbedThief(network, shape, classes, recipe, seed=seed, device=config.device)
         else:
             thief = begun_publicly(
@@ -177,6 +192,7 @@ class Bench:
                 recipe,
                 tuned=config.thief_training == "fine-tune",
                 balanced=True,
+                seen=seen,
                 seed=seed,
                 device=config.device,
                 download=config.download,

@@ -51,8 +51,11 @@ def run_cell(
     context = AttackContext(
         victim=MeteredClassifier(served, ledger),
         **images,
-        build_thief=lambda: bench.fresh_thief(
-            cell.seed, phase(progress, f"training the thief of {cell.victim}"), victim.classifier.nb_classes
+        build_thief=lambda image_size=None: bench.fresh_thief(
+            cell.seed,
+            phase(progress, f"training the thief of {cell.victim}"),
+            nb_classes=victim.classifier.nb_classes,
+            image_size=image_size,
         ),
         budget=cell.budget,
         answers=cell.answers,

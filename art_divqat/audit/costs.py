@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from art_divqat.plan.cells import Cell, is_control_of
@@ -29,10 +30,17 @@ class Costs:
     def __init__(self, config: ResolvedConfig, data: dict[str, Any], victim_image: float = 1.0) -> None:
         self._config = config
         self._victim_image = victim_image
-        self._train = data["dataset"]["train"]
+        self._train, self._test = data["dataset"]["train"], data["dataset"].get("test", 0)
+        self._shape = data["dataset"].get("input_shape", (1, 1, 1))
+        self._thief_images = data.get("thief_images", {})
         self._evasion = data["evasion_images"] * config.evasion.steps * _EVASION_COST
         # the accuracy and the single figure are there already
         self._radii = len(set(config.evasion.epsilons or ()) - {0.0, config.epsilon})
+
+    @property
+    def of_test(self) -> float:
+        """Test images, which pass through the public network of thieves once in a run."""
+        return float(self._test) if self._config.thief_training == "probe" else 0.0
 
     def of_victim(self, victim: tuple[VictimSpec, int]) -> float:
         """Training, dearer if adversarial, the evasion images, and the robustness curve with its checks."""
@@ -57,8 +65,13 @@ class Costs:
         # one that asks nothing learns from about as many images
         images = cell.budget or self._config.budgets[-1]
         if self._config.thief_training == "probe":
-            return self._newly_seen(cell, images) + evasion
-        return images * self._config.thief_recipe.epochs + evasion
+            return self._newly_seen(cell, images) * self._smaller(cell) + evasion
+        return images * self._config.thief_recipe.epochs * self._smaller(cell) + evasion
+
+    def _smaller(self, cell: Cell) -> float:
+        """What an image costs in a thief that sees fewer pixels of it."""
+        whole = self._shape[1:]
+        return math.prod(self._thief_images.get(str(cell.attack), whole)) / math.prod(whole)
 
     def _newly_seen(self, cell: Cell, images: int) -> float:
         """Images that pass through the public network for this cell: budgets are nested, and each passes once."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from art_divqat._files import default_store
 from art_divqat.attacks.extraction.registry import AttackSpec
@@ -20,8 +20,15 @@ from art_divqat.plan.looks import looks_of
 from art_divqat.results.data_notes import data_notes
 from art_divqat.victims.external.adapter import PROBE_IMAGES, REPEATED_IMAGES
 
+if TYPE_CHECKING:
+    from art_divqat.audit.bench import Bench
+    from art_divqat.data.stored import ImageSet
+
 _TIMED_IMAGES = 256
-_TIMED_VALUES = _TIMED_IMAGES * 3 * 64 * 64
+# of what takes longer, two images say as much
+_TIMED_SECONDS = 0.5
+# a local model that is not remembered is asked, in each cell, about the test images clean and served, and some again
+_ASKED_A_CELL = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class RunEstimate:
     :param control: the positive control: its `victim`, its `model`, and of the plan its `cells` and `seconds`; None
         without one.
     :param weights: whose public weights the `victim`'s and the `thief`'s network begin from; None without any.
+    :param thief_images: the height and width that thieves shrink images to, by the attacks that do.
     """
 
     cells: int
@@ -50,6 +58,7 @@ class RunEstimate:
     model: dict[str, Any] | None = None
     control: dict[str, Any] | None = None
     weights: dict[str, Any] | None = None
+    thief_images: dict[str, list[int]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -57,21 +66,22 @@ class RunEstimate:
 
 
 def estimate(config: ResolvedConfig) -> RunEstimate:
-    """The plan of a configuration, with the time measured on one short training of a thief, and one of a victim.
+    """The plan of a configuration, with the time measured on a short training of a thief and of a victim, and on a few
+    passes of an audited model.
 
     :param config: as :func:`art_divqat.api.prepare` gives it. The audited model is loaded and asked up to 128 test
         images; an endpoint only if `answers_file` says where its answers are kept.
     :raises UserError: for all that :func:`art_divqat.audit.run.run` refuses before it starts.
     """
-    data, seconds_a_unit, victim_image = _measure(config)
+    data, seconds_a_unit, victim_image, model = _measure(config)
     config = as_answered(config, data)
     # with seeds: auto, what it costs if nothing is decided before
     plan = plan_cells(config)
     costs = Costs(config, data, victim_image)
     jobs = config.jobs or default_jobs(config)
     trained = {(cell.victim, cell.seed) for cell in plan}
-    units = sum(map(costs.of_cell, plan)) + sum(map(costs.of_victim, trained))
-    seconds = units * seconds_a_unit / jobs
+    units = sum(map(costs.of_cell, plan)) + sum(map(costs.of_victim, trained)) + costs.of_test
+    seconds = (units * seconds_a_unit + model.seconds(plan, data)) / jobs
     on_control = [cell for cell in plan if is_control_of(config, cell.victim)]
     control = None
     if on_control:
@@ -81,7 +91,7 @@ def estimate(config: ResolvedConfig) -> RunEstimate:
         control["seconds"] = its_seconds
     endpoint_queries = None
     if config.external is not None and config.external.is_remote:
-        endpoint_queries = _endpoint_queries(plan, data)
+        endpoint_queries = _distinct_queries(plan, data)
         seconds += endpoint_queries / (config.external.rate or math.inf)
     return RunEstimate(
         cells=len(plan),
@@ -95,14 +105,37 @@ def estimate(config: ResolvedConfig) -> RunEstimate:
         model=data.get("model"),
         control=control,
         weights=data.get("weights"),
+        thief_images=data.get("thief_images", {}),
     )
 
 
-def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
-    """The data, seconds for an image seen once by a thief in training, and how much dearer the victim's network is."""
+@dataclass(frozen=True)
+class _Model:
+    """An audited model that is here.
+
+    :param image: seconds that an image takes.
+    :param remembered: whether it is asked about each only once in a run.
+    """
+
+    image: float = 0.0
+    remembered: bool = False
+
+    def seconds(self, plan: Sequence[Cell], data: dict[str, Any]) -> float:
+        """What its own answers take in a run."""
+        if self.remembered:
+            return self.image * _distinct_queries(plan, data)
+        asked = [cell.budget + _ASKED_A_CELL * int(data["dataset"]["test"]) for cell in plan if cell.victim.is_external]
+        return self.image * sum(asked)
+
+
+def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float, _Model]:
+    """The data, seconds for an image seen once by a thief in training, how much dearer one is in the victim's network,
+    and the audited model.
+    """
     import torch
 
     from art_divqat.audit.bench import Bench
+    from art_divqat.estimators.public import PublicClassifier
 
     bench = Bench(config, default_store())
     data = preflight(bench)
@@ -111,31 +144,56 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        # of large images a step of a few says as much
-        timed = max(2, min(_TIMED_IMAGES, _TIMED_VALUES // math.prod(bench.dataset.input_shape)))
-        x, y = bench.dataset.x_train[:timed], bench.dataset.y_train[:timed]
-        if config.thief_training == "probe":
-            seconds = _seconds(lambda: bench.thief_features.computed(x)) / len(x)
+        x, y = bench.dataset.x_train, bench.dataset.y_train
+        model = _timed_model(bench, x)
+        # of attacks whose thieves see images of several sizes, one that sees the largest
+        attack = max(config.attacks, key=lambda each: math.prod(bench.thieves_see[each]))
+        thief = bench.fresh_thief(0, image_size=attack.image_size)
+        if isinstance(thief, PublicClassifier) and config.thief_training == "probe":
+            features = thief.features
+            seconds = _seconds_an_image(lambda count: features.computed(x[:count]), len(x))
         else:
-            thief = bench.fresh_thief(0)
-            seconds = _seconds(lambda: thief.fit(x, y, nb_epochs=1)) / len(x)
+            seconds = _seconds_an_image(lambda count: thief.fit(x[:count], y[:count], nb_epochs=1), len(x))
+        seconds *= math.prod(bench.dataset.input_shape) / math.prod(bench.thieves_see[attack])
         if config.model == config.thief_model or all(victim.is_external for victim in config.victims):
-            return data, seconds, 1.0
+            return data, seconds, 1.0, model
         victim = bench.victims.untrained(0)
-        return data, seconds, _seconds(lambda: victim.fit(x, y, nb_epochs=1)) / len(x) / seconds
+        of_victim = _seconds_an_image(lambda count: victim.fit(x[:count], y[:count], nb_epochs=1), len(x))
+        return data, seconds, of_victim / seconds, model
     finally:
         torch.set_num_threads(threads)
 
 
-def _seconds(train: Callable[[], object]) -> float:
+def _timed_model(bench: Bench, x: ImageSet) -> _Model:
+    """The audited model, if it is here: an endpoint's rate is known, and it is not asked for nothing."""
+    external = next((victim for victim in bench.config.victims if victim.is_external), None)
+    if external is None or bench.config.external is None or bench.config.external.is_remote:
+        return _Model()
+    classifier: Any = bench.victims.external(external).classifier
+    memory, classifier.memory = classifier.memory, None
+    try:
+        image = _seconds_an_image(lambda count: classifier.predict(x[:count]), len(x))
+    finally:
+        classifier.memory = memory
+    return _Model(image, memory is not None)
+
+
+def _seconds_an_image(work: Callable[[int], object], most: int) -> float:
+    """Seconds for each image of a call, two images or, of what is fast, up to 256."""
+
+    def clocked(count: int) -> float:
+        start = time.perf_counter()
+        work(count)
+        return (time.perf_counter() - start) / count
+
     # the first call pays for what torch sets up once
-    train()
-    start = time.perf_counter()
-    train()
-    return time.perf_counter() - start
+    work(2)
+    image = clocked(2)
+    more = min(most, _TIMED_IMAGES, int(_TIMED_SECONDS / max(image, 1e-9)))
+    return clocked(more) if more > 2 else image
 
 
-def _endpoint_queries(plan: Sequence[Cell], data: dict[str, Any]) -> int:
+def _distinct_queries(plan: Sequence[Cell], data: dict[str, Any]) -> int:
     """Budgets are nested: one attack asks each pool image once, whatever the answers are used for and how often."""
     largest: dict[tuple[AttackSpec, str, int], int] = {}
     plan = [cell for cell in plan if cell.victim.is_external]

@@ -16,8 +16,9 @@ def preflight(bench: Bench) -> dict[str, Any]:
     """Refuse what the configuration asks and cannot be done, and describe the data if all can.
 
     :param bench: of the run; it loads its data.
-    :return: `dataset` and `pool` as they describe themselves, the number of `evasion_images`, and the `model` of
-        somebody else's, which is read and tried. An endpoint is never asked here.
+    :return: `dataset` and `pool` as they describe themselves, the number of `evasion_images`, the size of the images
+        that thieves see where an attack says so, and the `model` of somebody else's, which is read and tried. An
+        endpoint is never asked here.
     :raises UserError: for defences, networks, attacks or budgets that do not fit the data or each other, and a model
         that cannot be read.
     """
@@ -27,22 +28,23 @@ def preflight(bench: Bench) -> dict[str, Any]:
     from art_divqat.models.weights import describe_weights, weights_file
 
     config = bench.config
-    begun = (
-        ("victim", config.model, config.weights, config.training),
-        ("thief", config.thief_model, config.thief_weights, config.thief_training),
-    )
-    for _, model, source, _ in begun:
+    for model, source in ((config.model, config.weights), (config.thief_model, config.thief_weights)):
         if source is not None:
             # before the data are read
             weights_file(model, source, download=config.download)
     for defence in config.defences:
         check_defence(defence, bench.dataset.input_shape)
     shape, weights = bench.dataset.input_shape, {}
-    for of, model, source, training in begun:
-        check_model(model, shape)
-        if source is not None:
-            described = describe_weights(model, source, shape, download=config.download)
-            weights[of] = {**described, "training": training}
+    thieves_see = bench.thieves_see
+    for of, model, source, training, shapes in (
+        ("victim", config.model, config.weights, config.training, [shape]),
+        ("thief", config.thief_model, config.thief_weights, config.thief_training, thieves_see.values()),
+    ):
+        for seen in dict.fromkeys(shapes):
+            check_model(model, seen)
+            if source is not None:
+                described = describe_weights(model, source, seen, download=config.download)
+                weights[of] = {**described, "training": training}
     check_evasion(bench)
     if config.control and len(set(bench.dataset.y_train.tolist())) < 2:
         raise UserError(
@@ -68,6 +70,8 @@ def preflight(bench: Bench) -> dict[str, Any]:
             bench.other_pool(name)  # reads a data set, or says why it cannot
     if weights:
         data["weights"] = weights
+    if smaller := {str(attack): list(seen[1:]) for attack, seen in thieves_see.items() if seen != shape}:
+        data["thief_images"] = smaller
     kind = model_kind(config)
     if kind is not None:
         data["model"] = {"kind": kind} if kind == "endpoint" else describe_model(bench)

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from art_divqat.data.stored import ImageSet, chunk_of
 from art_divqat.estimators import RecipeClassifier
+from art_divqat.models.shrunk import Shrunk, shrink
 
 # images are averaged down to at most so many values: the cost stays a blink, and what is fitted is still linear
 MOST_FEATURES = 1024
@@ -29,14 +30,23 @@ class LinearProbe:
     :param x: images (N, C, H, W), float32.
     :param y: the answers to them, (M, classes).
     :param rows: which images the answers are to, (M,); all in their order if None.
+    :param size: (H, W) that images are shrunk to first, where the thief sees no more of them.
 
     >>> x = np.eye(4, dtype=np.float32).reshape(4, 1, 2, 2)
     >>> LinearProbe(x, np.eye(4, dtype=np.float32)).predict(x).argmax(axis=1).tolist()
     [0, 1, 2, 3]
     """
 
-    def __init__(self, x: ImageSet, y: NDArray[Any], rows: NDArray[Any] | None = None) -> None:
-        _, channels, height, width = x.shape
+    def __init__(
+        self,
+        x: ImageSet,
+        y: NDArray[Any],
+        rows: NDArray[Any] | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        channels = x.shape[1]
+        self._seen = height, width = size or (x.shape[2], x.shape[3])
         shrink = max(1.0, math.sqrt(channels * height * width / MOST_FEATURES))
         self._size = (max(1, int(height / shrink)), max(1, int(width / shrink)))
         self.features = channels * self._size[0] * self._size[1]
@@ -69,7 +79,7 @@ class LinearProbe:
         return torch.cat(scores).numpy()
 
     def _flat(self, x: NDArray[np.float32]) -> Tensor:
-        images = torch.from_numpy(np.ascontiguousarray(x))
+        images = shrink(torch.from_numpy(np.ascontiguousarray(x)), self._seen)
         if tuple(images.shape[2:]) != self._size:
             images = functional.adaptive_avg_pool2d(images, self._size)
         return images.flatten(1).double()
@@ -93,4 +103,5 @@ class ProbedThief(RecipeClassifier):
     ) -> None:
         super()._learn(x, y, batch_size, nb_epochs, rows)
         if np.ndim(y) == 2 and np.isfinite(y).all():
-            self.probe = LinearProbe(x, y, rows)
+            size = self.model.size if isinstance(self.model, Shrunk) else None
+            self.probe = LinearProbe(x, y, rows, size=size)

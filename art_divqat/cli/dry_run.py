@@ -25,6 +25,7 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
     from art_divqat.audit.folder import RunFolder
     from art_divqat.plan.cells import is_control_of
     from art_divqat.report.text import clean, counted
+    from art_divqat.results.data_notes import shrinking
 
     if folder is not None and config.external is not None and config.external.is_remote:
         kept = RunFolder(folder)
@@ -47,6 +48,7 @@ def show_plan(config: ResolvedConfig, *, json_output: bool, folder: Path | None 
         *_model_rows(plan.model),
         *_control_rows(config, plan.control),
         ("thief", config.thief_model),
+        *(("", f"{clean(text)}") for text in shrinking(plan.thief_images)),
         *_weights_rows(config, plan.weights),
         ("defences", ", ".join(map(str, config.defences))),
         ("attacks", f"{', '.join(map(str, config.attacks))}; answers {answers}"),

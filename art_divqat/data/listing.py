@@ -21,8 +21,11 @@ from art_divqat.data.raw import RawImages
 from art_divqat.data.stored import ImageFile, ImageSet, StoredImages, is_large, kept_images, take
 from art_divqat.errors import UserError
 
-_MIXED_SIDE = 32
-_KEPT_VERSION = 1
+# what pictures of several sizes may become: sides that networks are built for
+_USUAL_SIDES = (32, 64, 96, 128, 224)
+_LOOKED_AT = 1000
+# 2: pictures of several sizes are no longer all 32×32
+_KEPT_VERSION = 2
 
 
 class Part(NamedTuple):
@@ -42,8 +45,8 @@ class PictureList:
     :param notes: what was decided on the way, for the plan and the report.
     :param left_out: which files are not among the pictures, for the same; said last.
     :param usual_form: what the pictures become where nobody asks for another form. Where this does not say the size
-        either, pictures of one size keep it, and of several become 32×32; where it does not say the channels, they
-        stay grey if all are grey, and become RGB otherwise.
+        either, pictures of one size keep it, and those of several get the side of :func:`usual_side`; where it does
+        not say the channels, they stay grey if all are grey, and become RGB otherwise.
     """
 
     name: str
@@ -55,6 +58,37 @@ class PictureList:
     left_out: tuple[str, ...] = ()
     usual_form: ImageForm = OWN_FORM
 
+    @property
+    def files(self) -> list[Path]:
+        """The pictures of all its parts."""
+        return [file for part in (self.train, self.validation, self.test) if part is not None for file in part.files]
+
+
+def usual_side(smaller_sides: Sequence[int]) -> int:
+    """The largest of 32, 64, 96, 128 and 224 pixels that half of the pictures have on their smaller side, else 32.
+
+    >>> usual_side([180, 300, 500]), usual_side([60, 100, 300]), usual_side([20, 25])
+    (224, 96, 32)
+    """
+    half = sorted(smaller_sides, reverse=True)[(len(smaller_sides) - 1) // 2]
+    return max((side for side in _USUAL_SIDES if side <= half), default=_USUAL_SIDES[0])
+
+
+def size_of(files: Sequence[Path]) -> Size:
+    """The size of all pictures, or, where these have several, the square that they are brought to.
+
+    :raises UserError: for a file that is no picture.
+    """
+    first = files[:: max(1, len(files) // _LOOKED_AT)]
+    seen = {file: read_header(file)[:2] for file in first}
+    sizes = set(seen.values())
+    # that all are alike takes a look at all
+    sizes |= {read_header(file)[:2] for file in files if len(sizes) == 1}
+    if len(sizes) == 1:
+        return sizes.pop()
+    side = usual_side([min(size) for size in seen.values()])
+    return side, side
+
 
 def decode_list(listing: PictureList, form: ImageForm = OWN_FORM) -> RawImages:
     """Decode every picture of a list.
@@ -65,7 +99,7 @@ def decode_list(listing: PictureList, form: ImageForm = OWN_FORM) -> RawImages:
     :raises UserError: for pictures that cannot be read.
     """
     parts = [part for part in (listing.train, listing.validation, listing.test) if part is not None]
-    x, done = _decode([file for part in parts for file in part.files], form, listing.usual_form)
+    x, done = _decode(listing.files, form, listing.usual_form)
     ends = np.cumsum([len(part.files) for part in parts]).tolist()
     images = iter([take(x, slice(start, end)) for start, end in zip([0, *ends], ends, strict=False)])
 
@@ -165,7 +199,7 @@ def _decoding(files: Sequence[Path], form: ImageForm) -> _Decoding:
     _check_unbroken(broken)
     sizes = sorted({(header.height, header.width) for header in headers})
     grey = form.channels == 1 if form.channels else all(header.grey for header in headers)
-    size = form.size or (sizes[0] if len(sizes) == 1 else (_MIXED_SIDE, _MIXED_SIDE))
+    size = form.size or size_of(files)
     return _Decoding(sizes, size, grey, form.fit, {})
 
 

@@ -1,4 +1,4 @@
-"""The size of a data set's images, looked up without reading them: networks are chosen by it."""
+"""The size of a data set's images, looked up without reading them where that can be: networks are chosen by it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 from art_divqat._files import default_data_root
 from art_divqat.data.archives import array_header
-from art_divqat.data.pictures import SUFFIXES, ImageForm, read_header
-from art_divqat.data.sources import dataset_entry
+from art_divqat.data.listing import size_of
+from art_divqat.data.pictures import ImageForm
+from art_divqat.data.sources import DATASETS, has_pictures, list_pictures, load_raw
 from art_divqat.errors import UserError
 
 
@@ -20,17 +21,22 @@ def smaller_side(name: str, form: ImageForm, data_root: Path | None = None) -> i
     """
     if form.size is not None:
         return min(form.size)
+    entry = DATASETS.find(name)
+    if entry is not None and (entry.side is not None or DATASETS.origin(name) is None):
+        return entry.side
     try:
-        if name.startswith("folder:"):
-            return _of_pictures(Path(name.partition(":")[2]).expanduser())
+        if has_pictures(name):
+            listing = list_pictures(name, data_root=data_root)
+            return min(listing.usual_form.size or size_of(listing.files))
         if name.startswith("npz:"):
             path = Path(name.partition(":")[2]).expanduser()
             below = (data_root or default_data_root()) / path
             return _of_archive(below if below.is_file() and not path.exists() else path)
+        # of a plug-in that does not say it
+        return min(load_raw(name, data_root=data_root).x.shape[2:])
     except (OSError, ValueError, KeyError, UserError, zipfile.BadZipFile):
         # whoever reads it says what is wrong with it
         return None
-    return dataset_entry(name).side
 
 
 def _of_archive(path: Path) -> int | None:
@@ -42,15 +48,3 @@ def _of_archive(path: Path) -> int | None:
         return min(shape[1:])
     # channels first or last
     return None if len(shape) != 4 else min(shape[2:] if shape[1] in (1, 3) else shape[1:3])
-
-
-def _of_pictures(folder: Path) -> int | None:
-    """The size that all pictures have; of several sizes they are read small."""
-    sizes: set[tuple[int, int]] = set()
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
-            header = read_header(file)
-            sizes.add((header.height, header.width))
-            if len(sizes) > 1:
-                return None
-    return min(sizes.pop()) if sizes else None

@@ -20,6 +20,8 @@ from art_divqat.errors import UserError
 from art_divqat.registry import Registry, load_target
 
 DATASET_FORMS = ("npz:PATH", "folder:PATH")
+# up to here networks are those of small images
+_SMALL_SIDE = 64
 _PREFIXES = ("npz:", "folder:")
 _LAYOUTS = "art_divqat.data.layouts"
 
@@ -280,7 +282,14 @@ def _read_arrays(canonical: str, root: Path, download: bool) -> RawImages:
         below = root / path
         return replace(read_archive(below if below.is_file() and not path.exists() else path), name=canonical)
     raw = load_target(DATASETS[canonical].read)(root, download)
-    return raw if DATASETS.origin(canonical) is None else checked_raw(raw, canonical)
+    if DATASETS.origin(canonical) is None:
+        return raw
+    raw = checked_raw(raw, canonical)
+    height, width = raw.x.shape[2:]
+    if DATASETS[canonical].side is not None or min(height, width) <= _SMALL_SIDE:
+        return raw
+    unsaid = f"images of {height}×{width}: the data set's entry does not say its side, so that it is read before"
+    return replace(raw, notes=(*raw.notes, f"{unsaid} networks are chosen"))
 
 
 def checked_list(listing: object, name: str) -> PictureList:

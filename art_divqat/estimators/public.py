@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +14,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from art_divqat._types import Progress, Rows, Shape
-from art_divqat.data.checks import check_image_shape, check_pairs, check_targets, is_one_hot
-from art_divqat.data.stored import ImageSet, StoredImages, chunk_of, image_key, take
+from art_divqat.data.checks import is_one_hot
+from art_divqat.data.known_rows import KNOWN_BATCH, KnownRows, shared_rows
+from art_divqat.data.stored import ImageSet, chunk_of, take
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 from art_divqat.estimators.recipe import RecipeClassifier, TrainingRecipe
-from art_divqat.models.weights import FrozenBody, public_body
+from art_divqat.models.registry import MODELS
+from art_divqat.models.shrunk import Shrunk
+from art_divqat.models.weights import FrozenBody, KeptStatistics, public_body
 
 # L2 on the weights of the head, of standardised features: answers to a few hundred photographs and to thousands, soft
 # and hard, are learned about as well by it as by any between a third and three times of it
 WEIGHT_DECAY = 3e-3
 _STEPS = 200
-_BATCH = 32
 
 
 class Features:
@@ -31,28 +35,22 @@ class Features:
     :param body: images (N, C, H, W) in [0, 1] to features (N, width); it is put into eval mode and never trained.
     :param width: how many features.
     :param device: where it computes.
+    :param path: a file that other processes and later runs share; None for this process alone.
     """
 
-    def __init__(self, body: nn.Module, width: int, shape: Shape, device: str = "cpu") -> None:
+    def __init__(
+        self, body: nn.Module, width: int, shape: Shape, device: str = "cpu", path: Path | None = None
+    ) -> None:
         self.body = body.to(device).eval().requires_grad_(False)
         self.width = width
         self.shape = shape
         self.device = torch.device(device)
-        self._known: dict[bytes, NDArray[np.float32]] = {}
+        self._known = KnownRows(lambda images: self.computed(images), chunk_of(shape, KNOWN_BATCH), path)
         set_memory_format(self.body, probe_memory_format(self.body, torch.zeros(2, *shape, device=self.device)))
 
     def __call__(self, images: ImageSet, progress: Progress | None = None) -> NDArray[np.float32]:
         """The features of images, (N, width)."""
-        keys = images.digests() if isinstance(images, StoredImages) else [image_key(image) for image in images]
-        fresh = {key: row for row, key in enumerate(keys) if key not in self._known}
-        rows = np.fromiter(fresh.values(), np.int64, len(fresh))
-        step = chunk_of(self.shape, _BATCH)
-        for start in range(0, len(rows), step):
-            features = self.computed(images[rows[start : start + step]])
-            self._known |= zip((keys[row] for row in rows[start : start + step].tolist()), features, strict=True)
-            if progress is not None:
-                progress(min(start + step, len(rows)), len(rows))
-        return np.stack([self._known[key] for key in keys]) if keys else np.zeros((0, self.width), np.float32)
+        return self._known(images, progress) if len(images) else np.zeros((0, self.width), np.float32)
 
     def computed(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """The features of a batch, whether they are known or not."""
@@ -116,14 +114,31 @@ def fit_head(
 
 
 @functools.lru_cache(maxsize=4)
-def public_features(model: str, weights: str, shape: Shape, device: str = "cpu", download: bool = False) -> Features:
+def public_features(
+    model: str, weights: str, shape: Shape, device: str = "cpu", download: bool = False, seen: Shape | None = None
+) -> Features:
     """The features of a public network, known to all that begin from it in this process.
 
     :param model: an architecture, and `weights` whose; see :func:`art_divqat.models.weights.load_public`.
     :param shape: (channels, height, width) of the images.
+    :param seen: what they are shrunk to before the network sees them, if it is smaller.
     :raises UserError: for weights that are not there or do not fit.
     """
-    return Features(*public_body(model, weights, shape, download=download), shape, device)
+    body, width = _body(model, weights, shape, seen, download)
+    path = None
+    if device == "cpu":
+        state = hashlib.sha256()
+        for name, value in body.state_dict().items():
+            state.update(name.encode() + value.numpy().tobytes())
+        path = shared_rows("features", MODELS.canonical(model), MODELS.origin(model), shape, seen, state.hexdigest())
+    return Features(body, width, shape, device, path)
+
+
+def _body(model: str, weights: str, shape: Shape, seen: Shape | None, download: bool) -> tuple[nn.Module, int]:
+    if seen is None:
+        return public_body(model, weights, shape, download=download)
+    body, width = public_body(model, weights, seen, download=download)
+    return Shrunk(body, seen[1:]), width
 
 
 class HeadProbe:
@@ -142,7 +157,8 @@ class HeadProbe:
 class PublicClassifier(RecipeClassifier):
     """An ART classifier with a public body: `fit` fits a linear head on its features and, if it is tuned, then all.
 
-    Fine-tuning begins from the fitted head, by the recipe; the head alone is then its `probe`.
+    Fine-tuning begins from the fitted head, by the recipe, and keeps the statistics of batch norms; the head alone is
+    then its `probe`.
 
     :param features: of the public network, shared by all that begin from it.
     :param body: that network once more, to be trained, if it is to be tuned; None shares the frozen one.
@@ -166,9 +182,9 @@ class PublicClassifier(RecipeClassifier):
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         shared = FrozenBody(features.body)
-        network = nn.Sequential(shared if body is None else body.requires_grad_(True), head)
+        network = nn.Sequential(shared if body is None else KeptStatistics(body.requires_grad_(True)), head)
         super().__init__(network, features.shape, nb_classes, recipe, seed=seed, device=device)
-        self._features = features
+        self.features = features
         self._tunes = body is not None
         self._balanced = balanced
 
@@ -180,24 +196,21 @@ class PublicClassifier(RecipeClassifier):
         nb_epochs: int | None,
         rows: NDArray[np.int64] | None,
     ) -> None:
-        count = len(x) if rows is None else len(rows)
-        check_pairs(count, len(y))
-        check_image_shape(x, self.input_shape, "The network")
-        targets = check_targets(y, count, "Labels", self.nb_classes)
+        _, labels, _ = self._check_training_set(x, np.asarray(y), rows)
         images = x if rows is None else take(x, rows)
-        features = self._features(images, None if self._tunes else self.progress)
-        head = fit_head(features, targets, self.nb_classes, balanced=self._balanced)
+        features = self.features(images, None if self._tunes else self.progress)
+        head = fit_head(features, labels.numpy(), self.nb_classes, balanced=self._balanced)
         self.model[1].load_state_dict(head.state_dict())
         if self._tunes:
             super()._learn(x, y, batch_size, nb_epochs, rows)
-            self.probe = HeadProbe(self._features, head)
+            self.probe = HeadProbe(self.features, head)
 
     def logits(self, x: NDArray[Any], batch_size: int = 512) -> NDArray[np.float32]:
         """The network's answers, from the features that are known already where its body is the public one."""
         if self._tunes:
             return super().logits(x, batch_size)
         with torch.no_grad():
-            features = torch.from_numpy(self._features(x)).to(self._device)
+            features = torch.from_numpy(self.features(x)).to(self._device)
             return self.model[1](features).cpu().numpy()  # type: ignore[no-any-return]
 
 
@@ -210,6 +223,7 @@ def begun_publicly(
     *,
     tuned: bool,
     balanced: bool = False,
+    seen: Shape | None = None,
     seed: int = 0,
     device: str = "cpu",
     download: bool = False,
@@ -218,8 +232,10 @@ def begun_publicly(
 
     :param tuned: whether all of it is trained after its head.
     :param balanced: see :func:`fit_head`.
+    :param seen: the shape that images are shrunk to before it sees them, if it is smaller.
     :raises UserError: for weights that are not there or do not fit.
     """
-    features = public_features(model, weights, shape, device, download)
-    body = public_body(model, weights, shape, download=download)[0] if tuned else None
+    seen = None if seen == shape else seen
+    features = public_features(model, weights, shape, device, download, seen)
+    body = _body(model, weights, shape, seen, download)[0] if tuned else None
     return PublicClassifier(features, nb_classes, recipe, body=body, balanced=balanced, seed=seed, device=device)

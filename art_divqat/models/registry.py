@@ -214,7 +214,9 @@ def check_model(name: str, input_shape: Shape | None = None) -> str:
     if prefix in (_HIDDEN, *_AROUND):
         return f"{prefix}:{check_model(inner, input_shape)}"
     if prefix:
-        _call(f"{_LIBRARY_MODULE}:check_library_model", prefix, inner, input_shape)
+        # whether the library has it is known without importing that
+        if input_shape is not None or canonical != CARRIED or not carried_is_at_hand():
+            _call(f"{_LIBRARY_MODULE}:check_library_model", prefix, inner, input_shape)
         return canonical
     entry = MODELS[canonical]
     if input_shape is not None and min(input_shape[1:]) < entry.smallest_side:
@@ -253,10 +255,10 @@ def model_for(weights: str | None, usual: str, *, large: bool) -> str:
     return usual if published or source != "imagenet" else "torchvision:resnet18"
 
 
-def is_large(input_shape: Shape) -> bool:
-    """Whether images are above 64×64, where networks are built as their libraries have them.
+def has_library_stem(input_shape: Shape) -> bool:
+    """Whether images are above 64×64, where networks have the first layers that their libraries give them.
 
-    >>> is_large((3, 64, 64)), is_large((3, 96, 224)), is_large((1, 224, 60))
+    >>> has_library_stem((3, 64, 64)), has_library_stem((3, 96, 224)), has_library_stem((1, 224, 60))
     (False, True, False)
     """
     return min(input_shape[1:]) > SMALL_SIDE

@@ -9,7 +9,7 @@ from torch import nn
 
 from art_divqat._types import Shape
 from art_divqat.models.libraries import take_channels
-from art_divqat.models.registry import is_large
+from art_divqat.models.registry import has_library_stem
 
 
 def resnet18(input_shape: Shape, nb_classes: int) -> nn.Module:
@@ -35,7 +35,7 @@ def vgg16(input_shape: Shape, nb_classes: int) -> nn.Module:
 def mobilenet_v2(input_shape: Shape, nb_classes: int) -> nn.Module:
     """MobileNetV2; for small images with a stride-1 stem."""
     network: Any = torchvision.models.mobilenet_v2(weights=None, num_classes=nb_classes)
-    if is_large(input_shape):
+    if has_library_stem(input_shape):
         return take_channels(network, input_shape[0])
     network.features[0][0] = nn.Conv2d(input_shape[0], 32, 3, padding=1, bias=False)
     return network
@@ -43,7 +43,7 @@ def mobilenet_v2(input_shape: Shape, nb_classes: int) -> nn.Module:
 
 def _resnet(build: Any, input_shape: Shape, nb_classes: int) -> nn.Module:
     network = build(weights=None, num_classes=nb_classes)
-    if is_large(input_shape):
+    if has_library_stem(input_shape):
         return take_channels(network, input_shape[0])
     # A 7×7 stride-2 stem with a max-pool would leave nothing of a 32×32 image.
     network.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)

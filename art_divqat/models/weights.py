@@ -20,7 +20,7 @@ from art_divqat._types import Shape
 from art_divqat.errors import UserError, suggest
 from art_divqat.models.libraries import Standardised, build_normalised
 from art_divqat.models.public_files import find_cached
-from art_divqat.models.registry import CARRIED, CARRIER, MODELS, SMALL_SIDE, build_model, is_large
+from art_divqat.models.registry import CARRIED, CARRIER, MODELS, SMALL_SIDE, build_model, has_library_stem
 from art_divqat.models.state_dicts import read_state
 
 IMAGENET, PACKAGE = "imagenet", "package:"
@@ -89,6 +89,21 @@ class FrozenBody(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x)
+
+
+class KeptStatistics(FrozenBody):
+    """A network that is trained with the batch norm statistics it came with.
+
+    Those of a few small batches of other images would undo what its head was fitted to before the first step.
+    """
+
+    def train(self, mode: bool = True) -> KeptStatistics:
+        """Train mode for all but the batch norms, which go on answering by their running statistics."""
+        nn.Module.train(self, mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
 
 
 def build_probed(model: str, input_shape: Shape, nb_classes: int) -> nn.Module:
@@ -192,7 +207,7 @@ def _loaded(
     misfit = _misfit(state, inner.state_dict(), head)
     if misfit is not None:
         entry, remedy = MODELS[model], ""
-        if entry.stem_by_size and not is_large(input_shape):
+        if entry.stem_by_size and not has_library_stem(input_shape):
             remedy = f" Images up to {SMALL_SIDE}×{SMALL_SIDE} have another first layer: take {entry.library_name}."
         raise UserError(f"The weights {source!r} do not fit {MODELS.canonical(model)}: {misfit}.{remedy}")
     inner.load_state_dict({name: value for name, value in state.items() if not name.startswith(head)}, strict=False)

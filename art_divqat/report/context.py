@@ -13,7 +13,7 @@ from art_divqat.report.rating import Thresholds, rate_row
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.seeds import seeds_added
 from art_divqat.report.text import NONE, clean, counted, dataset_name, percent
-from art_divqat.results.data_notes import beginnings, classes_note, data_notes
+from art_divqat.results.data_notes import beginnings, classes_note, data_notes, shrinking
 from art_divqat.results.probes import probed
 from art_divqat.results.schema import Results
 from art_divqat.victims.registry import is_control
@@ -87,6 +87,8 @@ def threat_section(view: ResultsView) -> Section:
     seen = ", ".join(clean(a) for a in dict.fromkeys(row.answers for row in view.summary if row.budget))
     spent = sum(cell.queries for cell in view.cells)
     has = f"Images from {_pools(config)} and a network to train ({_value(config, 'thief_model')})."
+    if smaller := shrinking(view.results.data.get("thief_images")):
+        has += f" Shrunk images: {clean('; '.join(smaller))}; the victim is asked about whole ones."
     if own := config.get("attacker_images"):
         labels = "with" if config.get("attacker_labels", True) else "without"
         has = f"{counted(own, 'image')} of the victim's own kind, {labels} their true labels. {has}"

@@ -46,6 +46,23 @@ def beginnings(weights: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     return found if weights else []
 
 
+def shrinking(sizes: Any) -> list[str]:
+    """What thieves see of images, where attacks say that it is less than the victim does.
+
+    :param sizes: height and width by attack, as `thief_images` in the `data` of a run.
+
+    >>> shrinking({"knockoff:image_size=96": [96, 96]})
+    ['the thief of knockoff:image_size=96 sees 96×96']
+    """
+    if not isinstance(sizes, Mapping):
+        return []
+    return [
+        f"the thief of {attack} sees {'×'.join(map(str, size))}"
+        for attack, size in sizes.items()
+        if isinstance(size, list | tuple)
+    ]
+
+
 def classes_note(data: Mapping[str, Any]) -> str:
     """How the classes of an audited model are those of the data, where it has more; empty where they are the same.
 

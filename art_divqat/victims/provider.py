@@ -14,7 +14,7 @@ from art_divqat._types import Images, PhaseProgress
 from art_divqat.data import Dataset, load_pool
 from art_divqat.data.auxiliary import compose_auxiliary
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
-from art_divqat.models.registry import MODELS, is_large
+from art_divqat.models.registry import MODELS, has_library_stem
 from art_divqat.specs import Spec
 from art_divqat.victims.external.settings import ExternalModel
 from art_divqat.victims.specs import VictimSpec, auxiliary_sources, has_mixture, plugin_origins
@@ -146,7 +146,7 @@ class VictimProvider:
         from art_divqat.models.weights import file_sha256, weights_file
 
         settings, found = self.settings, {}
-        if MODELS[settings.model].stem_by_size and is_large(self.dataset.input_shape):
+        if MODELS[settings.model].stem_by_size and has_library_stem(self.dataset.input_shape):
             found["stem"] = "imagenet"
         if settings.weights is not None:
             file = weights_file(settings.model, settings.weights, download=settings.download)

@@ -15,6 +15,7 @@ from support.digits_victim import victim
 from support.picture_trees import cub200, indoor67
 
 from art_divqat.api import prepare
+from art_divqat.audit.estimate import _seconds_an_image, estimate
 from art_divqat.cli.dry_run import show_plan
 from art_divqat.errors import UserError
 from art_divqat.models import build_model
@@ -134,3 +135,54 @@ def test_the_plan_says_what_the_control_costs_or_that_there_is_none(
     assert 0 < plan["control"]["seconds"] <= plan["seconds"]
     show_plan(prepare(make_config({**given, "control": False})), json_output=False)
     assert "control   none: a model that is not stolen will be rated inconclusive" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("side", [8, 66])
+def test_the_time_counts_the_models_own_answers(side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    x = (rng.integers(0, 100, (60, 1, side, side)) + 120 * y[:, None, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "d.npz", x_train=x[20:], y_train=y[20:], x_test=x[:20], y_test=y[:20])
+    (tmp_path / "slow.py").write_text(
+        "import time, torch\n"
+        "class Slow(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.register_buffer('level', torch.zeros(1))\n"
+        "    def forward(self, x):\n"
+        "        time.sleep(0.004 * len(x))\n"
+        "        mean = x.mean((1, 2, 3))\n"
+        "        return torch.stack([self.level - mean, mean - self.level], 1) * 20\n"
+        "def build():\n"
+        "    return Slow()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    torch.save({"level": torch.tensor([0.4])}, tmp_path / "m.pt")
+    given = options(dataset=f"npz:{tmp_path / 'd.npz'}", victims=[f"file:{tmp_path / 'm.pt'}"], control=False,
+                    external={"factory": "slow:build"}, trust_code=True, attacks=["knockoff"], budgets=[5, 10],
+                    jobs=1, seeds=2)  # fmt: skip
+    estimated = estimate(prepare(make_config(given))).seconds
+    # large images are remembered: 2 seeds of 10 queries, the test images and the probe; else those of every cell
+    asked = 2 * 2 * 10 + 20 + 36 if side == 66 else 2 * 2 * (5 + 10) + 8 * 2 * 20
+    assert 0.9 < estimated / (0.004 * asked) < 8
+
+
+def test_what_takes_long_is_timed_on_two_images_and_what_is_fast_on_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def timed(each: float, most: int = 1000) -> tuple[float, list[int]]:
+        calls: list[int] = []
+
+        def work(count: int) -> None:
+            nonlocal now
+            calls.append(count)
+            now += each * count
+
+        return _seconds_an_image(work, most), calls
+
+    monkeypatch.setattr("art_divqat.audit.estimate.time.perf_counter", lambda: now)
+    for each, last in ((10.0, 2), (0.09, 5), (0.001, 256)):
+        image, calls = timed(each)
+        assert image == pytest.approx(each)
+        assert calls == ([2, 2] if last == 2 else [2, 2, last])
+    assert timed(0.001, most=9)[1] == [2, 2, 9]

@@ -135,6 +135,27 @@ def test_networks_by_the_size_of_images(
     assert (again.model, again.thief_model) == models
 
 
+@pytest.mark.parametrize("preset", ["quick", "standard", "paper"])
+def test_what_is_tuned_from_public_weights_is_trained_more_gently(preset: str) -> None:
+    def rates(**options: object) -> tuple[float, float]:
+        config = resolve(make_config({"dataset": "npz:a.npz", "preset": preset, "model": "resnet18", **options}), 96)
+        assert resolve(make_config(config.model_dump()), 96) == config
+        return config.victim_recipe.learning_rate, config.thief_recipe.learning_rate
+
+    plain = rates(thief_model="resnet18")
+    public = {"weights": "imagenet", "thief_weights": "imagenet"}
+    assert rates(**public, training="probe") == plain
+    gentle = rates(**public, thief_training="fine-tune")
+    given = {"epochs": 1, "learning_rate": 0.5}
+    if preset == "paper":
+        # its schedules are what they are
+        assert gentle == plain
+    else:
+        assert gentle == (1e-3, 1e-3)
+        assert rates(**public)[1] == plain[1] == 2e-3
+    assert rates(**public, thief_training="fine-tune", thief_recipe=given, victim_recipe=given) == (0.5, 0.5)
+
+
 @pytest.mark.parametrize(("side", "thief"), [(64, "resnet20"), (65, "timm:tf_efficientnet_lite0")])
 def test_thieves_of_photographs_begin_from_what_is_installed(
     side: int, thief: str, monkeypatch: pytest.MonkeyPatch

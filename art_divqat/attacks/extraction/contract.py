@@ -32,7 +32,8 @@ class AttackContext:
     :param victim: the metered victim; its ledger holds the budget.
     :param pool: images to query with, (N, C, H, W), float32 in [0, 1]; data-free attacks leave it alone.
     :param pool_labels: class ids of the pool's own data set, (N,), or None; only adaptive attacks use them.
-    :param build_thief: makes a fresh, untrained thief that trains by the one recipe of the comparison.
+    :param build_thief: makes a fresh, untrained thief that trains by the one recipe of the comparison; called with
+        `image_size` where the name of the attack says that.
     :param budget: queries the attacker may spend.
     :param answers: `soft` uses the probabilities, `hard` only the highest class, `top-k` (`top-3`) the k highest.
     :param seed: decides every draw of the attack.
@@ -50,7 +51,7 @@ class AttackContext:
 
     victim: MeteredClassifier
     pool: NDArray[np.float32]
-    build_thief: Callable[[], RecipeClassifier]
+    build_thief: Callable[..., RecipeClassifier]
     budget: int
     answers: str
     seed: int
@@ -91,6 +92,7 @@ class AttackEntry:
     :param step: the images of one step; the attack cannot run on fewer.
     :param refusal: why the attack cannot run on a network of this name; None if it can.
     :param other_pools: the pools by name that it asks beside the query pool.
+    :param may_shrink: whether its thief may see smaller images than the victim, for which its name takes `image_size`.
 
     >>> entry = AttackEntry("asks for nothing", lambda context: AttackOutcome(context.build_thief()), needs_pool=False)
     >>> entry.needs_labels, entry.step({})
@@ -110,6 +112,7 @@ class AttackEntry:
     step: Callable[[Mapping[str, Any]], int] = one_image
     refusal: Callable[[str, Mapping[str, Any]], str | None] = lambda model, own: None
     other_pools: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda own: ()
+    may_shrink: bool = True
 
     def load(self) -> Callable[[AttackContext], AttackOutcome]:
         """The attack's code; imported now if it is named."""

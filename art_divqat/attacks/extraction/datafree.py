@@ -226,6 +226,16 @@ class DataFreeExtraction(SafeExtraction):
         check_int(self, "monitor_every", self.monitor_every, 1)
 
 
+def _last_of_each(slots: Tensor, size: int) -> Tensor:
+    """The last row for each place below `size`, so that no place is written twice: a GPU writes in any order.
+
+    >>> _last_of_each(torch.tensor([2, 0, 2, 9]), 3)
+    tensor([1, 2])
+    """
+    places, first = np.unique(slots.numpy()[::-1], return_index=True)
+    return torch.from_numpy(np.sort(len(slots) - 1 - first[places < size]))
+
+
 class DFME(DataFreeExtraction):
     """L = ‖s(x) − v(x)‖₁ between the student's logits and the victim's, recovered and centred: data-free extraction.
 
@@ -288,8 +298,8 @@ class MAZE(DataFreeExtraction):
         slots = torch.where(
             numbers < self.replay_size, numbers, (torch.rand(count, dtype=torch.float64) * (numbers + 1)).long()
         )
-        kept = slots < self.replay_size
-        self._images[slots[kept]], self._answers[slots[kept]] = images[kept], answers[kept]
+        rows = _last_of_each(slots, self.replay_size)
+        self._images[slots[rows]], self._answers[slots[rows]] = images[rows], answers[rows]
         self._seen += count
 
     def _after_iteration(self) -> None:

@@ -17,6 +17,9 @@ SEED: Parameters = {"seed": integer(0, 0, 2**32 - 1)}
 TRAINING: Parameters = {"batch_size_fit": integer(64, 1), "nb_epochs": integer(10, 1)}
 POOL_QUERIES: Parameters = {**TRAINING, "batch_size_query": integer(512, 1), "nb_stolen": integer(1000, 1), **SEED}
 
+# of every attack whose thief may see smaller images than the victim: their smaller side
+IMAGE_SIZE: Parameters = {"image_size": integer(None, 1)}
+
 # in place of names: every pool that a program makes
 EVERY_GENERATOR = "generated"
 

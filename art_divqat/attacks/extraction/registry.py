@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import derive_seed, isolated_random_state
@@ -40,6 +41,7 @@ ATTACKS: Registry[AttackEntry] = Registry(
             declared.DFME,
             needs_pool=False,
             step=declared.data_free_step,
+            may_shrink=False,
         ),
         "fee": AttackEntry(
             "functionally equivalent extraction (Jagielski et al., USENIX Security 2020) of two-layer ReLU networks",
@@ -47,6 +49,7 @@ ATTACKS: Registry[AttackEntry] = Registry(
             declared.FEE,
             needs_pool=False,
             refusal=declared.fee_refusal,
+            may_shrink=False,
         ),
         "jbda": AttackEntry(
             "Jacobian augmentation of a small seed set (Papernot et al., 2017; targeted-random: Juuti et al., 2019)",
@@ -73,6 +76,7 @@ ATTACKS: Registry[AttackEntry] = Registry(
             declared.MAZE,
             needs_pool=False,
             step=declared.data_free_step,
+            may_shrink=False,
         ),
         "own-and-pool": AttackEntry(
             "images of the attacker's own, then random ones of the pool",
@@ -137,6 +141,7 @@ class AttackSpec(Spec):
     :param own: the attack's own parameters, every one with a value.
     :param recovery: the name of the recovery in its table, or None.
     :param theirs: the recovery's parameters, every one with a value.
+    :param image_size: the smaller side of the images that its thief sees, where these are not the victim's.
 
     >>> attack = parse_attack("Knockoff_Adaptive: reward=cert, recovery=Top_K")
     >>> str(attack), attack.own["reward"], attack.recovery, attack.theirs
@@ -146,6 +151,7 @@ class AttackSpec(Spec):
     own: Mapping[str, Any] = field(default_factory=dict, compare=False)
     recovery: str | None = field(default=None, compare=False)
     theirs: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    image_size: int | None = field(default=None, compare=False)
 
     @property
     def entry(self) -> AttackEntry:
@@ -177,7 +183,8 @@ class AttackSpec(Spec):
         if entry is None:
             return self
         undone = {"recovery", *entry.parameters}
-        return AttackSpec(self.name, tuple(each for each in self.parameters if each[0] not in undone), own=self.own)
+        kept = tuple(each for each in self.parameters if each[0] not in undone)
+        return AttackSpec(self.name, kept, own=self.own, image_size=self.image_size)
 
     @property
     def queries_per_image(self) -> int:
@@ -239,7 +246,8 @@ with --attacker-images.
 def attack_spec(name: str, given: Mapping[str, Any]) -> AttackSpec:
     """An attack by name and parameters, with its name, and its recovery's, as the tables have them.
 
-    Every attack takes `recovery=` and, with it, that recovery's parameters; one that both have is the attack's.
+    Every attack takes `recovery=` and, with it, that recovery's parameters, and most `image_size=`; a parameter of the
+    attack's own comes before another of that name.
 
     :raises UserError: for an unknown name or a bad value.
 
@@ -252,13 +260,15 @@ def attack_spec(name: str, given: Mapping[str, Any]) -> AttackSpec:
     if given.get("recovery") is not None:
         written["recovery"] = recovery = RECOVERIES.canonical(str(given["recovery"]))
         theirs = dict(RECOVERIES[recovery].parameters)
-    refuse_unknown(name, given, [*own, *theirs, *(["recovery"] if ATTACKS[name].asks_victim else [])])
+    common = declared.IMAGE_SIZE if ATTACKS[name].may_shrink and "image_size" not in own else {}
+    refuse_unknown(name, given, [*own, *theirs, *common, *(["recovery"] if ATTACKS[name].asks_victim else [])])
     return AttackSpec(
         name,
         tuple(sorted(written.items())),
         own=resolve(name, {key: given[key] for key in given if key in own}, own),
         recovery=recovery,
         theirs=resolve(name, {key: given[key] for key in given if key in theirs and key not in own}, theirs),
+        image_size=resolve(name, {key: given[key] for key in given if key in common}, common).get("image_size"),
     )
 
 
@@ -330,5 +340,9 @@ def run_attack(attack: str | AttackSpec, context: AttackContext) -> AttackOutcom
         )
         cost = getattr(view, "queries_per_image", 1)
         _check_context(attack, context, cost)
-        outcome = run(replace(context, victim=view, budget=context.budget // cost, parameters=attack.own))
+        build_thief = context.build_thief
+        if attack.image_size is not None:
+            build_thief = partial(build_thief, image_size=attack.image_size)
+        budget = context.budget // cost
+        outcome = run(replace(context, victim=view, budget=budget, parameters=attack.own, build_thief=build_thief))
     return replace(outcome, details={**outcome.details, "queries_per_image": float(cost)})

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from art_divqat._files import first_line
 from art_divqat._types import Images, Labels, Shape
+from art_divqat.data.known_rows import KNOWN_BATCH, KnownRows, shared_rows
 from art_divqat.data.splits import stratified_subset
-from art_divqat.data.stored import chunk_of, image_key, is_large
+from art_divqat.data.stored import chunk_of, is_large
 from art_divqat.errors import UserError
 from art_divqat.estimators.named_answers import labels_to_rows
 from art_divqat.victims.external.answers import AnswerForm, form_of
@@ -69,7 +70,7 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         self.class_names = tuple(class_names)
         # known once it was probed; the memory is of a model that always answers an image alike
         self.form = AnswerForm()
-        self.memory: dict[bytes, NDArray[np.float32]] | None = None
+        self.memory: KnownRows | None = None
         self._has_answered = False
 
     def __repr__(self) -> str:
@@ -87,20 +88,17 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         x = np.ascontiguousarray(x, dtype=np.float32)
         if len(x) == 0:
             return np.zeros((0, self.nb_classes), np.float32)
+        if self.memory is not None:
+            return self.form.complete(self.memory(x))
         batch_size = chunk_of(x.shape[1:], batch_size)
-        parts = [self._remembered(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
-        return np.concatenate(parts)
+        parts = [self.asked(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
+        return self.form.complete(np.concatenate(parts))
 
-    def _remembered(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.memory is None:
-            return self._one(x)
-        keys = [image_key(image) for image in x]
-        fresh = {key: row for row, key in enumerate(keys) if key not in self.memory}
-        if fresh:
-            self.memory |= zip(fresh, self._one(x[list(fresh.values())]), strict=True)
-        return np.stack([self.memory[key] for key in keys])
+    def asked(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the model answers to one call, as it is.
 
-    def _one(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        :raises UserError: if it fails, or answers with another shape.
+        """
         try:
             raw = np.asarray(self._behind(x))
             rows = labels_to_rows(raw, self.nb_classes, self.class_names)
@@ -120,7 +118,7 @@ class ExternalClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
                 f"{self.nb_classes} classes, so {(len(x), self.nb_classes)} is expected."
             )
         self._has_answered = True
-        return self.form.complete(answers)
+        return answers
 
 
 def in_train_mode(network: Any) -> bool:
@@ -150,11 +148,15 @@ def channels(model: ExternalModel, shape: Shape) -> tuple[NDArray[np.float32], N
     return np.array(mean, np.float32).reshape(as_row), np.array(std, np.float32).reshape(as_row)
 
 
-def probe(classifier: ExternalClassifier, x: Images, y: Labels, requested: str) -> Victim:
+def probe(
+    classifier: ExternalClassifier, x: Images, y: Labels, requested: str, decided_by: tuple[object, ...] | None = None
+) -> Victim:
     """Probe a model on labelled images: say what it can do, and refuse one that does not fit the data.
 
     :param x: test images; 128 of all classes are asked, 16 of these a second time where that may give other answers.
-    :param asked: `auto`, `logits` or `probabilities`.
+    :param requested: `auto`, `logits` or `probabilities`.
+    :param decided_by: all that decides what the model answers on this machine, where that is known: other processes and
+        later runs then share its answers to large images.
     :raises UserError: for answers that are not finite, that cannot be told or are not what was said, or that are right
         no more often than chance (p > 0.001), which normalisation, channel or class order missing its due looks like,
         and noise.
@@ -163,21 +165,21 @@ def probe(classifier: ExternalClassifier, x: Images, y: Labels, requested: str) 
     rows = stratified_subset(y, PROBE_IMAGES, seed=0)
     x, y = x[rows], y[rows]
     classifier.form = AnswerForm()
+    few, repeat = x[:REPEATED_IMAGES], classifier.repeat
+    if repeat is None and is_large(1, x.shape[1:]) and np.array_equal(classifier.predict(few), classifier.predict(few)):
+        # a pass over a large image is dear, and every cell asks the same test images
+        path = None if decided_by is None else shared_rows("answers", *decided_by)
+        classifier.memory = KnownRows(classifier.asked, chunk_of(x.shape[1:], KNOWN_BATCH), path)
     answers = classifier.predict(x)
     outputs = decide_outputs(answers, requested, classifier.description)
     form = (form_of(answers) if outputs == "probabilities" else None) or AnswerForm()
     answers, classifier.form = form.complete(answers), form
-    few = x[:REPEATED_IMAGES]
-    repeat = classifier.repeat
 
     def again() -> NDArray[np.float32]:
         return classifier.predict(few) if repeat is None else form.complete(repeat(few))
 
     matched = match_classes(answers, y, classifier.class_names, classifier.description, again)
     nondeterminism = 0.0 if repeat is None else float(np.abs(answers[:REPEATED_IMAGES] - again()).max())
-    if repeat is None and is_large(1, x.shape[1:]) and np.array_equal(again(), again()):
-        # a pass over a large image is dear, and every cell asks the same test images
-        classifier.memory = {}
     # what a network leaves out of its own answers has no gradient; what stands behind it leaves that as it is
     seen = classifier.white_box is not None and (classifier.own_defences > 0 or not form.notes)
     # an attack on a model starts from what is right

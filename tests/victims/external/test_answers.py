@@ -85,3 +85,21 @@ def test_a_row_that_the_form_does_not_explain_is_left_alone() -> None:
     odd = np.array([[0.7, 0.7, 0.0], [0.2, 0.2, 0.2]], np.float32)
     for form in (AnswerForm(2, rounded=True, classes=3), AnswerForm(top=1, missing=True, classes=3), AnswerForm()):
         np.testing.assert_array_equal(form.complete(odd), odd)
+
+
+@pytest.mark.parametrize("decimals", [2, None])
+def test_sparse_logits_are_no_answers_of_the_top_classes(decimals: int | None) -> None:
+    logits = np.maximum(np.random.default_rng(0).normal(0, 0.12, (128, 10)) - 0.05, 0)
+    logits = np.minimum(logits, 0.9 * logits / np.maximum(logits.sum(axis=1, keepdims=True), 0.9))
+    assert 0 < logits.sum(axis=1).max() < 1
+    logits[:, 0] += 0.01
+    assert form_of((logits if decimals is None else logits.round(decimals)).astype(np.float32)) is None
+
+
+@pytest.mark.parametrize("decimals", [3, None])
+@pytest.mark.parametrize("threshold", [0.02, 0.1])
+def test_answers_above_a_threshold_are_taken(decimals: int | None, threshold: float) -> None:
+    rows = probabilities(10)
+    shown = np.where(rows >= threshold, rows, 0)
+    form, _ = completed(shown if decimals is None else shown.round(decimals))
+    assert form.missing
