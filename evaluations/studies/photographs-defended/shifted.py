@@ -1,6 +1,6 @@
 """What a defence of photographs costs on photographs that are not quite like those it was trained on.
 
-Accuracy of the study's victims, seed 0, on its test images as they are, and zoomed, darkened, blurred, noisy and turned.
+Accuracy of the study's victims, seed 0, on its test images as they are, zoomed, darkened, blurred, noisy and turned.
 They are those that `art-divqat evaluate --config config.yaml` left in the store.
 
     python evaluations/studies/photographs-defended/shifted.py
