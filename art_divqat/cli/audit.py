@@ -34,6 +34,10 @@ def audit(
     outputs: Annotated[str | None, typer.Option(help="What the model answers: auto, logits or probabilities.")] = None,
     mean: Annotated[str | None, typer.Option(help="Subtracted from images in [0, 1]: one number, or R,G,B.")] = None,
     std: Annotated[str | None, typer.Option(help="Images are divided by it afterwards: one number, or R,G,B.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="How many classes the model has, or a file that names them in its order, one a line."),
+    ] = None,
     protocol: Annotated[str | None, typer.Option(help="What an endpoint speaks: auto, v2 or json.")] = None,
     auth_env: Annotated[str | None, typer.Option(help="Environment variable that holds the credential.")] = None,
     auth_header: Annotated[str | None, typer.Option(help="Header for the credential (Authorization).")] = None,
@@ -82,6 +86,7 @@ def audit(
     from art_divqat.victims.external.settings import ExternalModel, model_at
 
     used |= {"mean": common.numbers("--mean", mean), "std": common.numbers("--std", std)}
+    used["classes"] = common.classes(classes)
     used |= {
         "victims": None if target is None else [model_at(target)],
         "external": common.given(used, ExternalModel) or None,

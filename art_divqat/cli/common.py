@@ -124,6 +124,28 @@ def whole_numbers(texts: list[str]) -> list[int]:
     return numbers
 
 
+def classes(text: str | None) -> int | tuple[str, ...] | None:
+    """The number of classes, or the names in a file, one a line.
+
+    :raises UserError: for neither.
+
+    >>> classes("1000")
+    1000
+    """
+    if text is None:
+        return None
+    if text.isdecimal():
+        return int(text)
+    try:
+        lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError):
+        raise UserError(
+            f"--classes {text!r} is neither a number nor a file of names, one a line: expected how many classes the "
+            "model has, or their names in its order."
+        ) from None
+    return tuple(line.strip() for line in lines if line.strip())
+
+
 def numbers(option: str, text: str | None) -> list[float] | None:
     """One number, or one for each of three channels.
 

@@ -119,7 +119,9 @@ def table(rows: list[dict[str, Any]]) -> str:
             continue
         function = "yes" if row["same_twice"] and row["halves"] < 0.05 else f"no ({row['halves']:.2g})"
         share, agreement = f"{100 * row['int8_share']:.1f} %", f"{row['agreement']:.3f}"
-        lines.append(f"{start} yes | {function} | {share} | {agreement} | {row['difference']:.3f} | {row['rounding']:.3f} |")
+        lines.append(
+            f"{start} yes | {function} | {share} | {agreement} | {row['difference']:.3f} | {row['rounding']:.3f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
