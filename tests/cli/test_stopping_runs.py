@@ -1,4 +1,4 @@
-"""A signal ends a real run while a victim is trained and while its reports are written, and the run goes on afterwards."""
+"""A signal ends a real run while a victim is trained and while reports are written, and the run goes on afterwards."""
 
 from __future__ import annotations
 
