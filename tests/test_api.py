@@ -211,3 +211,16 @@ def test_names_of_classes_are_given_beside_numbers(tmp_path: Path, monkeypatch: 
     assert len(set(kept)) == 3
     assert kept[0] == api._kept(plain)
     assert load_dataset(kept[1]).class_names == tuple(names)
+
+
+def test_prepare_and_evaluate_speak_python(tmp_path: Path) -> None:
+    config = make_config({"victims": ["standard"], "dataset": "digits", "query_pool": "in-distribution", "limit": 100})
+    config = config.model_copy(update={"budgets": (10**9,)})
+    with pytest.raises(UserError, match=r"lower budgets or choose a larger query_pool"):
+        api.evaluate(api.prepare(config), tmp_path / "run", store=tmp_path / "store")
+    with pytest.raises(UserError, match=r"lower --budget or choose a larger --query-pool"):
+        api.run_and_report(api.resolved_for_run(config), tmp_path / "run", store=tmp_path / "store")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match=r": give output a new or empty folder"):
+        api.evaluate(api.prepare(config), tmp_path / "mine", store=tmp_path / "store")

@@ -77,7 +77,7 @@ def run(
     from art_divqat import api
     from art_divqat.audit.folder import default_folder
 
-    resolved = api.prepare(config)
+    resolved = api.resolved_for_run(config)
     folder = output or default_folder(resolved)
     if dry_run:
         from art_divqat.cli.dry_run import show_plan
@@ -87,7 +87,7 @@ def run(
     from art_divqat.report import render_json
 
     with watched(quiet=quiet) as watcher:
-        results = api.evaluate(resolved, folder, retrain=retrain, watcher=watcher)
+        results = api.run_and_report(resolved, folder, retrain=retrain, watcher=watcher)
     if json_output:
         sys.stdout.write(render_json(results))
     else:

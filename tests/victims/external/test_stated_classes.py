@@ -99,7 +99,7 @@ def test_the_number_of_classes_is_the_models(
     data = shop(tmp_path, names)
     with service(say) as address:
         unsaid = prepare(make_config({**OPTIONS, "victims": [address], "dataset": data}))
-        with pytest.raises(UserError, match="--classes"):
+        with pytest.raises(UserError, match=r"external=\{'classes'"):
             evaluate(unsaid, tmp_path / "unsaid", store=tmp_path / "store")
         said = {**OPTIONS, "victims": [address], "dataset": data, "external": {"classes": classes}}
         results = [
