@@ -39,6 +39,8 @@ _REMEDY = (
     "Rewrite that line with tensor operations (torch.where instead of if, sizes fixed instead of read from values), "
     "move it out of the network, or try backend='pt2e'."
 )
+# the module of all operations that give int8 values by a scale of their own
+_INT8_OPERATIONS = torch.ops.quantized.add.__module__
 
 
 class Backend(QuantizationBackend):
@@ -190,7 +192,7 @@ def _keep_seven_bits(network: Any, node: Any) -> None:
     if node.op == "call_module":
         module = network.get_submodule(node.target)
         scale, zero_point = getattr(module, "scale", None), getattr(module, "zero_point", None)
-    elif node.target is torch.quantize_per_tensor or "quantized" in str(getattr(node.target, "__module__", "")):
+    elif node.target is torch.quantize_per_tensor or getattr(node.target, "__module__", "") == _INT8_OPERATIONS:
         names = [str(each.target) for each in node.args if getattr(each, "op", None) == "get_attr"][-2:]
         scale, zero_point = (getattr(network, name) for name in names) if len(names) == 2 else (None, None)
     else:
