@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,12 @@ def prepare(config: EvaluateConfig) -> ResolvedConfig:
     >>> prepare(make_config({"victims": ["robust"], "device": "cpu"})).query_pool
     'photos'
     """
+    with _spelled_for_python():
+        return resolved_for_run(config)
+
+
+def resolved_for_run(config: EvaluateConfig) -> ResolvedConfig:
+    """:func:`prepare` with messages that name the options of the command line."""
     config = config.model_copy(update={"device": resolve_device(config.device)})
     resolved, asked = resolve(config), config
     if resolved.external is not None and has_pictures(resolved.dataset):
@@ -90,23 +97,31 @@ def evaluate(
     :raises UserError: for anything in the configuration, the data or the folder that cannot be used, and a model that
         is code without `trust_code`; nothing is written then.
     """
+    with _spelled_for_python():
+        if not isinstance(config, ResolvedConfig):
+            from_file = {} if config is None else read_config(Path(config))
+            config = resolved_for_run(make_config({**from_file, **options}))
+        elif options:
+            raise UserError(f"{next(iter(options))} was given beside a resolved configuration: give it to make_config.")
+        handed = {"store": store, "retrain": retrain, "watcher": watcher, "live": live}
+        return run_and_report(config, _folder(output, config), **handed)
+
+
+def run_and_report(config: ResolvedConfig, output: Path, **handed: Any) -> AuditResult:
+    """:func:`evaluate` with messages that name the options of the command line."""
     from art_divqat.report import write_report
     from art_divqat.report.findings import is_decided
 
-    if not isinstance(config, ResolvedConfig):
-        try:
-            from_file = {} if config is None else read_config(Path(config))
-            resolved = prepare(make_config({**from_file, **options}))
-            return evaluate(resolved, output, store=store, retrain=retrain, watcher=watcher, live=live)
-        except UserError as error:
-            error.args = (in_python(str(error), audited=False),)
-            raise error from None
-    if options:
-        raise UserError(f"{next(iter(options))} was given beside a resolved configuration: give it to make_config.")
-    folder = _folder(output, config)
-    handed = {"store": store, "retrain": retrain, "watcher": watcher, "live": live}
-    results = run(config, folder, **handed, publish=write_report, decided=is_decided)  # type: ignore[arg-type]
-    return AuditResult.of(results, folder)
+    return AuditResult.of(run(config, output, **handed, publish=write_report, decided=is_decided), output)
+
+
+@contextlib.contextmanager
+def _spelled_for_python() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        error.args = (in_python(str(error), audited=False), *error.args[1:])
+        raise
 
 
 def audit_model(

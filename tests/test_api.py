@@ -306,3 +306,16 @@ def test_evaluate_takes_options_or_a_file_and_nothing_beside_a_resolved_configur
     with pytest.raises(UserError, match=r"holds a run of other settings .*: give output another folder"):
         art_divqat.evaluate(**{**options, "limit": 90}, output="again")
     assert not (tmp_path / "third").exists()
+
+
+def test_prepare_and_evaluate_speak_python(tmp_path: Path) -> None:
+    config = make_config({"victims": ["standard"], "dataset": "digits", "query_pool": "in-distribution", "limit": 100})
+    config = config.model_copy(update={"budgets": (10**9,)})
+    with pytest.raises(UserError, match=r"lower budgets or choose a larger query_pool"):
+        api.evaluate(api.prepare(config), tmp_path / "run", store=tmp_path / "store")
+    with pytest.raises(UserError, match=r"lower --budget or choose a larger --query-pool"):
+        api.run_and_report(api.resolved_for_run(config), tmp_path / "run", store=tmp_path / "store")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match=r": give output a new or empty folder"):
+        api.evaluate(api.prepare(config), tmp_path / "mine", store=tmp_path / "store")

@@ -49,6 +49,13 @@ def audit(
         str | None,
         typer.Option(help="Images are divided by it afterwards: one number, or R,G,B.", rich_help_panel=options.VICTIM),
     ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="How many classes the model has, or a file that names them in its order, one a line.",
+            rich_help_panel=options.VICTIM,
+        ),
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="What an endpoint speaks: auto, v2 or json.", rich_help_panel=_ENDPOINT)
     ] = None,
@@ -113,6 +120,7 @@ def audit(
     from art_divqat.victims.external.settings import ExternalModel, model_at
 
     used |= {"mean": common.numbers("--mean", mean), "std": common.numbers("--std", std)}
+    used["classes"] = common.classes(classes)
     used |= {
         "victims": None if target is None else [model_at(target)],
         "external": common.given(used, ExternalModel) or None,

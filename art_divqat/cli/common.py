@@ -77,7 +77,7 @@ def run(
     from art_divqat import api
     from art_divqat.audit.folder import default_folder
 
-    resolved = api.prepare(config)
+    resolved = api.resolved_for_run(config)
     folder = output or default_folder(resolved)
     if dry_run:
         from art_divqat.cli.dry_run import show_plan
@@ -87,7 +87,7 @@ def run(
     from art_divqat.report import render_json
 
     with watched(quiet=quiet) as watcher:
-        results = api.evaluate(resolved, folder, retrain=retrain, watcher=watcher)
+        results = api.run_and_report(resolved, folder, retrain=retrain, watcher=watcher)
     if json_output:
         sys.stdout.write(render_json(results))
     else:
@@ -122,6 +122,28 @@ def whole_numbers(texts: list[str]) -> list[int]:
         except ValueError:
             raise UserError(f"--budget {item!r} is not a whole number of queries: expected N or N,N,…") from None
     return numbers
+
+
+def classes(text: str | None) -> int | tuple[str, ...] | None:
+    """The number of classes, or the names in a file, one a line.
+
+    :raises UserError: for neither.
+
+    >>> classes("1000")
+    1000
+    """
+    if text is None:
+        return None
+    if text.isdecimal():
+        return int(text)
+    try:
+        lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError):
+        raise UserError(
+            f"--classes {text!r} is neither a number nor a file of names, one a line: expected how many classes the "
+            "model has, or their names in its order."
+        ) from None
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def numbers(option: str, text: str | None) -> list[float] | None:

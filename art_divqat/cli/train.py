@@ -42,11 +42,11 @@ def train(
 ) -> None:
     """Train one victim, say how accurate and how robust it is, and keep it in a folder."""
     requested = common.configuration(config, {**locals(), "victims": [victim], "baseline": False})
-    from art_divqat.api import prepare
+    from art_divqat.api import resolved_for_run
     from art_divqat.audit.train import train as train_victim
 
     with common.watched(quiet=quiet) as watcher:
-        figures = train_victim(prepare(requested), output, seed=seed, retrain=retrain, watcher=watcher)
+        figures = train_victim(resolved_for_run(requested), output, seed=seed, retrain=retrain, watcher=watcher)
     for name, value in figures.items():
         typer.echo(f"{name}: {value if isinstance(value, str) else format(value, '.4f')}")
     typer.echo(f"kept in: {output}")

@@ -195,6 +195,15 @@ def check_answers(owner: object, classifier: Any) -> None:
         )
 
 
+def are_probabilities(answers: Tensor) -> bool:
+    """Whether rows (N, classes) are what a softmax gives: none below 0, each of sum 1.
+
+    >>> are_probabilities(torch.tensor([[0.25, 0.75]])), are_probabilities(torch.tensor([[-1.0, 2.0]]))
+    (True, False)
+    """
+    return bool((answers >= 0).all()) and bool(((answers.sum(dim=1) - 1).abs() < 1e-4).all())
+
+
 def warn_of_other_loss(owner: object, classifier: Any) -> None:
     """Warn where a trainer's cross-entropy of logits is not what the classifier was built for.
 
@@ -206,7 +215,7 @@ def warn_of_other_loss(owner: object, classifier: Any) -> None:
     name, network, loss = type(owner).__name__, classifier.model, classifier.loss
     with torch.no_grad(), isolated_random_state("answers"), in_eval_mode(network):
         answer = network(torch.zeros(2, *classifier.input_shape, device=classifier.device))
-    if answer.shape[1] > 1 and bool((answer >= 0).all()) and bool(((answer.sum(dim=1) - 1).abs() < 1e-4).all()):
+    if answer.shape[1] > 1 and are_probabilities(answer):
         _warn(
             f"{name} takes the answers of {type(network).__name__} for logits, and they are probabilities, as a "
             "softmax at its end gives them: it trains a softmax of a softmax, by which DivQAT hides behind one "

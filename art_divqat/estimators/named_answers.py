@@ -39,7 +39,8 @@ def labels_to_rows(labels: Any, nb_classes: int, class_names: Sequence[str] = ()
     ids = given.astype(np.int64)
     if len(ids) and not 0 <= ids.min() <= ids.max() < nb_classes:
         raise UserError(f"The model answers with class {ids.max() if ids.min() >= 0 else ids.min()}; expected ids from "
-                        f"0 to {nb_classes - 1}, as the data numbers its {nb_classes} classes.")  # fmt: skip
+                        f"0 to {nb_classes - 1}, as the data numbers its {nb_classes} classes: if the model has more, "
+                        "say how many with --classes.")  # fmt: skip
     return np.eye(nb_classes, dtype=np.float32)[ids]
 
 
@@ -49,14 +50,17 @@ def class_id(name: Any, nb_classes: int, class_names: Sequence[str] = ()) -> int
     :raises UserError: for a name that is no class of the data.
     """
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-    if text in class_names:
+    number = int(text) if text.isdecimal() and int(text) < nb_classes else None
+    # where the model has more classes than have names, numbers are the model's
+    if text in class_names and (number is None or nb_classes == len(class_names)):
         return list(class_names).index(text)
-    if text.isdecimal() and int(text) < nb_classes:
-        return int(text)
+    if number is not None:
+        return number
     known = ", ".join(class_names[:5]) + (", …" if len(class_names) > 5 else "")
     raise UserError(
         f"The model answers with class {text[:60]!r}, which is none of the data's ({known or 'they have no names'}): "
-        "name the classes as the model does, as folders or in class_names of the .npz."
+        "name the classes as the model does, as folders or in class_names of the .npz, or, if it has more, give the "
+        "names of all of its classes with --classes."
     )
 
 

@@ -45,9 +45,8 @@ def check_engine(engine: str | None = None) -> str:
 def needs_reduced_range(engine: str) -> bool:
     """Whether activations must stay within 7 bits for `engine` on this CPU.
 
-    Without VNNI, the x86 engines add pairs of 8-bit products in 16 bits, which 8-bit activations overflow. With it,
-    the full range is safe, and better: int8 kernels clamp at 255 in any case, so a network that was trained with
-    activations clamped at 127 answers differently once it is converted, and most so off its training distribution.
+    Without VNNI, the x86 engines add pairs of 8-bit products in 16 bits, which activations above 127 overflow: sums are
+    off by several steps, without a word. With it, the full range is safe, and finer.
     """
     if engine == "qnnpack":
         return False

@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from art_divqat._rng import isolated_random_state
 from art_divqat.errors import MissingExtraError, UserError
 from art_divqat.quantization.backend import (
+    FrozenNetwork,
     InputShape,
     QuantizationBackend,
     device_of,
@@ -22,6 +23,7 @@ from art_divqat.quantization.backend import (
 )
 from art_divqat.quantization.engines import use_engine
 from art_divqat.quantization.modes import check_eval_mode, traceable_copy
+from art_divqat.quantization.scales import kernel_scale, share_dropout_scales, use_kernel_scales
 
 try:
     with quiet_torch():
@@ -37,6 +39,8 @@ _REMEDY = (
     "Rewrite that line with tensor operations (torch.where instead of if, sizes fixed instead of read from values), "
     "move it out of the network, or try backend='pt2e'."
 )
+# the module of all operations that give int8 values by a scale of their own
+_INT8_OPERATIONS = torch.ops.quantized.add.__module__
 
 
 class Backend(QuantizationBackend):
@@ -64,7 +68,13 @@ class Backend(QuantizationBackend):
         example = torch.zeros(2, *input_shape, device=device)
         with self._room(), explain_untraceable(self.name, network, _REMEDY, example=example):
             prepared: nn.Module = quantize_fx.prepare_qat_fx(copied, self._qconfig_mapping(), (example,))
+        use_kernel_scales(prepared, tq.FusedMovingAvgObsFakeQuantize, _FakeQuantize)
         return prepared.train()
+
+    def freeze(self, prepared: nn.Module) -> FrozenNetwork:
+        frozen = super().freeze(prepared)
+        share_dropout_scales(frozen.network)
+        return frozen
 
     def set_mode(self, prepared: nn.Module, *, training: bool, observe: bool, fake_quantize: bool = True) -> None:
         prepared.train(training)
@@ -80,6 +90,8 @@ class Backend(QuantizationBackend):
             node.type = None
             if node.target in ("mean", torch.mean):
                 _take_dense_images(network.graph, node)
+            if self.reduce_range:
+                _keep_seven_bits(network, node)
         network.recompile()
         return network.eval()
 
@@ -101,6 +113,8 @@ class Backend(QuantizationBackend):
     def _frozen_copy(self, prepared: nn.Module) -> Any:
         copied = copy.deepcopy(prepared).cpu()
         self.set_mode(copied, training=False, observe=False)
+        share_dropout_scales(copied)
+        _separate_calls(copied)
         return copied
 
     def _qconfig_mapping(self) -> Any:
@@ -115,6 +129,10 @@ class Backend(QuantizationBackend):
             if qconfig is not None and qconfig.activation is default.activation:
                 mapping.set_object_type(pattern, tq.QConfig(activation=activation, weight=qconfig.weight))
         return mapping
+
+
+class _FakeQuantize(tq.FusedMovingAvgObsFakeQuantize):
+    calculate_qparams = kernel_scale
 
 
 class _FloatPReLU(nn.PReLU):
@@ -149,6 +167,42 @@ def _take_dense_images(graph: Any, mean: Any) -> None:
     if mean.args and not any((*position, keyword)):
         with graph.inserting_before(mean):
             mean.update_arg(0, graph.call_method("contiguous", (mean.args[0],)))
+
+
+def _separate_calls(frozen: Any) -> None:
+    """Make each further call of a module one of a copy: an int8 module has one scale for all its answers."""
+    called: set[str] = set()
+    for node in frozen.graph.nodes:
+        if node.op != "call_module" or node.target not in called:
+            called.add(str(node.target))
+            continue
+        module = frozen.get_submodule(node.target)
+        if hasattr(module, "weight"):
+            name = f"{node.target}_call_{node.name}".replace(".", "_")
+            frozen.add_submodule(name, copy.deepcopy(module))
+            node.target = name
+    frozen.recompile()
+
+
+def _keep_seven_bits(network: Any, node: Any) -> None:
+    """Clamp what a node gives at 127, as its twin does: int8 kernels clamp at 255.
+
+    Above 127 the kernels that need a reduced range add up wrongly, by several steps and without a word.
+    """
+    if node.op == "call_module":
+        module = network.get_submodule(node.target)
+        scale, zero_point = getattr(module, "scale", None), getattr(module, "zero_point", None)
+    elif node.target is torch.quantize_per_tensor or getattr(node.target, "__module__", "") == _INT8_OPERATIONS:
+        names = [str(each.target) for each in node.args if getattr(each, "op", None) == "get_attr"][-2:]
+        scale, zero_point = (getattr(network, name) for name in names) if len(names) == 2 else (None, None)
+    else:
+        return
+    if scale is None or zero_point is None:
+        return
+    low, high = (float(scale) * (level - int(zero_point)) for level in (0, 127))
+    with network.graph.inserting_after(node):
+        clamped = network.graph.call_function(torch.ops.quantized.clamp, (node, low, high))
+    node.replace_all_uses_with(clamped, delete_user_cb=lambda user: user is not clamped)
 
 
 def _is_leaf(module: nn.Module) -> bool:

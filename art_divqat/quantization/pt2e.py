@@ -36,6 +36,7 @@ from art_divqat.quantization.exported_graph import (
     spell_out_norms,
 )
 from art_divqat.quantization.modes import check_eval_mode, traceable_copy
+from art_divqat.quantization.scales import kernel_scale, use_kernel_scales
 
 try:
     with quiet_torch():
@@ -52,6 +53,10 @@ _REMEDY = (
 
 
 _NORMS = "art_divqat.norms"
+
+
+class _FakeQuantize(pt2e.FusedMovingAvgObsFakeQuantize):  # type: ignore[misc]
+    calculate_qparams = kernel_scale
 
 
 class Backend(QuantizationBackend):
@@ -78,6 +83,7 @@ class Backend(QuantizationBackend):
             spell_out_norms(exported)
             config = x86.get_default_x86_inductor_quantization_config(is_qat=True, reduce_range=self.reduce_range)
             graph: Any = prepare_qat_pt2e(exported, x86.X86InductorQuantizer().set_global(config))
+        use_kernel_scales(graph, pt2e.FusedMovingAvgObsFakeQuantize, _FakeQuantize)
         restore_norms(graph, norms)
         graph.meta[_NORMS] = norms
         prepared: nn.Module = graph

@@ -180,10 +180,12 @@ class VictimProvider:
 
     def _load_or_train(self, spec: VictimSpec, seed: int, progress: PhaseProgress | None, retrain: bool) -> Victim:
         parent = self.parent(spec, seed, progress)
+        doing = f"training {spec.name}, seed {seed}"
         context = self._context(
             seed,
             parent=None if parent is None else parent.classifier,
-            progress=phase(progress, f"training {spec.name}, seed {seed}"),
+            progress=phase(progress, doing),
+            phases=None if progress is None else lambda done, total, what: progress(f"{doing}: {what}", done, total),
         )
         identity = self.identity(spec, seed)
         classifier = None if retrain else self._load(identity, context, spec.entry.quantized)

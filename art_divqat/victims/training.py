@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from art_divqat._rng import derive_seed
-from art_divqat._types import Images, Progress
+from art_divqat._types import EpochProgress, Images, Progress
 from art_divqat.data.sources import dataset_entry
 from art_divqat.data.stored import take
 from art_divqat.errors import UserError
@@ -32,6 +32,7 @@ class VictimContext:
     :param weights: public weights that the network begins from; see :mod:`art_divqat.models.weights`.
     :param training: `probe` fits a head on what they make of images, and leaves them as they are; else all is trained.
     :param download: whether they may be downloaded.
+    :param phases: like `progress`, for a trainer that also says what it does: an epoch, what comes before and after.
     """
 
     dataset: Dataset
@@ -45,6 +46,7 @@ class VictimContext:
     weights: str | None = None
     training: str | None = None
     download: bool = False
+    phases: EpochProgress | None = None
 
     @property
     def architecture(self) -> str:
@@ -172,14 +174,13 @@ def _trained_on(trainer_class: Any, context: VictimContext, options: dict[str, A
     seed = derive_seed("quantization", context.seed) % 2**31
     # the report compares the victims' accuracies
     trainer = trainer_class(context.parent, architecture=context.architecture, seed=seed, tolerance=None, **options)
-    progress = context.progress
     trainer.fit(
         context.dataset.x_train,
         context.dataset.y_train,
         validation_data=(context.dataset.x_validation, context.dataset.y_validation),
         batch_size=context.recipe.batch_size,
         nb_epochs=epochs,
-        progress=None if progress is None else lambda done, total, _: progress(done, total),
+        progress=context.phases,
     )
     return trainer.get_classifier()
 

@@ -30,6 +30,8 @@ EVASION_ATTACKS: dict[str, str] = {
 }
 _DEFAULT_STEPS = {"fgsm": 1, "pgd": 20, "autoattack": 100, "square": 1000}
 _AUTOATTACK_STEPS = 100
+# images that show whether a network gives logits or probabilities
+_LOOKED_AT = 8
 
 
 def craft(
@@ -53,10 +55,10 @@ def craft(
     An attack that fails on an example returns the worst point that it found, so the accuracy on what comes back is the
     robust accuracy under this attack. The network's mode and gradients, and the global random state, stay as they were.
 
-    :param target: a logit-valued torch module; an ART PyTorch classifier (its network; postprocessors are not seen); an
-        int8 classifier (its differentiable `twin` for attacks that need gradients, its `predict` for `square`); or, for
-        `square`, any ART classifier, or function from images to scores of shape (N, classes), which may be a whole
-        defended service.
+    :param target: a torch module that gives logits, or probabilities, of which the logarithm is taken; an ART PyTorch
+        classifier (its network; postprocessors are not seen); an int8 classifier (its differentiable `twin` for attacks
+        that need gradients, its `predict` for `square`); or, for `square`, any ART classifier, or function from images
+        to scores of shape (N, classes), which may be a whole defended service.
         An ART classifier of other `clip_values` than (0, 1) is shown the images in those; one with a single logit
         has two classes.
     :param x: images in [0, 1] of shape (N, C, H, W), whatever the target's `clip_values`.
@@ -96,6 +98,7 @@ def craft(
     answer = np.empty_like(images)
     starts = [numpy_generator("pgd-start", seed, restart) for restart in range(restarts)]
     with isolated_random_state("evasion", attack, seed), view.attacked():
+        view.read_answers(torch.from_numpy(images[:_LOOKED_AT]).to(view.device))
         classes = _check_target(view, images[:1], attack)
         view.set_memory_format(torch.from_numpy(images[:1]).to(view.device))
         if labels.max() >= classes:
@@ -257,6 +260,7 @@ def gradient_norms(
     norms = [np.zeros(0, np.float32)]
     with view.attacked():
         if len(images):
+            view.read_answers(torch.from_numpy(images[:_LOOKED_AT]).to(view.device))
             _check_target(view, images[:1], "pgd")
             view.set_memory_format(torch.from_numpy(images[:1]).to(view.device))
         for begin in range(0, len(images), check_int("gradient_norms", "batch_size", batch_size, 1)):

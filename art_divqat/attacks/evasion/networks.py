@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat.errors import UserError
-from art_divqat.estimators.conventions import class_logits, keeping_modes, pixel_range, unit_predict
+from art_divqat.estimators.conventions import (
+    are_probabilities,
+    class_logits,
+    keeping_modes,
+    pixel_range,
+    unit_predict,
+)
 from art_divqat.estimators.memory_format import probe_memory_format, set_memory_format
 
 LogitFunction = Callable[[Tensor], Tensor]
@@ -99,13 +105,26 @@ class Target:
             device = first.device if first is not None else torch.device("cpu")
         self.device = torch.device(device)
         self._is_channels_last = False
+        self._gives_probabilities = False
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.network is None:
             scores: NDArray[Any] = np.asarray(self._function(x.detach().cpu().numpy()), dtype=np.float32)
             return torch.from_numpy(scores.copy()).to(self.device)
         answers = self.network(x if self._preprocess is None else self._preprocess(x))
-        return answers if self._as_logits is None else self._as_logits(answers)
+        answers = answers if self._as_logits is None else self._as_logits(answers)
+        return answers.clamp_min(torch.finfo(answers.dtype).tiny).log() if self._gives_probabilities else answers
+
+    def read_answers(self, x: Tensor) -> None:
+        """Take the logarithm of a network's answers from here on if those to `x` are probabilities.
+
+        A softmax of a softmax is flat: an attack that climbs it finds little, and robustness looks high.
+        """
+        if self.network is not None:
+            with torch.no_grad():
+                answers = self(x)
+            matrix = isinstance(answers, Tensor) and answers.ndim == 2 and answers.shape[1] > 1
+            self._gives_probabilities = matrix and are_probabilities(answers)
 
     def eval(self) -> Target:
         """Nothing: :meth:`attacked` has done it."""

@@ -12,6 +12,7 @@ from scipy import stats
 from art_divqat._rng import numpy_generator
 from art_divqat._types import Labels
 from art_divqat.errors import UserError
+from art_divqat.victims.external.settings import ExternalModel
 
 # a p value above it is chance
 _LUCK = 1e-3
@@ -28,6 +29,47 @@ class MatchedClasses:
 
     ids: tuple[int, ...] | None
     right: int | None
+
+
+@dataclass(frozen=True)
+class StatedClasses:
+    """What is said beforehand of a model's classes.
+
+    :param count: how many there are; a model that gives rows may show more.
+    :param names: by which answers are read, in the model's order.
+    :param of_the_data: names of the data's classes, for :func:`match_classes`.
+    """
+
+    count: int
+    names: tuple[str, ...]
+    of_the_data: tuple[str, ...]
+
+
+def stated_classes(model: ExternalModel, nb_classes: int, class_names: Sequence[str] = ()) -> StatedClasses:
+    """The classes that a model was said to have; else those of the data.
+
+    :param nb_classes: of the data, as for `class_names`.
+    :raises UserError: for fewer classes than the data has, or names that lack some of the data's.
+
+    >>> stated_classes(ExternalModel(classes=("ant", "bee", "cat")), 2, ("cat", "ant")).of_the_data
+    ('2', '0')
+    """
+    names = tuple(class_names)
+    if model.classes is None:
+        return StatedClasses(nb_classes, names, names)
+    if isinstance(model.classes, int):
+        if model.classes < nb_classes:
+            raise UserError(
+                f"--classes says {model.classes}; the data has {nb_classes}: give the number of the model's."
+            )
+        return StatedClasses(model.classes, names, names)
+    lacking = next((name for name in names if name not in model.classes), None)
+    if lacking is not None or not names:
+        raise UserError(
+            f"--classes names {len(model.classes)} classes, and {'none is' if names else 'the data has no names'} "
+            f"{repr(lacking) if names else 'to find among them'}: name the classes of the data as the model does."
+        )
+    return StatedClasses(len(model.classes), model.classes, tuple(str(model.classes.index(name)) for name in names))
 
 
 def match_classes(

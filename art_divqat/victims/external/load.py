@@ -10,6 +10,7 @@ from art_divqat._files import first_line
 from art_divqat._types import Shape
 from art_divqat.errors import UserError
 from art_divqat.victims.external.adapter import ExternalClassifier, normalised
+from art_divqat.victims.external.classes import StatedClasses, stated_classes
 from art_divqat.victims.external.identify import CODE, check_trust, identify
 from art_divqat.victims.external.settings import ExternalModel, local_path
 
@@ -43,8 +44,10 @@ def load_external(
         )
     if model.factory is not None:
         check_trust(f"to be built by {model.factory}", model.source, trust_code)
+    stated = stated_classes(model, nb_classes, class_names)
     if model.is_remote:
-        return _endpoint(model, input_shape, nb_classes, answers, class_names)
+        return _endpoint(model, input_shape, stated, answers)
+    nb_classes, class_names = stated.count, stated.of_the_data
     path = local_path(model.source)
     kind = identify(path)
     if kind in CODE:
@@ -109,7 +112,7 @@ def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: i
 
 
 def _endpoint(
-    model: ExternalModel, input_shape: Shape, nb_classes: int, answers: Path | None, class_names: Sequence[str]
+    model: ExternalModel, input_shape: Shape, stated: StatedClasses, answers: Path | None
 ) -> ExternalClassifier:
     from art_divqat.estimators.remote import RemoteClassifier
 
@@ -119,7 +122,7 @@ def _endpoint(
     remote = RemoteClassifier(
         model.source,
         input_shape,
-        nb_classes,
+        stated.count,
         journal=answers,
         protocol=model.protocol,
         auth_env=model.auth_env,
@@ -128,14 +131,14 @@ def _endpoint(
         rate=model.rate,
         timeout=model.timeout,
         retries=model.retries,
-        class_names=class_names,
+        class_names=stated.names,
     )
     return ExternalClassifier(
         normalised(remote.predict, model, input_shape),
         input_shape,
-        nb_classes,
+        stated.count,
         repeat=normalised(remote.repeat, model, input_shape),
         description=remote.address,
         architecture="behind an endpoint",
-        class_names=class_names,
+        class_names=stated.of_the_data,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -31,6 +31,8 @@ class ExternalModel(BaseModel):
     :param outputs: whether the model answers logits or probabilities; `auto` decides on a probe.
     :param mean: subtracted from images in [0, 1], one value or one a channel, before the model sees them.
     :param std: they are divided by it afterwards.
+    :param classes: how many classes the model has, or their names in its order, where it answers with labels or names
+        alone and has more than the data.
     :param protocol: what an endpoint speaks: Open Inference Protocol `v2`, `json`, or `auto` by its address.
     :param auth_env: environment variable that holds the credential of an endpoint.
     :param auth_header: header that the credential is sent in.
@@ -48,6 +50,7 @@ class ExternalModel(BaseModel):
     outputs: Literal["auto", "logits", "probabilities"] = "auto"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    classes: Annotated[int, Field(ge=2)] | tuple[str, ...] | None = None
     protocol: Literal["auto", "v2", "json"] = "auto"
     auth_env: str | None = None
     auth_header: str = Field("Authorization", pattern=r"^[A-Za-z0-9-]+$")
@@ -70,6 +73,13 @@ class ExternalModel(BaseModel):
             raise ValueError("expected one number, or one for each of three channels; above zero for std")
         return value
 
+    @field_validator("classes")
+    @classmethod
+    def _names_of_classes(cls, value: int | tuple[str, ...] | None) -> int | tuple[str, ...] | None:
+        if isinstance(value, tuple) and (len(set(value)) != len(value) or len(value) < 2 or not all(value)):
+            raise ValueError("expected the number of classes, or at least two names that are all different")
+        return value
+
     @property
     def is_remote(self) -> bool:
         """Whether it is an endpoint."""
@@ -77,7 +87,9 @@ class ExternalModel(BaseModel):
 
     def for_results(self) -> dict[str, Any]:
         """What the numbers depend on; neither places nor anything about credentials."""
-        return self.model_dump(mode="json", include={"architecture", "factory", "outputs", "mean", "std", "protocol"})
+        asked = {"architecture", "factory", "outputs", "mean", "std", "protocol"}
+        # came later than the others, and runs without it keep their name
+        return self.model_dump(mode="json", include=asked if self.classes is None else asked | {"classes"})
 
 
 def is_url(text: str | None) -> bool:

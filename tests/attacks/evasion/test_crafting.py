@@ -362,3 +362,50 @@ def test_bad_input_is_one_sentence(classifier: RecipeClassifier, held_out: Data)
             craft(_NoGradient(classifier.model), x, y, attack=attack, epsilon=0.1)
     with pytest.raises(UserError, match="gives no gradients"):
         craft(classifier.predict, x, y, epsilon=0.1)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "fgsm"])
+@pytest.mark.parametrize("form", ["module", "ART classifier", "log-softmax"])
+def test_probabilities_are_not_taken_for_logits(
+    attack: str, form: str, classifier: RecipeClassifier, held_out: Data
+) -> None:
+    from art.estimators.classification import PyTorchClassifier
+
+    x, y = held_out
+    settings_of = (
+        {"attack": attack, "epsilon": 0.1, "steps": 5} if attack == "pgd" else {"attack": attack, "epsilon": 0.1}
+    )
+    last = nn.LogSoftmax(dim=1) if form == "log-softmax" else nn.Softmax(dim=1)
+    network = nn.Sequential(classifier.model, last).eval()
+    target = (
+        PyTorchClassifier(network, nn.NLLLoss(), (1, 8, 8), 10, clip_values=(0, 1), device_type="cpu")
+        if form == "ART classifier"
+        else network
+    )
+    plain = craft(classifier.model, x[:24], y[:24], **settings_of)
+    behind = craft(target, x[:24], y[:24], **settings_of)
+    # the same optimum, to rounding: a softmax of a softmax would hardly be climbed
+    assert abs(_accuracy(classifier.model, plain, y[:24]) - _accuracy(classifier.model, behind, y[:24])) <= 0.05
+    if attack == "fgsm":
+        # where a softmax is rounded to 1, its logarithm has no gradient
+        assert float((plain != behind).mean()) < 0.2
+
+
+def test_gradient_norms_of_a_softmax_are_those_of_its_logits(classifier: RecipeClassifier, held_out: Data) -> None:
+    x, y = held_out
+    network = nn.Sequential(classifier.model, nn.Softmax(dim=1)).eval()
+    plain, behind = gradient_norms(classifier.model, x, y), gradient_norms(network, x, y)
+    assert np.allclose(plain, behind, rtol=0.05, atol=1e-3)
+
+
+def test_one_image_of_many_without_probabilities_is_not_enough() -> None:
+    class Bounded(nn.Module):
+        """Logits of which those to a black image happen to be a row of probabilities."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            brightness = x.flatten(1).mean(1, keepdim=True)
+            return torch.cat([0.5 + brightness, 0.5 + 2 * brightness], dim=1)
+
+    x = np.linspace(0, 1, 8, dtype=np.float32)[:, None, None, None] * np.ones((8, 1, 4, 4), np.float32)
+    found = gradient_norms(Bounded(), x, np.zeros(8, np.int64))
+    assert np.allclose(found, [1 / 16 * float(torch.sigmoid(torch.tensor(b))) for b in x[:, 0, 0, 0]], rtol=1e-3)

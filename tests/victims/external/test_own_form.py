@@ -82,7 +82,7 @@ def test_an_endpoint_is_asked_for_its_metadata_alone(pictures: str) -> None:
         assert prepared(server.v2, pictures) == ((8, 8), 1, "crop")
         assert prepared(server.base, pictures) == (None, None, "crop"), "JSON has no metadata"
         assert not server.paid
-    with pytest.raises(UserError, match=r"does not say which images it takes: .* --image-size 224"):
+    with pytest.raises(UserError, match=r"does not say which images it takes: .* image_size=224"):
         prepared(server.v2, pictures)
     assert prepared(server.v2, pictures, image_size=64) == ((64, 64), None, "crop")
     assert prepared(server.v2, "digits") == (None, None, "crop")
