@@ -51,7 +51,7 @@ def folders(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         gone.append(output)
         raise _StoppedError
 
-    monkeypatch.setattr(api, "evaluate", evaluate)
+    monkeypatch.setattr(api, "run_and_report", evaluate)
     return gone
 
 
