@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -103,7 +105,8 @@ def _measure(
         counted |= {sample_of(key): hits[key] for name in PROBED if (key := SAMPLES[name]) in hits}
     # an endpoint's answers come from the journal, whose speed says nothing
     if not victim.capabilities.remote:
-        metrics["latency_us"] = _latency(served, x)
+        with _forgetting(victim.classifier):
+            metrics["latency_us"] = _latency(served, x)
     samples = {key: pack(images) for key, images in counted.items()}
     rows = bench.evasion_rows
     if len(rows) == 0 or y is None or is_control_of(bench.config, cell.victim):
@@ -135,6 +138,20 @@ def _diagnostics(bench: Bench, victim: Victim, thief: Any, served: Classifier, c
         last = losses[-max(2, math.ceil(len(losses) / 10)) :]
         details["thief_final_loss_slope"] = (last[-1] - last[0]) / max(float(np.mean(last)), 1e-12)
     return details
+
+
+@contextlib.contextmanager
+def _forgetting(classifier: Any) -> Iterator[None]:
+    """Let a classifier that remembers what it answered compute its answers."""
+    memory = getattr(classifier, "memory", None)
+    if memory is None:
+        yield
+        return
+    classifier.memory = None
+    try:
+        yield
+    finally:
+        classifier.memory = memory
 
 
 def _latency(served: Classifier, x: ImageSet) -> float:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from art_divqat._validation import check_choice, check_int
+from art_divqat.data.known_rows import KNOWN_BATCH, KnownRows
+from art_divqat.data.stored import chunk_of
 from art_divqat.errors import UserError
 from art_divqat.estimators.conventions import class_logits, gives_one_value
 from art_divqat.estimators.quantized_export import ExportReport, export_quantized
@@ -94,6 +96,7 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
         self.architecture = architecture
         # In a list, so that the twin's moves between devices and modes pass the int8 network by.
         self._int8 = [backend.convert(twin.network)]
+        self.memory: KnownRows | None = None
 
     @property
     def twin(self) -> FrozenNetwork:
@@ -120,9 +123,19 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
         an int8 network has one mode.
         """
         del training_mode, kwargs
-        results = self._answers(x, batch_size, lambda batch: self.int8_network(batch))
+        results = self.memory(x) if self.memory is not None and len(x) else self._int8_answers(x, batch_size)
         answers: NDArray[np.float32] = self._apply_postprocessing(preds=results, fit=False)
         return answers
+
+    def _int8_answers(self, x: NDArray[Any], batch_size: int = 128) -> NDArray[np.float32]:
+        return self._answers(x, batch_size, lambda batch: self.int8_network(batch))
+
+    def remember(self, path: Path | None = None) -> None:
+        """Ask the network once about an image, whoever asks again: a pass over a large one is dear.
+
+        :param path: a file that other processes share; see :class:`~art_divqat.data.known_rows.KnownRows`.
+        """
+        self.memory = KnownRows(self._int8_answers, chunk_of(self.input_shape, KNOWN_BATCH), path)
 
     def agreement_with_twin(self, x: NDArray[Any], batch_size: int = 128) -> float:
         """Share of the images, in [0, 1], that the int8 network and its twin put in the same class.

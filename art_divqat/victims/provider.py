@@ -13,6 +13,8 @@ from art_divqat._progress import phase
 from art_divqat._types import Images, PhaseProgress
 from art_divqat.data import Dataset, load_pool
 from art_divqat.data.auxiliary import compose_auxiliary
+from art_divqat.data.known_rows import shared_rows
+from art_divqat.data.stored import is_large
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.models.registry import MODELS, has_library_stem
 from art_divqat.specs import Spec
@@ -193,7 +195,11 @@ class VictimProvider:
             classifier = train_victim(spec, context)
             self._save(identity, classifier)
         kept_in = WEIGHTS if isinstance(classifier, RecipeClassifier) else _INT8
-        return trained_victim(classifier, self.store.sha256(identity, kept_in))
+        sha256 = self.store.sha256(identity, kept_in)
+        if kept_in == _INT8 and sha256 is not None and is_large(1, self.dataset.input_shape):
+            # every cell asks about the same test images, and attacks of one seed the same pool
+            classifier.remember(shared_rows("answers", sha256))
+        return trained_victim(classifier, sha256)
 
     def _load(self, identity: dict[str, Any], context: VictimContext, quantized: bool) -> Any:
         if quantized:

@@ -337,3 +337,23 @@ def test_the_heuristic_perturbation_goes_into_the_graph(format: str, digits, cla
         with use_engine(classifier.backend.engine):
             answers = torch.jit.load(str(path))(torch.from_numpy(x)).numpy()
     assert np.median(np.abs(answers - expected)) < 1e-3
+
+
+def test_what_is_remembered_is_asked_once_and_is_the_same(digits, tmp_path) -> None:
+    """The postprocessors come after it; a second process finds it in the file."""
+    x, _ = digits
+    network = build_model("lenet5", SHAPE, 10, seed=0)
+    quantized, asked = quantize(network, x[:64]), []
+    network = quantized.int8_network
+    quantized._int8[0] = lambda batch: (asked.append(len(batch)), network(batch))[1]
+    expected = quantized.predict(x[:40])
+    asked.clear()
+    quantized.remember(tmp_path / "answers.sqlite")
+    np.testing.assert_allclose(quantized.predict(x[:40]), expected, atol=1e-4)
+    assert sum(asked) == 64, "two batches of 32"
+    first = quantized.predict(x[20:40])
+    assert sum(asked) == 64
+    assert quantized.predict(x[:0]).shape == (0, 10)
+    quantized.remember(tmp_path / "answers.sqlite")
+    np.testing.assert_array_equal(quantized.predict(x[20:40]), first)
+    assert sum(asked) == 64
