@@ -199,7 +199,8 @@ def test_overlap(e: Evidence) -> str | None:
     "mixture-alone-on-colour-images",
     "The mixture is drawn pictures and patches of two photographs. Networks of photographs answer natural images of "
     "other classes otherwise than those, so DivQAT hardly changes what such queries tell.",
-    "Train with natural images of other classes: --victim divqat:auxiliary=NAME, npz:PATH or folder:PATH.",
+    "Train with natural images of other classes: --victim divqat:auxiliary=NAME, npz:PATH or folder:PATH; or with "
+    "mixtures of features: --victim divqat:alpha_mixtures=0.1,head=hidden.",
 )
 def mixture_alone(e: Evidence) -> str | None:
     """A victim of colour images was trained by DivQAT with the default mixture and nothing else."""
