@@ -163,6 +163,10 @@ class AuditResult(Results):
             # a path that is broken cannot be copied
             yield Text(f"Run folder: {self._folder}", no_wrap=True, overflow="ignore")
 
+    def __eq__(self, other: object) -> bool:
+        # results read from a file are these results
+        return dict(self) == dict(other) if isinstance(other, Results) else NotImplemented
+
     def __repr__(self) -> str:
         from rich.console import Console
 

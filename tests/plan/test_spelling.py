@@ -14,7 +14,7 @@ from art_divqat.plan.spelling import in_python
 from art_divqat.victims.external.settings import ExternalModel
 
 # of the terminal alone
-_NO_ARGUMENT = {"--dry-run", "--quiet", "--json", "--help"}
+_NO_ARGUMENT = {"--dry-run", "--quiet", "--verbose", "--json", "--help"}
 
 
 def options_of_audit() -> list[str]:

@@ -125,9 +125,9 @@ def test_a_victim_that_the_store_cannot_keep_is_refused(
 
 def test_progress_says_what_a_quantized_victims_training_does(data: Dataset, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    provider(data, tmp_path).get(read_victim("qat:epochs=2"), 0, lambda *what: told.append(what))
+    provider(data, tmp_path).get(read_victim("quantized:epochs=2"), 0, lambda *what: told.append(what))
     words = list(dict.fromkeys(description for description, _, _ in told))
     assert words[0] == "training standard, seed 0"
-    assert [f"training qat, seed 0: epoch {n}/2" in words for n in (1, 2)] == [True, True]
-    assert words[-1] == "training qat, seed 0: int8 network"
+    assert [f"training quantized, seed 0: epoch {n}/2" in words for n in (1, 2)] == [True, True]
+    assert words[-1] == "training quantized, seed 0: int8 network"
     assert all(0 <= done <= total for _, done, total in told)
