@@ -102,7 +102,9 @@ def _table(
     names = [max(map(len, (heading, *column))) for heading, column in zip(headings, _columns(rows), strict=True)]
     gaps = 3 * len(headings)
     # an interval beside its number must leave names their width; for a number itself they are folded
-    wide, folded = names[0] // 2 + sum(names[1:]), sum(min(name, max(name // 2, _LEAST_NAME)) for name in names)
+    wide = max(names[0] // 2, len(headings[0])) + sum(names[1:])
+    least = [max(name // 2, _LEAST_NAME, len(heading)) for name, heading in zip(names, headings, strict=True)]
+    folded = sum(map(min, names, least))
     shown, layout = _fitting(columns, rows, titles, width - gaps - wide, width - gaps - folded)
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:

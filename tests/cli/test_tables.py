@@ -95,3 +95,19 @@ def test_headings_stay_whole_beside_long_names(
     printed = capsys.readouterr().out
     heading = next(line for line in printed.splitlines() if "of victim" in line)
     assert {"attack", "answers", "queries"} <= set(heading.split())
+
+
+@pytest.mark.parametrize("width", range(112, 132))
+def test_no_interval_loses_its_last_digits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    """Just above and below the width at which intervals stand beside their numbers, where short names cannot fold."""
+    monkeypatch.setattr(tables, "_WIDTH", width)
+    found = make_results(answers=("soft", "hard"), budgets=(250, 1_000))
+    for row in found.summary:
+        for name in row.metrics:
+            row.metrics[name] = Estimate(mean=0.131, low=0.1204, high=0.1432)
+    tables.print_results(found, Path("run"))
+    printed = capsys.readouterr().out
+    table = printed[printed.index("Thieves") :].partition("Stealing")[0]
+    assert table.count(".120") == table.count(".143") > 0
