@@ -8,7 +8,6 @@ Images that somebody gives join it: alone they protect against attackers with su
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,7 @@ from art_divqat._types import Images, Shape
 from art_divqat._validation import check_int
 from art_divqat.data import drawn
 from art_divqat.data.photos import photo_patches
-from art_divqat.data.stored import MOST_VALUES, ImageSet, StoredImages
+from art_divqat.data.stored import ImageSet, StoredImages, is_large
 from art_divqat.errors import UserError
 
 AUXILIARY_IMAGES = 6000
@@ -121,7 +120,7 @@ def compose_auxiliary(
         possible = FAMILIES if training_images is not None else FAMILIES[:-1]
         families = tuple(family for family in possible if family not in left_out)
     parts = []
-    total = AUXILIARY_IMAGES if math.prod(input_shape) <= MOST_VALUES else _LARGE_AUXILIARY_IMAGES
+    total = _LARGE_AUXILIARY_IMAGES if is_large(1, input_shape) else AUXILIARY_IMAGES
     if given is not None:
         share = total // max(1, len(families))
         parts.append(given[numpy_generator("auxiliary", seed).permutation(len(given))[:share]])

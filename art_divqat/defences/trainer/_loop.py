@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from art_divqat._rng import isolated_random_state, torch_generator
 from art_divqat._types import EpochProgress
-from art_divqat.data.stored import chunk_of
-from art_divqat.defences.trainer._preparation import SeenImages, class_ids
+from art_divqat.defences.trainer._preparation import SeenImages, class_ids, evaluation_batch
 from art_divqat.defences.trainer._student import Student
 from art_divqat.defences.trainer.adversary import PGDAdversary, PixelBounds
 from art_divqat.defences.trainer.comparison import AccuracyComparison
@@ -26,8 +25,6 @@ from art_divqat.defences.trainer.objective import confidence, divergence, spread
 from art_divqat.errors import UserError
 from art_divqat.estimators.recipe import batches
 from art_divqat.quantization import QuantizationBackend
-
-_EVALUATION_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -364,11 +361,6 @@ class _Totals:
             frozen=frozen,
             **means,
         )
-
-
-def evaluation_batch(images: SeenImages) -> int:
-    """How many images, or features, a network is asked about at once."""
-    return chunk_of(tuple(images.shape[1:]), _EVALUATION_BATCH)
 
 
 def shuffled_batches(

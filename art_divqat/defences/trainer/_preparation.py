@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_divqat.data.checks import check_image_shape, check_targets, float_images, is_one_hot
-from art_divqat.data.stored import ImageSet, StoredImages
+from art_divqat.data.stored import ImageSet, StoredImages, chunk_of
 from art_divqat.defences.trainer.adversary import PixelBounds
 from art_divqat.errors import UserError
 from art_divqat.estimators.conventions import class_logits, gives_one_value, pixel_range
@@ -63,6 +63,11 @@ class Preprocessed:
 
 
 SeenImages = Tensor | Preprocessed
+
+
+def evaluation_batch(images: SeenImages, most: int = 512) -> int:
+    """How many images, or features, a network is asked about at once; fewer of large ones."""
+    return chunk_of(tuple(images.shape[1:]), most)
 
 
 @overload

@@ -7,8 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from art_divqat.data.stored import chunk_of
-from art_divqat.defences.trainer._preparation import SeenImages, some_of
+from art_divqat.defences.trainer._preparation import SeenImages, evaluation_batch, some_of
 from art_divqat.quantization import QuantizationBackend
 from art_divqat.quantization.halves import Halves
 
@@ -40,7 +39,7 @@ class Student:
             backend.set_mode(original, training=False, observe=False, fake_quantize=False)
             self._teacher = Halves(original).head.requires_grad_(False)
         if not train_body:
-            backend.calibrate(network, some_of(images, _CALIBRATION_IMAGES).split(self._batch(images)))
+            backend.calibrate(network, some_of(images, _CALIBRATION_IMAGES).split(evaluation_batch(images, _BATCH)))
             self._halves.body.requires_grad_(False)
             # of its own mode, whatever the head is in
             self._body = Halves(backend.freeze(network).network).body
@@ -73,10 +72,7 @@ class Student:
         if self.train_body:
             return images
         with torch.no_grad():
-            return torch.cat([self._body(part) for part in images.split(self._batch(images))])
-
-    def _batch(self, images: SeenImages) -> int:
-        return chunk_of(tuple(images.shape[1:]), _BATCH)
+            return torch.cat([self._body(part) for part in images.split(evaluation_batch(images, _BATCH))])
 
     def follow(self, *, training: bool) -> None:
         """Take the halves as they are in the mode that the network was set to."""

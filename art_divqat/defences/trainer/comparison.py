@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_divqat.data.stored import chunk_of
-from art_divqat.defences.trainer._preparation import SeenImages, some_of
+from art_divqat.defences.trainer._preparation import SeenImages, evaluation_batch, some_of
 from art_divqat.metrics.estimator import differences
 from art_divqat.metrics.intervals import Interval
 
 _MOST_IMAGES = 10_000
-_BATCH = 512
 
 Network = Callable[[Tensor], Tensor]
 
@@ -75,7 +73,7 @@ def compare_accuracy(
     0.0
     """
     images, labels = some_of(images, _MOST_IMAGES), some_of(labels, _MOST_IMAGES).cpu()
-    size = chunk_of(tuple(images.shape[1:]), _BATCH)
+    size = evaluation_batch(images)
     with torch.no_grad():
         known = torch.cat([teacher(part).argmax(dim=1).cpu() for part in images.split(size)])
         served = torch.cat([int8(part.cpu()).argmax(dim=1) for part in images.split(size)])

@@ -26,13 +26,13 @@ from art_divqat.defences.trainer._loop import (
     EpochRecord,
     Objective,
     QATLoop,
-    evaluation_batch,
     shuffled_batches,
 )
 from art_divqat.defences.trainer._preparation import (
     SeenImages,
     check_network,
     class_ids,
+    evaluation_batch,
     labels_as_tensor,
     pixel_bounds,
     quantized_like,
