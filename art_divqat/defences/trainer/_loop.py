@@ -280,8 +280,8 @@ class QATLoop:
             return self._logits(joined), None, None
         features = self.student.features(joined)
         labelled = features[: len(labels)]
-        mixtures = mixed(labelled, labels, self._mixture_generator)
         around = varied(labelled, labels, self._mixture_generator)
+        mixtures = mixed(around, labels, self._mixture_generator)
         logits = self._as_logits(self.student.head(torch.cat([features, around, mixtures])))
         return logits[: len(joined)], mixtures if len(mixtures) else None, logits[len(joined) :]
 
