@@ -29,6 +29,8 @@ from art_divqat.victims.victim import Victim, trained_victim
 STORE_VERSION = 3
 # 2: the mixture of auxiliary images holds walks, glyphs, and strokes of all widths
 MIXTURE_VERSION = 2
+# 2: the cross-entropy is asked of varied features too, beside mixtures of features
+FEATURE_MIXTURES_VERSION = 2
 _INT8 = "quantized"
 
 
@@ -138,6 +140,7 @@ class VictimProvider:
             # what is trained here is the same whatever else is audited
             **({"external": settings.external.for_results()} if spec.is_external and settings.external else {}),
             **({"mixture_version": MIXTURE_VERSION} if has_mixture(spec) else {}),
+            **({"feature_mixtures_version": FEATURE_MIXTURES_VERSION} if spec.as_dict.get("alpha_mixtures") else {}),
             **({} if spec.is_external else self._beginning),
             **plugin_origins(spec, settings.model),
         }

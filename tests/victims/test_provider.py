@@ -48,6 +48,17 @@ def test_the_identity_of_a_victim_is_what_kept_victims_are_found_by(
     assert content_hash(external.identity(read_victim("external:name=m.pt,sha256=x0"), 0)) == EXTERNAL
 
 
+def test_victims_of_feature_mixtures_as_they_once_were_trained_are_not_found_again(
+    data: Dataset, tmp_path: Path
+) -> None:
+    own = provider(data, tmp_path)
+    new = {
+        weight: "feature_mixtures_version" in own.identity(read_victim(f"divqat:alpha_mixtures={weight}"), 0)
+        for weight in (0, 0.1)
+    }
+    assert new == {0: False, 0.1: True}
+
+
 def test_a_quantized_victim_and_its_parent_are_trained_once_and_loaded_ever_after(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,9 @@ class DivQATTrainer(QATTrainer):
     :class:`~art_divqat.quantization.halves.Halves` cuts the network. S is the spread of the answers f_Q(a), P how far
     they lie from the uniform one. The first two terms are the published method (Khaled, Gohring de Magalhães,
     Nicolescu: DivQAT, 2025; arXiv 2512.23948), the rest is this project's; `docs/divqat.md` tells what each does. With
-    α = α_aux = α_mix = 0 this is :class:`QATTrainer`, bit for bit.
+    α = α_aux = α_mix = 0 this is :class:`QATTrainer`, bit for bit. With α_mix > 0 half of CE is that of features around
+    those of the training images, varied as images of one class are
+    (:func:`~art_divqat.defences.trainer.mixtures.varied`): flat answers begin beyond them.
 
     :param classifier: an ART `PyTorchClassifier` with an optimizer; the teacher, left as it was.
     :param alpha: α, weight on training images; in [0, inf). The published method has α > 0.
