@@ -31,6 +31,8 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 # a block without a language is what a terminal shows
 highlight_language = "text"
+# `--option` in running text stays as it is typed
+smartquotes = False
 
 # anchors as a code host makes them, so that links work there and here
 myst_heading_anchors = 4
@@ -66,6 +68,7 @@ PUBLIC = (
 
 def setup(app: Any) -> None:
     app.connect("source-read", link_repository_files)
+    app.connect("source-read", describe_commands)
     app.connect("autodoc-process-docstring", as_restructured_text)
     app.connect("missing-reference", name_of_ours)
     app.connect("env-check-consistency", check_reference)
@@ -84,6 +87,32 @@ def link_repository_files(app: Any, name: str, source: list[str]) -> None:
         return f"]({REPOSITORY}/{kind}/main/{target.relative_to(ROOT).as_posix()}{anchor or ''})"
 
     source[0] = re.sub(r"\]\(((?:\.\./)+[^)#\s\\]*)(#[^)\s\\]*)?\)", linked, source[0])
+
+
+def describe_commands(app: Any, name: str, source: list[str]) -> None:
+    """The page of the command line says what `--help` says, by topic."""
+    if name != "reference/command-line":
+        return
+    import typer
+
+    from art_divqat.cli.app import app as command_line
+
+    parts = []
+    for title, command in typer.main.get_command(command_line).commands.items():  # type: ignore[attr-defined]
+        text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.help))
+        parts.append(f"## {title}\n\n{text}\n\n    {command.epilog.removeprefix('Example: ')}\n")
+        topics: dict[str, list[str]] = {}
+        for parameter in command.params:
+            names = (
+                parameter.opts if parameter.opts[0].startswith("-") else [parameter.metavar or parameter.name.upper()]
+            )
+            shown = ", ".join(f"`{each}`" for each in (*names, *parameter.secondary_opts))
+            topic = getattr(parameter, "rich_help_panel", None) or "Arguments and options"
+            meaning = (parameter.help or "").replace("|", r"\|")
+            topics.setdefault(topic, []).append(f"| {shown} | {meaning} |")
+        for topic, rows in topics.items():
+            parts.append("\n".join([f"**{topic}**\n", "| | |", "|---|---|", *rows, ""]))
+    source[0] += "\n" + "\n".join(parts)
 
 
 def as_restructured_text(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

@@ -113,6 +113,13 @@ def test_hooks_run_tools_of_the_dev_extra() -> None:
     assert {hook["entry"].split()[0] for hook in hooks} <= tools
 
 
+def test_ci_runs_the_wheel_and_the_site() -> None:
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    for name in ("wheel", "docs"):
+        assert f".ci/{name}" in run
+        assert os.access(ROOT / ".ci" / name, os.X_OK)
+
+
 def test_inputs_of_the_action_are_options_of_audit() -> None:
     action = parsed(ROOT / "action.yml")
     script = next(step for step in action["runs"]["steps"] if step.get("id") == "audit")
