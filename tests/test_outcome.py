@@ -153,11 +153,9 @@ def test_a_first_plot_leaves_the_mode_that_a_notebook_shows_figures_in(tmp_path:
     (tmp_path / "inline.py").write_text(
         "from matplotlib.backends.backend_agg import *\nimport matplotlib\nmatplotlib.interactive(True)\n"
     )
-    code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport art_divqat, matplotlib\n"
-        f"art_divqat.load({str(STUDY)!r}).plot(); print(matplotlib.is_interactive())"
-    )
-    env = {**os.environ, "MPLBACKEND": "module://inline"}
+    code = f"import art_divqat, matplotlib; art_divqat.load({str(STUDY)!r}).plot(); print(matplotlib.is_interactive())"
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = {**os.environ, "MPLBACKEND": "module://inline", "PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
 
