@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.util import logging
 from sphinx.util.nodes import get_node_source, make_refnode
 
@@ -31,8 +33,6 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 # a block without a language is what a terminal shows
 highlight_language = "text"
-# `--option` in running text stays as it is typed
-smartquotes = False
 
 # anchors as a code host makes them, so that links work there and here
 myst_heading_anchors = 4
@@ -48,7 +48,9 @@ nb_output_stderr = "remove"
 
 nitpicky = True
 autodoc_member_order = "groupwise"
-autodoc_typehints = "none"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+python_use_unqualified_type_names = True
 autodoc_preserve_defaults = True
 add_module_names = False
 
@@ -99,7 +101,7 @@ def describe_commands(app: Any, name: str, source: list[str]) -> None:
 
     parts = []
     for title, command in typer.main.get_command(command_line).commands.items():  # type: ignore[attr-defined]
-        text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.help))
+        text = options_as_code(re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.help)))
         parts.append(f"## {title}\n\n{text}\n\n    {command.epilog.removeprefix('Example: ')}\n")
         topics: dict[str, list[str]] = {}
         for parameter in command.params:
@@ -108,11 +110,16 @@ def describe_commands(app: Any, name: str, source: list[str]) -> None:
             )
             shown = ", ".join(f"`{each}`" for each in (*names, *parameter.secondary_opts))
             topic = getattr(parameter, "rich_help_panel", None) or "Arguments and options"
-            meaning = (parameter.help or "").replace("|", r"\|")
+            meaning = options_as_code(parameter.help or "").replace("|", r"\|")
             topics.setdefault(topic, []).append(f"| {shown} | {meaning} |")
         for topic, rows in topics.items():
             parts.append("\n".join([f"**{topic}**\n", "| | |", "|---|---|", *rows, ""]))
     source[0] += "\n" + "\n".join(parts)
+
+
+def options_as_code(text: str) -> str:
+    """So that no dash is made of the two of `--option`."""
+    return re.sub(r"(?<![\w-])(--[\w-]+)", r"`\1`", text)
 
 
 def as_restructured_text(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
@@ -132,7 +139,8 @@ def name_of_ours(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     scopes = ["", *(".".join(within[:length]) + "." for length in range(len(within), 0, -1) if within[0])]
     found = next((scope + target for scope in scopes if exists(scope + target)), None)
     if found is None:
-        return None
+        # a type in an annotation, which only a type checker imports, is no reference that somebody wrote
+        return None if isinstance(contnode, (nodes.literal, addnodes.literal_strong)) else contnode
     entry = env.get_domain("py").objects.get(found)
     if entry is None:
         return contnode
