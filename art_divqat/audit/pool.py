@@ -154,7 +154,11 @@ def _out_of_reach(work: Callable[[], T]) -> T:
 
 def _start_worker(parent: int) -> None:
     """Leave signals of the group to the main process, and end when it does."""
+    from joblib.externals.loky import process_executor
+
     keep_freed_memory()
+    # where psutil is installed, loky takes the images and victims that a worker keeps for a leak, and replaces it
+    process_executor._USE_PSUTIL = False
     for number in _SIGNALS:
         with contextlib.suppress(ValueError):
             signal.signal(number, signal.SIG_IGN)
