@@ -270,7 +270,11 @@ class QATLoop:
             return False
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self.student.centring is not None:
+            self.student.centring.before_step()
         self.optimizer.step()
+        if self.student.centring is not None:
+            self.student.centring.after_step()
         totals.add(rows, int(right), {"loss": value, "cross_entropy": entropy, **dict(zip(terms, others, strict=True))})
         return True
 
