@@ -20,24 +20,37 @@ from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 
 @given(labels=st.lists(st.integers(0, 3), max_size=12), seed=st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
-def test_a_mixture_is_half_way_between_two_images_of_different_classes(labels: list[int], seed: int) -> None:
+def test_a_mixture_is_of_a_row_and_rows_of_other_classes(labels: list[int], seed: int) -> None:
     ids = torch.tensor(labels, dtype=torch.int64)
-    # sums of two powers of two tell which two they were
-    features = 2.0 ** torch.arange(len(ids), dtype=torch.float64)[:, None]
-    found = mixed(features, ids, torch.Generator().manual_seed(seed))
+    # a coordinate of its own for every row tells which rows a mixture holds, and how much of each
+    found = mixed(torch.eye(len(ids), dtype=torch.float64), ids, torch.Generator().manual_seed(seed))
     has_other = [row for row, label in enumerate(labels) if any(other != label for other in labels)]
     assert len(found) == len(has_other)
-    for row, value in zip(has_other, (2 * found[:, 0]).long().tolist(), strict=True):
-        partner = value - 2**row
-        assert partner.bit_count() == 1
-        assert labels[partner.bit_length() - 1] != labels[row]
+    for row, value in zip(has_other, found, strict=True):
+        held = value.nonzero().flatten().tolist()
+        assert len(held) <= 3
+        assert all(other == row or labels[other] != labels[row] for other in held)
+        # a coordinate that is taken from another row than the one it belongs to is 0
+        assert float(value.sum()) == pytest.approx(1) or set(value.tolist()) <= {0.0, 1.0}
+
+
+def test_all_kinds_of_mixtures_come() -> None:
+    """Of two rows of eight coordinates each: half and half, three, and coordinates from either."""
+    features = torch.repeat_interleave(torch.eye(40, dtype=torch.float64), 8, dim=1)
+    found = mixed(features, torch.arange(40), torch.Generator().manual_seed(0)).reshape(40, 40, 8)
+    halves = [row for row in found if set(row.unique().tolist()) == {0.0, 0.5}]
+    coins = [row for row in found if set(row.unique().tolist()) == {0.0, 1.0}]
+    threes = [row for row in found if int((row.amax(1) > 0).sum()) == 3]
+    assert min(len(halves), len(coins), len(threes)) >= 6
 
 
 def test_rows_of_probabilities_count_by_their_top_class() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.tensor([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8]])
-    found = mixed(torch.tensor([[0.0], [2.0], [10.0]]), rows, generator)
-    assert found[:2].flatten().tolist() == [5.0, 6.0]
+    found = mixed(torch.tensor([[0.0], [0.0], [10.0]]), rows, generator)
+    assert len(found) == 3
+    ids = mixed(torch.tensor([[0.0], [0.0], [10.0]]), torch.tensor([0, 0, 1]), torch.Generator().manual_seed(0))
+    assert torch.equal(found, ids)
 
 
 def test_no_gradient_reaches_the_features() -> None:
