@@ -14,7 +14,7 @@ def mixed(features: Tensor, labels: Tensor, generator: torch.Generator) -> Tenso
     """A mixture of every row h(x₁) with rows x₂ and x₃ of other classes, one of three kinds; no gradient reaches h.
 
     ½ h(x₁) + ½ h(x₂); w₁ h(x₁) + w₂ h(x₂) + w₃ h(x₃), w uniform among the weights that sum to 1; or each coordinate
-    from h(x₁) or h(x₂), as a coin falls. There are many ways between classes, and a thief's images lie on no certain one.
+    from h(x₁) or h(x₂), as a coin falls. Ways between classes are many; a thief's images keep to none.
 
     :param features: h(x), (N, …).
     :param labels: class ids (N,) or rows of probabilities, whose top class counts.

@@ -13,7 +13,7 @@ from support.trainer_helpers import SHAPE
 from art_divqat.data.stored import ImageFile, StoredImages
 from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer
 from art_divqat.defences.trainer._student import Student
-from art_divqat.defences.trainer.mixtures import mixed, varied
+from art_divqat.defences.trainer.mixtures import mixed
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 
@@ -56,37 +56,6 @@ def test_rows_of_probabilities_count_by_their_top_class() -> None:
 def test_no_gradient_reaches_the_features() -> None:
     features = torch.rand(4, 3, requires_grad=True)
     assert not mixed(features, torch.tensor([0, 1, 0, 1]), torch.Generator()).requires_grad
-
-
-@given(labels=st.lists(st.integers(0, 3), max_size=12), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
-def test_a_row_is_varied_by_what_tells_two_images_of_one_class_apart(labels: list[int], seed: int) -> None:
-    ids = torch.tensor(labels, dtype=torch.int64)
-    # a coordinate a row; those that hold the least and the greatest of all features leave room to move
-    features = torch.cat([torch.eye(len(ids), dtype=torch.float64), torch.tensor([[-9.0, 9.0]]).expand(len(ids), 2)], 1)
-    found = varied(features, ids, torch.Generator().manual_seed(seed))
-    assert found.shape == features.shape
-    assert len(ids) == 0 or torch.equal(found[:, -2:], features[:, -2:])
-    for step in (found - features)[:, :-2]:
-        if not len(set(labels)) < len(labels):
-            assert not step.any()
-            continue
-        (plus,), (minus,) = (step > 1e-9).nonzero(as_tuple=True), (step < -1e-9).nonzero(as_tuple=True)
-        assert len(plus) == len(minus) == 1
-        assert labels[int(plus)] == labels[int(minus)]
-        assert 0 < float(step[plus]) <= 1
-        assert float(step.sum()) == pytest.approx(0)
-
-
-def test_varied_features_stay_in_their_range_and_teach_what_comes_before_them() -> None:
-    """The gradient of a row is that of the row itself; the rows that it is varied by get none."""
-    features = torch.rand(6, 3, 2, 2, requires_grad=True)
-    found = varied(features, torch.tensor([0, 0, 0, 1, 1, 1]), torch.Generator().manual_seed(0))
-    assert found.min() >= features.min()
-    assert found.max() <= features.max()
-    (found[0] - features[0].detach()).sum().backward()
-    assert not features.grad[1:].any()
-    assert features.grad[0].any()
 
 
 def test_they_flatten_what_lies_between_the_classes(digits, lenet_teacher) -> None:
