@@ -27,7 +27,7 @@ from art_divqat.plan.config import Config, EvaluateConfig, ResolvedConfig, make_
 from art_divqat.plan.presets import resolve
 from art_divqat.plan.spelling import in_python
 from art_divqat.victims.external.own_form import form_in, own_form
-from art_divqat.victims.external.settings import model_at
+from art_divqat.victims.external.settings import OF_OBJECTS, model_at
 
 if TYPE_CHECKING:
     from art_divqat.victims.victim import Victim
@@ -150,7 +150,8 @@ def audit_model(
     :param outputs: what the model answers: `auto`, `logits` or `probabilities`.
     :param options: fields of :class:`art_divqat.plan.config.EvaluateConfig`: attacks, defences, budgets, seeds, …;
         `trust_code=True` allows code of the model's to run: a TorchScript or `torch.export` file, or the factory in
-        `external={"factory": "package.module:function"}`.
+        `external={"factory": "package.module:function"}`. `external={"classes": …}` says how many classes the model
+        has, or their names in its order; `mean` and `std` how a torch module or a file expects its images.
     :return: the results; `output` also holds them and every report.
     :raises UserError: for a model that does not fit the data or is code without `trust_code=True`, or any option that
         cannot be used.
@@ -158,6 +159,9 @@ def audit_model(
     kept = data if isinstance(data, str) else ""
     try:
         from_file = {} if config is None else read_config(Path(config))
+        if not isinstance(model, (str, Path)) and isinstance(from_file.get("external"), dict):
+            # it may be of the run of a file
+            from_file["external"] = {key: from_file["external"].get(key) for key in OF_OBJECTS}
         options = {**from_file, **options}
         if data is not None:
             options["dataset"] = kept = kept or _kept(data)
@@ -182,7 +186,7 @@ def _audit(
     if isinstance(model, (str, Path)):
         resolved = prepare(make_config({**options, "victims": [model_at(str(model))], "external": external}))
         return evaluate(resolved, _folder(output, resolved), store=store, watcher=watcher)
-    asked = make_config({**options, "victims": ["standard"], "external": {"outputs": external["outputs"]}})
+    asked = make_config({**options, "victims": ["standard"], "external": {**external, "source": None}})
     resolved, live = _live(model, asked)
     return evaluate(resolved, _folder(output, resolved), store=store, watcher=watcher, live=live)
 
@@ -219,7 +223,7 @@ def _live(model: Any, asked: EvaluateConfig) -> tuple[ResolvedConfig, Victim]:
     )
     assert asked.external is not None
     live = probe(
-        adapt(model, split.input_shape, split.nb_classes, split.class_names),
+        adapt(model, split.input_shape, split.nb_classes, split.class_names, asked.external),
         split.x_test,
         split.y_test,
         asked.external.outputs,

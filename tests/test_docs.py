@@ -113,3 +113,52 @@ def test_every_accuracy_that_the_example_of_divqat_states() -> None:
 
 def test_there_is_something_to_run() -> None:
     assert {"defend-a-classifier.md", "reading-a-report.md"} <= {page.name for page in PAGES}
+
+
+GUIDE = DOCS / "choose-a-defence.md"
+
+
+def _guide_rows(text: str) -> list[tuple[str, str, list[str]]]:
+    """The rows of the guide's tables of figures: the report that each is from, what it is of, and its figures."""
+    rows = []
+    for table in re.finditer(r"((?:^\|.*\n)+)\n(.*(?:\n.+)*)", text, re.MULTILINE):
+        links = re.findall(r"\]\((\.\./evaluations/\S+\.md)\)", table.group(2))
+        for line in table.group(1).splitlines()[2:]:
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            sources = re.findall(r"\]\((\S+)\)", line) or links[:1]
+            names = re.findall(r"`([^`]+)`", line)
+            if sources and sources[0].startswith("../evaluations/") and len(names) == 1:
+                figures = [cell for cell in cells if re.match(r"[−+]?\d", cell)]
+                rows.append((sources[0], names[0], figures))
+    return rows
+
+
+def _not_in_report(source: str, name: str, figures: list[str]) -> list[str]:
+    """The figures that stand in no line of the report that is about that victim or defence."""
+    report = (DOCS / source).read_text(encoding="utf-8")
+    # `none` is what a row is of that names no defence
+    about = [
+        line
+        for line in report.splitlines()
+        if re.search(rf"\| (standard \()?(defence )?{re.escape(name)}\)? \|", line)
+        or (name == "none" and "| standard |" in line)
+    ]
+    # "(−2.7 to +1.3 points), cannot be told" is "(−2.7 to +1.3 points, cannot be told" there
+    return [figure for figure in figures if not any(re.split(r"\), ", figure)[0].rstrip(")") in line for line in about)]
+
+
+def test_figures_of_the_decision_guide_are_those_of_the_reports() -> None:
+    rows = _guide_rows(GUIDE.read_text(encoding="utf-8"))
+    assert len(rows) == 9 + 9 + 8
+    missing = {(name, figure) for source, name, figures in rows for figure in _not_in_report(source, name, figures)}
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    "changed", [("80.4 %", "80.5 %"), ("6.05", "6.15"), ("37.1 %", "47.1 %"), ("| 1.022 |", "| 1.011 |")]
+)
+def test_a_figure_that_a_report_does_not_have_is_found(changed: tuple[str, str]) -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    assert changed[0] in text
+    rows = _guide_rows(text.replace(*changed))
+    assert [figure for source, name, figures in rows for figure in _not_in_report(source, name, figures)]

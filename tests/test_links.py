@@ -11,9 +11,7 @@ import pytest
 from art_divqat.registry import GROUPS
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "evaluations").rglob("*.md")]
-)
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "evaluations").rglob("*.md")])
 # the first lines of a study's files say how it is run; modules name pages
 _CODE_FILES = [path for part in ("art_divqat", "evaluations") for path in (ROOT / part).rglob("*.py")]
 SAYING = sorted([*PAGES, *_CODE_FILES, *(ROOT / "evaluations").rglob("*.yaml")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import csv
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,18 @@ def test_plots_draw_on_the_axes_given_and_leave_the_settings(result: AuditResult
     assert alone.figure is not figure
     assert dict(matplotlib.rcParams) == before
     pyplot.close("all")
+
+
+def test_a_first_plot_leaves_the_mode_that_a_notebook_shows_figures_in(tmp_path: Path) -> None:
+    # as the backend of notebooks does when it is loaded, which is with the first figure
+    (tmp_path / "inline.py").write_text(
+        "from matplotlib.backends.backend_agg import *\nimport matplotlib\nmatplotlib.interactive(True)\n"
+    )
+    code = f"import art_divqat, matplotlib; art_divqat.load({str(STUDY)!r}).plot(); print(matplotlib.is_interactive())"
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = {**os.environ, "MPLBACKEND": "module://inline", "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from art_divqat.attacks.extraction.fee import hidden_units
 from art_divqat.attacks.extraction.registry import run_attack
 from art_divqat.audit.bench import Bench
 from art_divqat.audit.robustness import Measured, Robustness
+from art_divqat.data.known_rows import forgetting
 from art_divqat.data.stored import ImageSet, answers_to, chunk_of
 from art_divqat.estimators import MeteredClassifier, QueryLedger
 from art_divqat.metrics.answers import AllAnswers
@@ -105,7 +104,7 @@ def _measure(
         counted |= {sample_of(key): hits[key] for name in PROBED if (key := SAMPLES[name]) in hits}
     # an endpoint's answers come from the journal, whose speed says nothing
     if not victim.capabilities.remote:
-        with _forgetting(victim.classifier):
+        with forgetting(victim.classifier):
             metrics["latency_us"] = _latency(served, x)
     samples = {key: pack(images) for key, images in counted.items()}
     rows = bench.evasion_rows
@@ -138,20 +137,6 @@ def _diagnostics(bench: Bench, victim: Victim, thief: Any, served: Classifier, c
         last = losses[-max(2, math.ceil(len(losses) / 10)) :]
         details["thief_final_loss_slope"] = (last[-1] - last[0]) / max(float(np.mean(last)), 1e-12)
     return details
-
-
-@contextlib.contextmanager
-def _forgetting(classifier: Any) -> Iterator[None]:
-    """Let a classifier that remembers what it answered compute its answers."""
-    memory = getattr(classifier, "memory", None)
-    if memory is None:
-        yield
-        return
-    classifier.memory = None
-    try:
-        yield
-    finally:
-        classifier.memory = memory
 
 
 def _latency(served: Classifier, x: ImageSet) -> float:

@@ -14,6 +14,7 @@ from art_divqat.audit.costs import Costs
 from art_divqat.audit.executor import default_jobs
 from art_divqat.audit.external_model import as_answered, describe_model
 from art_divqat.audit.preflight import preflight
+from art_divqat.data.known_rows import forgetting
 from art_divqat.plan.cells import Cell, is_control_of, plan_cells
 from art_divqat.plan.config import ResolvedConfig
 from art_divqat.plan.looks import looks_of
@@ -170,12 +171,9 @@ def _timed_model(bench: Bench, x: ImageSet) -> _Model:
     if external is None or bench.config.external is None or bench.config.external.is_remote:
         return _Model()
     classifier: Any = bench.victims.external(external).classifier
-    memory, classifier.memory = classifier.memory, None
-    try:
+    with forgetting(classifier):
         image = _seconds_an_image(lambda count: classifier.predict(x[:count]), len(x))
-    finally:
-        classifier.memory = memory
-    return _Model(image, memory is not None)
+    return _Model(image, classifier.memory is not None)
 
 
 def _seconds_an_image(work: Callable[[int], object], most: int) -> float:

@@ -98,7 +98,12 @@ class WorkerPool:
         def submit() -> Future[Any]:
             if self._processes is None:
                 from joblib.externals.loky import ProcessPoolExecutor
+                from joblib.externals.loky.backend import resource_tracker
 
+                # it cleans up after a main process that had no time to, and need not say so
+                silent = f"ignore::UserWarning:{resource_tracker.__name__}"
+                with _environment("PYTHONWARNINGS", ",".join(filter(None, [os.getenv("PYTHONWARNINGS"), silent]))):
+                    resource_tracker.ensure_running()
                 threads = dict.fromkeys(_THREAD_VARIABLES, str(self._threads))
                 self._processes = ProcessPoolExecutor(
                     workers, env=threads, initializer=_start_worker, initargs=(os.getpid(),)
@@ -111,9 +116,25 @@ class WorkerPool:
         """End every process, in the middle of a call too; the next call starts others."""
         processes, self._processes = self._processes, None
         if processes is not None:
+            # at once: what follows first looks for processes of theirs, by a program of the system for each
+            for worker in list(processes._processes):
+                with contextlib.suppress(OSError):
+                    os.kill(worker, getattr(signal, "SIGKILL", signal.SIGTERM))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 processes.shutdown(wait=True, kill_workers=True)
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _out_of_reach(work: Callable[[], T]) -> T:
@@ -133,7 +154,11 @@ def _out_of_reach(work: Callable[[], T]) -> T:
 
 def _start_worker(parent: int) -> None:
     """Leave signals of the group to the main process, and end when it does."""
+    from joblib.externals.loky import process_executor
+
     keep_freed_memory()
+    # where psutil is installed, loky takes the images and victims that a worker keeps for a leak, and replaces it
+    process_executor._USE_PSUTIL = False
     for number in _SIGNALS:
         with contextlib.suppress(ValueError):
             signal.signal(number, signal.SIG_IGN)

@@ -6,7 +6,6 @@ bug of this program, 129, 130 or 143 interrupted by SIGHUP, Ctrl-C or SIGTERM.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -75,19 +74,12 @@ def _options(
     del version, verbose
 
 
-def main() -> NoReturn:
+def run(stop: StopSignals) -> NoReturn:
     """Run the command line; every way it can fail ends in one line on stderr and an exit code that says which."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     keep_freed_memory()
-    stop = StopSignals()
-    message, code = MESSAGE, EXIT_INTERRUPTED
-    with contextlib.suppress(KeyboardInterrupt):
-        stop.listen()
-        message, code = _run(stop)
-    if stop.received is not None:
-        stop.say()
-        raise SystemExit(stop.exit_code)
-    if message:
+    message, code = _run(stop)
+    if message and stop.received is None:
         sys.stderr.write(f"art-divqat: {' '.join(message.split())}\n")
         sys.stderr.flush()
     raise SystemExit(code)

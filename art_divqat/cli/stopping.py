@@ -6,13 +6,15 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from types import FrameType
+from typing import NoReturn
 
 MESSAGE = "Interrupted. What was finished is kept: the same command goes on from there."
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-_PATIENCE_SECONDS = 1.25
+_PATIENCE_SECONDS = 1.0
 
 
 class StopSignals:
@@ -43,6 +45,13 @@ class StopSignals:
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
+    def end(self) -> None:
+        """The command is over: a signal now ends what is left of the process by itself."""
+        for name in _SIGNALS:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == self._handle:
+                signal.signal(number, signal.SIG_DFL)
+
     def say(self) -> None:
         """Print the message, once."""
         if not self._said:
@@ -50,6 +59,18 @@ class StopSignals:
             # the terminal may be what went away
             with contextlib.suppress(OSError):
                 os.write(2, f"art-divqat: {MESSAGE}\n".encode())
+
+    def leave(self) -> NoReturn:
+        """Say the message and end the process.
+
+        Not by the interpreter's own end: it takes modules down, seconds with those of torch on a busy machine, and the
+        thread that would not wait for it is no longer run then.
+        """
+        self.say()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(self.exit_code)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -50,7 +50,7 @@ def read_archive(path: Path) -> RawImages:
         test_labels = np.searchsorted(ids, test_labels)
     if len(ids) < 2:
         raise UserError(f"{path}: y{suffix} has images of a single class; expected two classes or more.")
-    class_names = _class_names(ids, arrays.get("class_names"))
+    class_names = _class_names(ids, arrays.get("class_names"), path)
     if len(ids) <= ids[-1]:
         notes.append(f"{len(ids):,} classes with labels from {ids[0]} to {ids[-1]}, numbered in their order")
     return RawImages(
@@ -133,8 +133,13 @@ def array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return read(stream)
 
 
-def _class_names(ids: NDArray[np.int64], names: NDArray[np.generic] | None) -> tuple[str, ...]:
+def _class_names(ids: NDArray[np.int64], names: NDArray[np.generic] | None, path: Path) -> tuple[str, ...]:
     """The name of each class that has images, by its id or in its order; where there are none, its id."""
+    if names is not None and len(names) <= ids[-1] and len(names) != len(ids):
+        raise UserError(
+            f"{path}: class_names holds {len(names)} names; expected {len(ids)}, one for each class that has images, "
+            f"or {ids[-1] + 1}, one for each number."
+        )
     if names is not None and len(names) == ids[-1] + 1:
         return tuple(str(names[each]) for each in ids)
     return tuple(map(str, names if names is not None and len(names) == len(ids) else ids))

@@ -28,6 +28,20 @@ _WINDOW = 256
 _BUSY_SECONDS = 120
 
 
+@contextmanager
+def forgetting(owner: Any) -> Iterator[None]:
+    """Let what remembers its answers, as its `memory`, compute them, for a clock."""
+    memory = getattr(owner, "memory", None)
+    if memory is None:
+        yield
+        return
+    owner.memory = None
+    try:
+        yield
+    finally:
+        owner.memory = memory
+
+
 class KnownRows:
     """f(x) for each image of a set, by the hash of its pixels: what was computed once is not computed again.
 

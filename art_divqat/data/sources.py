@@ -122,7 +122,16 @@ DATASETS = Registry(
         ),
         "gtsrb": DatasetEntry(
             "German traffic signs, colour, 43 classes",
-            TorchvisionSet("gtsrb", "GTSRB", "gtsrb", gtsrb, ("resized to 32×32, bilinear",)),
+            TorchvisionSet(
+                "gtsrb",
+                "GTSRB",
+                "gtsrb",
+                gtsrb,
+                (
+                    "resized to 32×32, bilinear",
+                    "training images are frames of the same signs, which the splits of them take apart",
+                ),
+            ),
             "cifar10",
         ),
         "stl10": DatasetEntry(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from art_divqat._files import first_line
 from art_divqat.data.checks import as_nchw
 from art_divqat.data.raw import RawImages
 from art_divqat.errors import UserError
+
+# classes of GTSRB
+_TRAFFIC_SIGNS = 43
 
 Part = Callable[[Any, bool, Path, bool], tuple[NDArray[Any], Any]]
 
@@ -79,9 +82,13 @@ def gtsrb(dataset: Any, train: bool, root: Path, download: bool) -> tuple[NDArra
     from PIL import Image
 
     part = dataset(str(root), split="train" if train else "test", download=download)
-    images, labels = [], []
-    for index in range(len(part)):
-        image, label = part[index]
-        images.append(np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR)))
-        labels.append(label)
+    images = [np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR)) for image, _ in _pairs(part)]
+    labels = [label for _, label in part._samples]
+    if set(labels) != set(range(_TRAFFIC_SIGNS)):
+        # torchvision numbers the folders that are there, and the file of the test labels numbers signs
+        raise UserError(f"{len(set(labels))} of {_TRAFFIC_SIGNS} classes are there.")
     return np.stack(images), labels
+
+
+def _pairs(part: Any) -> Iterator[Any]:
+    return (part[index] for index in range(len(part)))

@@ -45,12 +45,15 @@ class Features:
         self.width = width
         self.shape = shape
         self.device = torch.device(device)
-        self._known = KnownRows(lambda images: self.computed(images), chunk_of(shape, KNOWN_BATCH), path)
+        self._batch = chunk_of(shape, KNOWN_BATCH)
+        self.memory: KnownRows | None = KnownRows(lambda images: self.computed(images), self._batch, path)
         set_memory_format(self.body, probe_memory_format(self.body, torch.zeros(2, *shape, device=self.device)))
 
     def __call__(self, images: ImageSet, progress: Progress | None = None) -> NDArray[np.float32]:
-        """The features of images, (N, width)."""
-        return self._known(images, progress) if len(images) else np.zeros((0, self.width), np.float32)
+        """The features of images, (N, width); without a memory of those that were computed, computed again."""
+        if not len(images):
+            return np.zeros((0, self.width), np.float32)
+        return KnownRows(self.computed, self._batch)(images) if self.memory is None else self.memory(images, progress)
 
     def computed(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """The features of a batch, whether they are known or not."""
@@ -187,6 +190,15 @@ class PublicClassifier(RecipeClassifier):
         self.features = features
         self._tunes = body is not None
         self._balanced = balanced
+
+    @property
+    def memory(self) -> KnownRows | None:
+        """The features that were computed already, where its answers are made of them."""
+        return None if self._tunes else self.features.memory
+
+    @memory.setter
+    def memory(self, memory: KnownRows | None) -> None:
+        self.features.memory = memory
 
     def _learn(
         self,

@@ -13,7 +13,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -50,8 +50,10 @@ class ExportReport:
 
 
 class _Standardise(nn.Module):
-    mean: Tensor
-    std: Tensor
+    if TYPE_CHECKING:
+        # torch.jit reads annotations of a class, and not those that are texts
+        mean: Tensor
+        std: Tensor
 
     def __init__(self, mean: NDArray[np.float32], std: NDArray[np.float32]) -> None:
         super().__init__()
@@ -211,7 +213,7 @@ def _write_torchscript(
         with _quiet(), use_engine(classifier.backend.engine):
             torch.jit.script(network).save(str(path))
             loaded = torch.jit.load(str(path))
-    except (RuntimeError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         raise UserError(
             f"TorchScript cannot compile this network ({first_line(error)}): use backend='fx', or format='onnx'."
         ) from error

@@ -89,7 +89,10 @@ def load_quantized(
     shape = tuple(card["input_shape"])
     architecture = architecture if architecture is not None else card["architecture"]
     if architecture is None:
-        raise UserError(f"{folder} names no registered model: pass architecture=, a function that builds the network.")
+        raise UserError(
+            f"{folder} holds weights of a network that has no name: say what builds it, as architecture=function where "
+            "it is loaded, or --factory package.module:function where it is audited."
+        )
     if isinstance(architecture, str):
         network = build_model(architecture, shape, card["nb_classes"], seed=0)
     else:
@@ -105,7 +108,8 @@ def load_quantized(
         prepared.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"The weights in {folder} do not fit the architecture {architecture!r}: {reason}") from error
+        name = repr(architecture) if isinstance(architecture, str) else "that was given"
+        raise UserError(f"The weights in {folder} do not fit the architecture {name}: {reason}") from error
     loss = card.get("loss", USUAL_LOSS)
     if loss not in LOSSES:
         raise UserError(f"{folder} has the loss {loss!r}: this release knows {', '.join(LOSSES)}.")

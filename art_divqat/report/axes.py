@@ -108,10 +108,16 @@ def _nothing(metric: str) -> UserError:
 def _on(ax: Axes | None, draw: Callable[[Any], None], size: tuple[float, float]) -> Axes:
     import matplotlib
 
-    with matplotlib.rc_context(STYLE):
-        if ax is None:
-            from matplotlib import pyplot
+    figure = None
+    if ax is None:
+        from matplotlib import pyplot
 
-            _, ax = pyplot.subplots(figsize=size, layout="constrained")
+        # not in the context: a notebook's backend is loaded with the first figure and turns interactive mode on, which
+        # the end of the context would take back, and no later figure be shown
+        figure = pyplot.figure(figsize=size, layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        if figure is not None:
+            ax = figure.subplots()
         draw(ax)
+    assert ax is not None
     return ax

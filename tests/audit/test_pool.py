@@ -75,3 +75,33 @@ def test_an_error_of_a_call_comes_through(pool: WorkerPool) -> None:
     with pytest.raises(UserError, match="refused"):
         list(pool.run([(_refuse, "a cell")]))
     assert list(pool.run([])) == []
+
+
+_GREEDY = """
+class Process:
+    size = 0
+    def __init__(self, pid): pass
+    def memory_info(self):
+        Process.size += 10**9
+        return self
+    rss = property(lambda self: self.size)
+"""
+
+
+def _keeping() -> int:
+    time.sleep(1.1)  # loky looks once a second
+    return os.getpid()
+
+
+def test_a_worker_that_keeps_what_it_has_read_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / "psutil.py").write_text(_GREEDY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    pool = WorkerPool(1, 1)
+    try:
+        processes = {pid for _, pid in pool.run([(_keeping, str(number)) for number in range(4)])}
+    finally:
+        pool.end()
+    assert len(processes) == 1
+    assert not [warning for warning in recwarn if "A worker stopped" in str(warning.message)]

@@ -17,10 +17,12 @@ from art_divqat.cli.stopping import MESSAGE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="POSIX signals and /proc")
 
+# two seconds, and a machine that does other things besides
+SLACK = float(os.environ.get("ART_DIVQAT_STOP_SECONDS", "6"))
 SAID = f"art-divqat: {MESSAGE}\n"
 # the real `main` with commands that only wait, so that each moment can be hit
 PROGRAM = """
-import ctypes, functools, os, sys, time
+import atexit, ctypes, functools, os, sys, time
 from pathlib import Path
 from art_divqat.cli import app as room
 from art_divqat.audit.pool import WorkerPool
@@ -37,6 +39,17 @@ def pool(folder: str):
             pass
     finally:
         workers.end()
+
+@room.app.command("held-pool")
+def held_pool(folder: str):
+    # the pool is not ended by the main thread
+    workers = WorkerPool(2, 1)
+    results = workers.run([(functools.partial(work, n, folder), f"cell {n}") for n in range(4)])
+    while True:
+        try:
+            next(results)
+        except BaseException:
+            time.sleep(100)
 
 @room.app.command("starting")
 def starting(folder: str):
@@ -79,6 +92,20 @@ def slow_end(folder: str):
     finally:
         time.sleep(.6)
 
+@room.app.command("taken-down")
+def taken_down(folder: str):
+    # as the modules of a large library are, at the interpreter's own end
+    class Module:
+        def __del__(self, sleep=time.sleep):
+            sleep(100)
+    sys.modules["a large library"] = Module()
+    (Path(folder) / "ready").touch()
+    time.sleep(100)
+
+@room.app.command("over")
+def over(folder: str):
+    atexit.register(lambda: ((Path(folder) / "ready").touch(), time.sleep(100)))
+
 @room.app.command("lost")
 def lost(folder: str):
     workers = WorkerPool(2, 1)
@@ -86,7 +113,7 @@ def lost(folder: str):
         pass
 
 sys.argv = ["art-divqat", *sys.argv[1:]]
-room.main()
+from art_divqat.cli import main; main()
 """
 
 
@@ -113,10 +140,11 @@ def _listen() -> None:
 
 
 @contextlib.contextmanager
-def started(command: str, folder: Path, ready: str = "ready") -> Iterator[subprocess.Popen[str]]:
+def started(command: str | list[str], folder: Path, ready: str = "ready") -> Iterator[subprocess.Popen[str]]:
     with (folder / "stderr").open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, command, str(folder)],
+            [sys.executable, "-c", PROGRAM, command, str(folder)] if isinstance(command, str) else command,
+            cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             text=True,
@@ -136,11 +164,9 @@ def started(command: str, folder: Path, ready: str = "ready") -> Iterator[subpro
         process.wait()
 
 
-# two seconds, and a machine that does other things besides
 def _ends(process: subprocess.Popen[str], workers: set[int], folder: Path, number: int) -> None:
-    slack = float(os.environ.get("ART_DIVQAT_STOP_SECONDS", "6"))
-    deadline = time.monotonic() + slack
-    assert process.wait(timeout=slack) == 128 + number, (folder / "stderr").read_text()
+    deadline = time.monotonic() + SLACK
+    assert process.wait(timeout=SLACK) == 128 + number, (folder / "stderr").read_text()
     while alive := {pid for pid in workers if _runs(pid)}:
         assert time.monotonic() < deadline, f"{alive} live on"
         time.sleep(0.02)
@@ -157,6 +183,13 @@ def test_a_pool_ends_with_the_command(tmp_path: Path, number: int, whole_group: 
         _ends(process, workers, tmp_path, number)
 
 
+def test_a_pool_ends_where_the_main_thread_does_not_end_it(tmp_path: Path) -> None:
+    with started("held-pool", tmp_path, "ready1") as process:
+        workers = _children(process.pid)
+        os.kill(process.pid, signal.SIGTERM)
+        _ends(process, workers, tmp_path, signal.SIGTERM)
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.25, 0.5])
 def test_while_workers_are_being_started(tmp_path: Path, delay: float) -> None:
     with started("starting", tmp_path) as process:
@@ -166,11 +199,29 @@ def test_while_workers_are_being_started(tmp_path: Path, delay: float) -> None:
         _ends(process, workers, tmp_path, signal.SIGTERM)
 
 
-@pytest.mark.parametrize("command", ["compiled", "swallows", "turns", "slow-end"])
+@pytest.mark.parametrize("command", ["compiled", "swallows", "turns", "slow-end", "taken-down"])
 def test_whatever_the_main_thread_does(tmp_path: Path, command: str) -> None:
     with started(command, tmp_path) as process:
         os.kill(process.pid, signal.SIGTERM)
         _ends(process, set(), tmp_path, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_while_modules_are_imported(tmp_path: Path, number: int) -> None:
+    # typer is the first library that the command line imports
+    (tmp_path / "typer.py").write_text("import pathlib, time\npathlib.Path('ready').touch()\ntime.sleep(100)\n")
+    code = "import sys; sys.path.insert(0, '.')\nfrom art_divqat.cli import main\nmain()"
+    with started([sys.executable, "-c", code], tmp_path) as process:
+        os.kill(process.pid, number)
+        _ends(process, set(), tmp_path, number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_after_the_last_line_nothing_holds_the_process(tmp_path: Path, number: int) -> None:
+    with started("over", tmp_path) as process:
+        os.kill(process.pid, number)
+        assert process.wait(timeout=SLACK) == -number
+    assert (tmp_path / "stderr").read_text() == ""
 
 
 def test_a_second_signal_changes_nothing(tmp_path: Path) -> None:

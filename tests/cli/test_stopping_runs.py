@@ -29,7 +29,7 @@ def hold(number):
         Path("ready").touch()
         time.sleep(100)
 os.fsync = hold
-from art_divqat.cli.app import main
+from art_divqat.cli import main
 sys.argv = ["art-divqat", *sys.argv[1:]]
 main()
 """

@@ -88,7 +88,6 @@ def test_what_is_no_archive_of_arrays(tmp_path: Path) -> None:
         (None, ("3", "7", "19")),
         (["a", "b", "c"], ("a", "b", "c")),
         ([f"n{number}" for number in range(20)], ("n3", "n7", "n19")),
-        (["too", "few"], ("3", "7", "19")),
     ],
 )
 def test_labels_with_gaps_are_numbered_in_their_order_and_keep_their_names(
@@ -118,3 +117,14 @@ def test_labels_that_are_names(tmp_path: Path) -> None:
         load_raw(save(tmp_path, x=X, y=names[numbers]))
     raw = load_raw(save(tmp_path, x=X, y=numbers, class_names=names))
     assert raw.class_names == ("cat", "dog", "owl")
+
+
+@pytest.mark.parametrize(("names", "labels"), [(2, (0, 1, 2)), (4, (0, 3, 7)), (1, (0, 5)), (0, (0, 1))])
+def test_names_that_are_neither_one_a_class_nor_one_a_number(
+    names: int, labels: tuple[int, ...], tmp_path: Path
+) -> None:
+    y = np.array(labels)[np.arange(len(X)) % len(labels)]
+    with pytest.raises(
+        UserError, match=f"class_names holds {names} names; expected {len(labels)}, .* {labels[-1] + 1}"
+    ):
+        load_raw(save(tmp_path, x=X, y=y, class_names=np.array([f"n{i}" for i in range(names)])))

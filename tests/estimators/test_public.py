@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression
 
+from art_divqat.data.known_rows import forgetting
 from art_divqat.data.stored import ImageFile, StoredImages
 from art_divqat.errors import UserError
 from art_divqat.estimators import TrainingRecipe
@@ -64,6 +65,21 @@ def test_each_image_passes_once_whoever_asks(features: Features, monkeypatch: py
     twice = np.concatenate([pictures(3, 5), pictures(3, 5)])
     features((twice / np.float32(255)).astype(np.float32))
     assert sum(seen) == 128
+
+
+def test_how_long_it_takes_is_measured_of_images_that_are_computed(
+    features: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = (pictures(20) / np.float32(255)).astype(np.float32)
+    classifier = PublicClassifier(features, 4, RECIPE)
+    classifier.fit(x, np.arange(20) % 4)
+    known, seen = classifier.predict(x), counted(features, monkeypatch)
+    with forgetting(classifier):
+        np.testing.assert_array_equal(classifier.predict(x), known)
+        classifier.predict(x)
+    assert len(seen) == 2
+    classifier.predict(x)
+    assert len(seen) == 2
 
 
 def test_stored_images_have_the_features_of_arrays(features: Features) -> None:

@@ -307,6 +307,20 @@ def test_torchscript_is_bit_identical(digits, classifier, tmp_path: Path) -> Non
     np.testing.assert_array_equal(answers, classifier.predict(digits[0][:9]))
 
 
+@pytest.mark.parametrize(
+    "values", [(0.4, 0.3), (np.full((1, 1, 1), 0.4, np.float32), np.full((1, 1, 1), 0.3, np.float32))]
+)
+def test_torchscript_standardises_as_the_classifier_does(values, digits, tmp_path: Path) -> None:
+    x = digits[0][:100]
+    network = build_model("lenet5", SHAPE, 10, seed=0)
+    classifier = quantize(network, x, preprocessing=values)
+    report = classifier.export(tmp_path / "net.pt", "torchscript", check_images=x)
+    assert report.agreement == 1
+    with use_engine(classifier.backend.engine):
+        answers = torch.jit.load(str(report.path))(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(answers, classifier.predict(x), atol=1e-5)
+
+
 def test_an_export_that_answers_differently_is_not_kept(classifier, tmp_path: Path, monkeypatch) -> None:
     from art_divqat.estimators import quantized_export
 

@@ -178,7 +178,8 @@ def probe(
     def again() -> NDArray[np.float32]:
         return classifier.predict(few) if repeat is None else form.complete(repeat(few))
 
-    matched = match_classes(answers, y, classifier.class_names, classifier.description, again)
+    size = f"{x.shape[-2]}×{x.shape[-1]}"
+    matched = match_classes(answers, y, classifier.class_names, classifier.description, again, size)
     nondeterminism = 0.0 if repeat is None else float(np.abs(answers[:REPEATED_IMAGES] - again()).max())
     # what a network leaves out of its own answers has no gradient; what stands behind it leaves that as it is
     seen = classifier.white_box is not None and (classifier.own_defences > 0 or not form.notes)

@@ -5,7 +5,7 @@ Importing this module imports neither torch nor ART.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ class AnswerForm:
     :param missing: whether the others' probability is missing from the sum.
     :param labels: whether a row is one class alone, with probability 1.
     :param classes: how many there are.
+    :param percent: whether rows sum to 100; the other fields are of the rows divided by it.
 
     >>> form_of(np.array([[0.33, 0.33, 0.33], [0.98, 0.01, 0.02]], np.float32)).notes
     ('answers are rounded to 2 decimals',)
@@ -37,13 +38,15 @@ class AnswerForm:
     missing: bool = False
     labels: bool = False
     classes: int = 0
+    percent: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What to say of it; nothing for whole rows."""
         if self.labels:
             return ("labels only",)
-        notes = [] if self.top is None else [f"top {self.top} of {self.classes}"]
+        notes = ["answers are per cent"] if self.percent else []
+        notes += [] if self.top is None else [f"top {self.top} of {self.classes}"]
         if self.decimals is not None:
             what = "are rounded to" if self.rounded else "have no more than"
             notes.append(f"answers {what} {self.decimals} decimal{'' if self.decimals == 1 else 's'}")
@@ -57,6 +60,8 @@ class AnswerForm:
         >>> AnswerForm(top=1, missing=True, classes=3).complete(np.array([[0.0, 0.5, 0.0]], np.float32)).tolist()
         [[0.25, 0.5, 0.25]]
         """
+        if self.percent:
+            rows = rows / np.float32(100)
         if not (self.rounded or self.missing):
             return rows
         whole = rows.astype(np.float64)
@@ -89,7 +94,7 @@ def form_of(answers: NDArray[np.float32]) -> AnswerForm | None:
     low, high = rows.min(), rows.max()
     if low < 0 or high > 1 + _SUM:
         # logits may sum to 1 too
-        return AnswerForm(classes=classes) if whole and low >= -1e-6 else None
+        return AnswerForm(classes=classes) if whole and low >= -1e-6 else _percent_of(answers)
     shown = (rows != 0).sum(axis=1)
     if whole and bool((shown == 1).all()):
         return AnswerForm(labels=True, classes=classes)
@@ -105,6 +110,14 @@ def form_of(answers: NDArray[np.float32]) -> AnswerForm | None:
     if 0 < top < classes and bool(_fits_top(rows, decimals, top).all()) and _fits_threshold(rows, decimals, top):
         return AnswerForm(decimals, rounded=decimals is not None, top=top, missing=True, classes=classes)
     return AnswerForm(classes=classes) if whole else None
+
+
+def _percent_of(answers: NDArray[np.float32]) -> AnswerForm | None:
+    """The form of rows that are whole, or rounded, once they are divided by 100; None for others."""
+    if answers.min() < 0 or abs(float(answers.sum(axis=1).mean()) - 100) > 10:
+        return None
+    form = form_of(answers / np.float32(100))
+    return None if form is None or form.missing else replace(form, percent=True)
 
 
 def decimals_of(answers: NDArray[np.float32]) -> int | None:

@@ -78,6 +78,7 @@ def match_classes(
     class_names: Sequence[str] = (),
     description: str = "The model",
     again: Callable[[], NDArray[np.float32]] | None = None,
+    size: str = "",
 ) -> MatchedClasses:
     """By number, else by names that are numbers; a model with more classes may also know the images by other ones.
 
@@ -86,6 +87,7 @@ def match_classes(
 
     :param answers: to labelled images, (N, classes of the model).
     :param again: asks the model the first of these images once more; called only for a model that is refused.
+    :param size: of the images, as a refusal names it.
     :raises UserError: if the answers have no more to do with the labels than chance would (p > 0.001), which
         normalisation, channel or class order missing its due looks like, and noise: then two answers to one image
         name different classes.
@@ -118,7 +120,8 @@ def match_classes(
     )
     raise UserError(
         f"{description} is right on {right} of {len(y)} test images, no better than chance: check{noise} that "
-        "it belongs to this data, the order of its classes, and its normalisation (--mean, --std)."
+        f"it belongs to this data{f' at {size} pixels (--image-size)' if size else ''}, the order of its classes, and "
+        "its normalisation (--mean, --std)."
     )
 
 

@@ -12,43 +12,81 @@ from numpy.typing import NDArray
 from art_divqat._types import Classifier, Shape
 from art_divqat.errors import UserError
 from art_divqat.victims.external.adapter import PROBE_IMAGES, ExternalClassifier, decide_outputs, in_train_mode
-from art_divqat.victims.external.settings import ExternalModel, external_spec
+from art_divqat.victims.external.classes import StatedClasses, stated_classes
+from art_divqat.victims.external.settings import OF_OBJECTS, ExternalModel, external_spec
+
+_PLAIN = ExternalModel()
 
 
-def adapt(model: Any, input_shape: Shape, nb_classes: int, class_names: Sequence[str] = ()) -> ExternalClassifier:
+def adapt(
+    model: Any,
+    input_shape: Shape,
+    nb_classes: int,
+    class_names: Sequence[str] = (),
+    settings: ExternalModel = _PLAIN,
+) -> ExternalClassifier:
     """Any classifier as one on float32 NCHW images in [0, 1]; not yet probed.
 
     - An ART classifier: channels-last images, flat ones, other clip values than (0, 1) and answers of a single value
       are seen to.
     - A scikit-learn estimator: flat features; `predict_proba`, else `decision_function`, else its labels as one-hot
-      rows.
-    - A torch module: put on the CPU's side as it is, in eval mode.
+      rows. Its `classes_` are numbers, or names among which those of the data are.
+    - A torch module: put on the CPU's side as it is, in eval mode, behind `mean` and `std`.
 
     :param nb_classes: of the data; a model may have more.
     :param class_names: of the data.
+    :param settings: `outputs`, `classes`, `mean` and `std` of the model; the others are of files and endpoints.
     :raises UserError: for anything else, or one that takes other images or has other classes than the data.
     """
+    _check_settings(model, settings)
+    stated = stated_classes(settings, nb_classes, class_names)
     name = type(model).__name__
     if _is_art(model):
-        return _named(_from_art(model, input_shape, nb_classes), class_names)
-    import torch
-
-    if isinstance(model, torch.nn.Module):
+        classifier = _from_art(model, input_shape, stated.count)
+    elif _is_module(model):
         from art_divqat.victims.external.torch_files import classifier_of
 
         first = next(model.parameters(), None)
         device = "cpu" if first is None else str(first.device)
-        return _named(classifier_of(model, ExternalModel(), input_shape, nb_classes, device, name), class_names)
-    if callable(getattr(model, "predict", None)):
-        return _named(_from_sklearn(model, input_shape, nb_classes, class_names), class_names)
-    raise UserError(
-        f"A {name} cannot be audited: expected an ART classifier, a scikit-learn estimator or a torch module."
-    )
-
-
-def _named(classifier: ExternalClassifier, class_names: Sequence[str]) -> ExternalClassifier:
-    classifier.class_names = tuple(class_names)
+        classifier = classifier_of(model, settings, input_shape, stated.count, device, name)
+    elif callable(getattr(model, "predict", None)):
+        own = getattr(model, "classes_", None)
+        if own is not None and settings.classes is None:
+            stated = _classes_of_estimator(own, nb_classes, class_names)
+        classifier = _from_sklearn(model, input_shape, stated.count)
+    else:
+        raise UserError(
+            f"A {name} cannot be audited: expected an ART classifier, a scikit-learn estimator or a torch module."
+        )
+    classifier.class_names = stated.of_the_data
     return classifier
+
+
+def _check_settings(model: Any, settings: ExternalModel) -> None:
+    for key, field in ExternalModel.model_fields.items():
+        if key not in OF_OBJECTS and getattr(settings, key) != field.default:
+            raise UserError(
+                f"external={{{key!r}: …}} is for files and endpoints; of an object of Python's one may say "
+                f"{', '.join(OF_OBJECTS)}."
+            )
+    if (settings.mean is not None or settings.std is not None) and not _is_module(model):
+        raise UserError(
+            f"external={{'mean': …, 'std': …}} is for files, endpoints and torch modules: a {type(model).__name__} has "
+            "to standardise its images itself, as by ART's preprocessing=(mean, std) or a pipeline of scikit-learn's."
+        )
+
+
+def _classes_of_estimator(own: Any, nb_classes: int, class_names: Sequence[str]) -> StatedClasses:
+    """Classes as an estimator of scikit-learn's states them: 0, 1, … or the names of the data's among others."""
+    names = tuple(map(str, own))
+    if np.array_equal(own, np.arange(len(own))) and len(own) >= nb_classes:
+        return StatedClasses(len(own), tuple(class_names), tuple(class_names))
+    if class_names and set(class_names) <= set(names):
+        return stated_classes(ExternalModel(classes=names), nb_classes, class_names)
+    raise UserError(
+        f"The estimator has the classes {', '.join(names[:12])}; the data has "
+        f"{', '.join(class_names[:12]) if class_names else f'0 to {nb_classes - 1}'}."
+    )
 
 
 def live_name(classifier: Classifier, label: str, x: NDArray[np.float32]) -> str:
@@ -61,6 +99,12 @@ def _is_art(model: Any) -> bool:
     from art.estimators.classification import ClassifierMixin
 
     return isinstance(model, ClassifierMixin)
+
+
+def _is_module(model: Any) -> bool:
+    import torch
+
+    return isinstance(model, torch.nn.Module)
 
 
 def _from_art(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
@@ -111,18 +155,11 @@ def _white_box(model: Any) -> Any:
     return model if kind == "logits" else None
 
 
-def _from_sklearn(model: Any, shape: Shape, nb_classes: int, class_names: Sequence[str] = ()) -> ExternalClassifier:
+def _from_sklearn(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
     features = getattr(model, "n_features_in_", None)
     if features is not None and features != int(np.prod(shape)):
         raise UserError(f"The estimator takes {features} features; images of shape {shape} have {int(np.prod(shape))}.")
     classes = getattr(model, "classes_", None)
-    if classes is not None:
-        named = list(map(str, classes)) == list(class_names)
-        if not named and not (len(classes) >= nb_classes and np.array_equal(classes, np.arange(len(classes)))):
-            first_few = ", ".join(map(str, list(classes)[:12]))
-            raise UserError(f"The estimator has the classes {first_few}; the data has 0 to {nb_classes - 1}.")
-        nb_classes = len(classes)
-
     name = type(model).__name__
 
     def answer(x: NDArray[np.float32]) -> Any:

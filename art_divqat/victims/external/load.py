@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from art_divqat.victims.external.settings import ExternalModel, local_path
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from art_divqat.estimators.standardisation import Architecture
 
 
 def load_external(
@@ -92,8 +95,13 @@ def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: i
     from art_divqat.estimators import QuantizedPyTorchClassifier
     from art_divqat.estimators.conventions import unit_predict
 
+    named: Architecture | None = model.architecture
+    if model.factory is not None:
+        from art_divqat.victims.external.torch_files import build
+
+        named = partial(build, None, model.factory, input_shape, nb_classes, str(folder))
     try:
-        classifier = QuantizedPyTorchClassifier.load(folder)
+        classifier = QuantizedPyTorchClassifier.load(folder, architecture=named)
     except UserError:
         raise
     except Exception as error:

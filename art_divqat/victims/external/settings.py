@@ -18,6 +18,8 @@ from art_divqat.specs import Spec, parse_spec
 
 EXTERNAL = "external"
 FILE_PREFIX = "file:"
+# what may be said of a model that is an object of Python's; the rest is of files and endpoints
+OF_OBJECTS = ("outputs", "classes", "mean", "std")
 _SECRET = re.compile(r"key|token|secret|sig|auth|passw|credential", re.IGNORECASE)
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -12,7 +12,9 @@ import json
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from art_divqat.data.archives import read_archive
@@ -34,6 +36,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.4)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument(
+        "--held-out", type=int, default=0, help="so many training images are kept away and measured on too"
+    )
     parser.add_argument("--limit", type=int, help="use only so many images of each kind, to try the script")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("accuracy.json"))
     arguments = parser.parse_args()
@@ -43,6 +48,10 @@ def main() -> None:
     assert raw.x_test is not None
     assert raw.y_test is not None
     x, y, x_test, y_test = to_float(raw.x[most]), raw.y[most], to_float(raw.x_test[most]), raw.y_test[most]
+    # an archive need not be in random order
+    order = np.random.default_rng(0).permutation(len(x))
+    kept, held_out = order[arguments.held_out :], order[: arguments.held_out]
+    x, y, x_held_out, y_held_out = x[kept], y[kept], x[held_out], y[held_out]
     reading = time.perf_counter() - started
     print(f"{len(x)} and {len(x_test)} images read in {reading:.1f} s", flush=True)
     recipe = TrainingRecipe(
@@ -64,9 +73,16 @@ def main() -> None:
         started = time.perf_counter()
         classifier.fit(x, y)
         seconds = time.perf_counter() - started
-        accuracy = float((classifier.predict(x_test).argmax(1) == y_test).mean())
-        runs.append({"seed": seed, "accuracy": accuracy, "seconds": seconds, "losses": classifier.training_losses})
-        print(f"seed {seed}: accuracy {accuracy:.4f} after {seconds:.1f} s", flush=True)
+        run: dict[str, Any] = {"seed": seed, "seconds": seconds, "losses": classifier.training_losses}
+        for name, images, labels in (("accuracy", x_test, y_test), ("held_out_accuracy", x_held_out, y_held_out)):
+            if len(images):
+                run[name] = float((classifier.predict(images).argmax(1) == labels).mean())
+        runs.append(run)
+        print(
+            f"seed {seed}: accuracy {run['accuracy']:.4f}, of training images kept away "
+            f"{run.get('held_out_accuracy', float('nan')):.4f}, after {seconds:.1f} s",
+            flush=True,
+        )
     is_gpu = arguments.device.startswith("cuda")
     results = {
         "environment": {

@@ -30,7 +30,8 @@ FAMILIES: dict[str, tuple[int, Callable[[int], nn.Module]]] = {
     "densenet121": _member("densenet121"),
     "squeezenet1_0": _member("squeezenet1_0"),
     "googlenet": _member("googlenet", init_weights=False),
-    "inception_v3": _member("inception_v3", 75, init_weights=False),
+    # its auxiliary head asks for 299×299
+    "inception_v3": _member("inception_v3", 75, init_weights=False, aux_logits=False),
     "mobilenet_v2": _member("mobilenet_v2"),
     "mobilenet_v3_small": _member("mobilenet_v3_small"),
     "shufflenet_v2_x0_5": _member("shufflenet_v2_x0_5"),

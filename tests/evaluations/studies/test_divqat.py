@@ -76,7 +76,7 @@ def test_committed_records_make_the_tables(capsys: pytest.CaptureFixture[str]) -
         "| mixture+cifar10 | fashion_mnist | .977",
         "| cifar10 | fashion_mnist | .976",
     ):
-        assert row in printed, "docs/divqat.md has this table"
+        assert row in printed, "one-pool.md has this table"
 
 
 def test_benchmark_compares_what_it_says() -> None:

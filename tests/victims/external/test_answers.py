@@ -67,6 +67,28 @@ def test_both_at_once_and_the_smaller_kinds() -> None:
     assert completed(rows)[0].notes == ()
 
 
+@pytest.mark.parametrize(
+    ("classes", "decimals"), [(3, None), (3, 0), (24, 0), (24, 1), (24, 2), (1000, None), (1000, 2)]
+)
+def test_per_cent(classes: int, decimals: int | None) -> None:
+    rows = probabilities(classes)
+    answers = (100 * rows) if decimals is None else (100 * rows).round(decimals)
+    form, whole = completed(answers)
+    rounded = [] if decimals is None else [f"answers are rounded to {decimals + 2} decimals"]
+    assert form.notes == ("answers are per cent", *rounded)
+    assert np.abs(whole - rows).max() <= (1e-6 if decimals is None else 0.01 * classes / 10**decimals)
+    labels, _ = completed(100 * np.eye(classes)[rows.argmax(axis=1)])
+    assert (labels.labels, labels.notes) == (True, ("labels only",))
+
+
+def test_what_is_not_per_cent() -> None:
+    draws = np.random.default_rng(0)
+    for logits in (draws.normal(50, 9, (64, 2)), np.abs(draws.normal(0, 9, (64, 14))), draws.normal(0, 50, (64, 10))):
+        assert form_of(logits.astype(np.float32)) is None
+    # of per cent too no part may be left out: logits that were cut off at 0 add up to anything
+    assert form_of(np.array([[90.0, 5.0, 0, 0], [0, 7.0, 80.0, 0]], np.float32)) is None
+
+
 @pytest.mark.parametrize("shift", [0, 4])
 @pytest.mark.parametrize("decimals", [2, None])
 def test_scores_of_a_sigmoid_are_no_probabilities(shift: int, decimals: int | None) -> None:

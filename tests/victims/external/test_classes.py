@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from art.estimators.classification import BlackBoxClassifier
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from support.external_models import export_onnx
 
 from art_divqat import audit_model
@@ -188,11 +191,64 @@ def test_live_models_with_more_classes_and_with_labels_of_their_own() -> None:
     own = adapt(LogisticRegression(max_iter=100).fit(flat, ids), SHAPE, 4, ("3", "7", "12", "19"))
     # in the order of the data's classes, which is that of the numbers
     assert (np.sort(IDS[:4])[own.predict(x).argmax(axis=1)] == ids).mean() > 0.9
-    with pytest.raises(UserError, match="The estimator has the classes 3, 7, 12, 19; the data has 0 to 3"):
+    with pytest.raises(UserError, match="The estimator has the classes 3, 7, 12, 19; the data has a, b, c, d"):
         adapt(LogisticRegression(max_iter=10).fit(flat, ids), SHAPE, 4, ("a", "b", "c", "d"))
     every, labels = digits()
     first = adapt(LogisticRegression(max_iter=100).fit(every[:300].reshape(300, -1), labels[:300]), SHAPE, 4)
     assert first.predict(x).shape == (len(x), 10)
+
+
+NAMES = [f"thing {number}" for number in range(20)]
+
+
+@pytest.mark.parametrize("kind", ["torch", "art", "art black box", "estimator", "pipeline"])
+def test_live_models_whose_classes_have_names(kind: str, tmp_path: Path) -> None:
+    every, labels = digits()
+    # the data names three classes of the model's, in another order than it does
+    chosen = (4, 0, 2)
+    x, y = some(chosen)
+    y = np.array([chosen.index(digit) for digit in y])
+    names = [NAMES[IDS[digit]] for digit in chosen]
+    model: Any = Wide(20).eval()
+    if kind == "art":
+        model = RecipeClassifier(model, SHAPE, 20, TrainingRecipe(epochs=1))
+    elif kind == "art black box":
+        network = RecipeClassifier(model, SHAPE, 20, TrainingRecipe(epochs=1))
+        model = BlackBoxClassifier(network.predict, SHAPE, 20, clip_values=(0, 1))
+    elif kind in ("estimator", "pipeline"):
+        # its classes are words, which it states itself
+        model = LogisticRegression(max_iter=100)
+        model = make_pipeline(StandardScaler(), model) if kind == "pipeline" else model
+        model.fit(every[:400].reshape(400, -1), np.array(NAMES)[IDS[labels[:400]]])
+    parts = {"x_train": x[::2], "y_train": y[::2], "x_test": x[1::2], "y_test": y[1::2], "class_names": names}
+    external = {} if kind in ("estimator", "pipeline") else {"external": {"classes": NAMES}}
+    found = audit_model(model, parts, output=tmp_path / "run", store=tmp_path / "s", **OPTIONS, **external)
+    said = found.data["model"]
+    assert said["classes_matched"], said
+    assert said["probe_right"] > 0.8 * said["probe_images"]
+    assert found.cells[0].metrics["victim_accuracy"] > 0.8  # type: ignore[operator]
+    again = audit_model(model, config=tmp_path / "run" / "config.yaml", output=tmp_path / "two", store=tmp_path / "s")
+    assert [cell.metrics["agreement"] for cell in again.cells] == [cell.metrics["agreement"] for cell in found.cells]
+
+
+def test_what_may_be_said_of_a_live_model() -> None:
+    x, y = some((0, 1, 2, 3))
+    network = Wide(20).eval()
+    for key, value in (("factory", "shop:build"), ("rate", 3), ("architecture", "lenet5"), ("protocol", "v2")):
+        with pytest.raises(UserError, match=f"{key}.* files and endpoints; .* outputs, classes, mean, std"):
+            audit_model(network, (x, y), **OPTIONS, external={key: value})
+    with pytest.raises(UserError, match="names 20 classes, and none is '0'"):
+        audit_model(network, (x, y), **OPTIONS, external={"classes": NAMES})
+    for model in (RecipeClassifier(network, SHAPE, 20, TrainingRecipe(epochs=1)), LogisticRegression()):
+        with pytest.raises(UserError, match="has to standardise its images itself"):
+            audit_model(model, (x, y), **OPTIONS, external={"mean": [0.5]})
+    images = np.random.default_rng(0).random((5, *SHAPE)).astype(np.float32)
+    settings = ExternalModel(mean=(0.25,), std=(0.5,))
+    np.testing.assert_allclose(
+        adapt(network, SHAPE, 20, settings=settings).predict(images),
+        adapt(network, SHAPE, 20).predict((images - 0.25) / 0.5),
+        atol=1e-5,
+    )
 
 
 def test_a_width_is_kept_once_it_was_seen() -> None:

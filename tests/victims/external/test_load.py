@@ -156,6 +156,33 @@ def test_a_saved_int8_classifier(tmp_path: Path, data: Dataset) -> None:
     np.testing.assert_array_equal(classifier.predict(data.x_test[:50]), saved.predict(data.x_test[:50]))
 
 
+def test_a_saved_int8_classifier_of_ones_own_network(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from support.digits_victim import victim
+
+    from art_divqat.defences.trainer import quantize_post_training
+
+    saved = quantize_post_training(victim("lenet5", 12), data.x_train[:128])
+    saved.postprocessing_defences = None
+    saved.save(tmp_path / "int8")
+    (tmp_path / "mine_for_test.py").write_text(
+        "from art_divqat.models import build_model\n"
+        "def make():\n    return build_model('lenet5', (1, 8, 8), 10, seed=0)\n"
+        "def other():\n    return build_model('small-cnn', (1, 8, 8), 10, seed=0)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"--factory .* where it is audited"):
+        load(tmp_path / "int8")
+    with pytest.raises(UserError, match="--trust-code"):
+        load(tmp_path / "int8", factory="mine_for_test:make")
+    for options in ({"factory": "mine_for_test:make"}, LENET):
+        classifier = load(tmp_path / "int8", trust=True, **options)
+        np.testing.assert_array_equal(classifier.predict(data.x_test[:50]), saved.predict(data.x_test[:50]))
+    with pytest.raises(UserError, match="do not fit the architecture that was given: "):
+        load(tmp_path / "int8", trust=True, factory="mine_for_test:other")
+
+
 class _Soft(torch.nn.Module):
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Write the three archives that config.yaml names, from CIFAR-10 and Tiny ImageNet as archives of encoded pictures.
+"""Write the archives that the studies at CIFAR-10's size name, from two data sets as archives of encoded pictures.
 
     python evaluations/studies/divqat/cifar10/prepare.py --source DIR --output images
 
@@ -50,8 +50,9 @@ def main() -> None:
     x_test, y_test = images(given.source / "cifar10-test-webp.npz")
     np.savez(given.output / "cifar10.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     x, y = images(given.source / "tinyimagenet32-45k-webp.npz")
-    for name, first in (("tiny-defender", 0), ("tiny-attacker", CLASSES_OF_THE_DEFENDER)):
-        own = (y >= first) & (y < first + CLASSES_OF_THE_DEFENDER)
+    half = CLASSES_OF_THE_DEFENDER
+    for name, first, last in (("tiny", 0, 2 * half), ("tiny-defender", 0, half), ("tiny-attacker", half, 2 * half)):
+        own = (y >= first) & (y < last)
         pixels, labels = x[own], y[own] - first
         # a pool is x_train; the form wants test images too
         some = slice(0, _KEPT_FOR_TESTING)
