@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from art_divqat._rng import torch_generator
 from art_divqat._types import Shape
@@ -15,12 +15,24 @@ from art_divqat.models.registry import build_model
 _UNITS = 512
 
 
-def with_hidden_layer(network: nn.Module, seed: int = 0) -> nn.Module:
+def last_linear(network: nn.Module) -> str:
+    """The name of the last linear layer inside a network.
+
+    :raises UserError: where there is none.
+    """
+    names = [name for name, module in network.named_modules() if type(module) is nn.Linear and name]
+    if not names:
+        raise UserError("The network has no nn.Linear inside it, before which a hidden layer could stand: head='kept'.")
+    return names[-1]
+
+
+def with_hidden_layer(network: nn.Module, seed: int = 0, mean: Tensor | None = None) -> nn.Module:
     """W₂ relu(W₁ h + b₁) for the last linear layer W h + b, with equal answers: z = relu(z) − relu(−z).
 
     Of 512 units, or four times as many as there are logits if that is more, two a logit hold the layer that was there;
     the others are random and have no weight yet. `network` is left as it was.
 
+    :param mean: of h over images, (inputs,); the random units are then of h less this mean.
     :raises UserError: for a network without a linear layer inside it.
 
     >>> x, network = torch.rand(2, 6), nn.Sequential(nn.ReLU(), nn.Linear(6, 3))
@@ -29,14 +41,12 @@ def with_hidden_layer(network: nn.Module, seed: int = 0) -> nn.Module:
     (True, 512)
     """
     network = copy.deepcopy(network)
-    names = [name for name, module in network.named_modules() if type(module) is nn.Linear and name]
-    if not names:
-        raise UserError("The network has no nn.Linear inside it, before which a hidden layer could stand: head='kept'.")
-    network.set_submodule(names[-1], _in_two(network.get_submodule(names[-1]), seed))
+    name = last_linear(network)
+    network.set_submodule(name, _in_two(network.get_submodule(name), seed, mean))
     return network
 
 
-def _in_two(last: nn.Module, seed: int) -> nn.Sequential:
+def _in_two(last: nn.Module, seed: int, mean: Tensor | None) -> nn.Sequential:
     assert isinstance(last, nn.Linear)
     logits, width = last.weight.shape
     units = max(_UNITS, 4 * logits)
@@ -48,11 +58,12 @@ def _in_two(last: nn.Module, seed: int) -> nn.Sequential:
         first.weight.copy_(torch.empty(units, width).uniform_(-bound, bound, generator=generator))
         for module in (first.bias, second.weight, second.bias):
             module.zero_()
+        if mean is not None:
+            first.bias.sub_(first.weight @ mean.to(first.weight))
         for sign, start in ((1, 0), (-1, logits)):
             rows = slice(start, start + logits)
             first.weight[rows] = sign * last.weight
-            if last.bias is not None:
-                first.bias[rows] = sign * last.bias
+            first.bias[rows] = 0 if last.bias is None else sign * last.bias
             second.weight[:, rows] = sign * torch.eye(logits)
     return nn.Sequential(first, nn.ReLU(), second)
 

@@ -20,7 +20,7 @@ from art_divqat.defences.trainer._preparation import SeenImages, class_ids, eval
 from art_divqat.defences.trainer._student import Student
 from art_divqat.defences.trainer.adversary import PGDAdversary, PixelBounds
 from art_divqat.defences.trainer.comparison import AccuracyComparison
-from art_divqat.defences.trainer.mixtures import mixed, varied
+from art_divqat.defences.trainer.mixtures import mixed
 from art_divqat.defences.trainer.objective import confidence, divergence, spread
 from art_divqat.errors import UserError
 from art_divqat.estimators.recipe import batches
@@ -44,7 +44,6 @@ class Objective:
     """CE − alpha T² D(training) − Σ alpha_auxiliary (T² D − γ S − δ P)(auxiliary); see :class:`DivQATTrainer`.
 
     The sum has a second term, of weight `alpha_mixtures`, in which mixtures of features stand for auxiliary images.
-    With it CE is the mean of that of the images and of that of their features varied.
 
     :param auxiliary: preprocessed auxiliary images, or None.
     :param auxiliary_teacher: the teacher's logits on them, computed once; None to ask it in each step.
@@ -122,7 +121,7 @@ class QATLoop:
     Without a scheduler the learning rate falls to zero along half a cosine: weights that still jump over quantization
     steps at the end cost accuracy.
     Auxiliary images pass through the network in the same batch as the training images, so that batch norm sees in
-    training what it sees when it is served. Varied features and mixtures join that batch before the head.
+    training what it sees when it is served. Mixtures of features join that batch before the head.
 
     :param teacher: images to the full-precision network's logits (N, classes).
     :param as_logits: from what the network gives to logits (N, classes); None where it gives them.
@@ -238,15 +237,13 @@ class QATLoop:
             assert goal.auxiliary is not None
             joined = torch.cat([images, goal.auxiliary[auxiliary_rows]])
         try:
-            logits, mixtures, given = self._forward(joined, labels)
+            logits, mixtures = self._forward(joined, labels)
         except RuntimeError:
             # A fake quantizer raises on weights that are NaN or infinite before any loss could show them.
             if all(bool(torch.isfinite(parameter).all()) for parameter in self.prepared.parameters()):
                 raise
             return False
         cross_entropy = self.cross_entropy(logits[:rows], labels)
-        if given is not None:
-            cross_entropy = (cross_entropy + self.cross_entropy(given[:rows], labels)) / 2
         loss, squared = cross_entropy, goal.temperature**2
         terms: dict[str, Tensor] = {}
         if goal.alpha > 0:
@@ -256,10 +253,12 @@ class QATLoop:
         if auxiliary_rows is not None:
             known = goal.auxiliary_teacher
             answers = self.teacher(joined[rows:]) if known is None else known[auxiliary_rows]
-            loss = goal.pushed_apart(loss, goal.alpha_auxiliary, answers, logits[rows:], "auxiliary", terms)
-        if given is not None and mixtures is not None:
+            given = logits[rows : len(joined)]
+            loss = goal.pushed_apart(loss, goal.alpha_auxiliary, answers, given, "auxiliary", terms)
+        if mixtures is not None:
             answers = self._as_logits(self.student.teachers_head(mixtures))
-            loss = goal.pushed_apart(loss, goal.alpha_mixtures, answers, given[rows:], "mixtures", terms)
+            given = logits[len(joined) :]
+            loss = goal.pushed_apart(loss, goal.alpha_mixtures, answers, given, "mixtures", terms)
         with torch.no_grad():
             correct = (logits[:rows].argmax(dim=1) == class_ids(labels)).sum()
             # all at once: a GPU is waited for here, because no step may be made on a loss that is not finite
@@ -270,20 +269,22 @@ class QATLoop:
             return False
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self.student.centring is not None:
+            self.student.centring.before_step()
         self.optimizer.step()
+        if self.student.centring is not None:
+            self.student.centring.after_step()
         totals.add(rows, int(right), {"loss": value, "cross_entropy": entropy, **dict(zip(terms, others, strict=True))})
         return True
 
-    def _forward(self, joined: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Logits of images; mixtures of the labelled ones' features; logits of these ones varied and of mixtures."""
+    def _forward(self, joined: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits of images and, after them, of mixtures of the labelled ones' features; and these mixtures, if any."""
         if self.objective.alpha_mixtures == 0:
-            return self._logits(joined), None, None
+            return self._logits(joined), None
         features = self.student.features(joined)
-        labelled = features[: len(labels)]
-        around = varied(labelled, labels, self._mixture_generator)
-        mixtures = mixed(around, labels, self._mixture_generator)
-        logits = self._as_logits(self.student.head(torch.cat([features, around, mixtures])))
-        return logits[: len(joined)], mixtures if len(mixtures) else None, logits[len(joined) :]
+        mixtures = mixed(features[: len(labels)], labels, self._mixture_generator)
+        logits = self._as_logits(self.student.head(torch.cat([features, mixtures])))
+        return logits, mixtures if len(mixtures) else None
 
     def _logits(self, images: Tensor) -> Tensor:
         return self._as_logits(self.student(images))

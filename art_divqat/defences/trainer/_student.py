@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from art_divqat.defences.trainer._preparation import SeenImages, evaluation_batch, some_of
+from art_divqat.defences.trainer.centring import Centring
 from art_divqat.quantization import QuantizationBackend
 from art_divqat.quantization.halves import Halves
 
@@ -22,6 +23,7 @@ class Student:
     :param train_body: whether all of it is trained. If not, its body is calibrated on `images` and then left alone.
     :param mixes: whether features will be mixed.
     :param images: preprocessed training images.
+    :ivar centring: of a hidden layer's steps, if any.
     :raises UserError: for a network that cannot be cut in halves where that is needed.
     """
 
@@ -30,6 +32,7 @@ class Student:
     ) -> None:
         self.network = network
         self.train_body = train_body
+        self.centring: Centring | None = None
         self._halves = None if train_body and not mixes else Halves(network)
         self._teacher: nn.Module | None = None
         if self._halves is None:

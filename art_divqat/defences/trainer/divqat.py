@@ -29,14 +29,12 @@ class DivQATTrainer(QATTrainer):
     """Minimise CE(f_Q(x), y) − α T² D(f(x), f_Q(x)) − Σ α_a [T² D(f(a), f_Q(a)) − γ S − δ P]; f is frozen.
 
     f is the full-precision network, the teacher. D compares softmax(f / T) with softmax(f_Q / T); a are auxiliary
-    images, which are not the training distribution, with weight α_aux, and, with weight α_mix, half and half mixtures
-    of the features of two training images of different classes, at the place where
-    :class:`~art_divqat.quantization.halves.Halves` cuts the network. S is the spread of the answers f_Q(a), P how far
-    they lie from the uniform one. The first two terms are the published method (Khaled, Gohring de Magalhães,
+    images, which are not the training distribution, with weight α_aux, and, with weight α_mix, mixtures of the features
+    of two or three training images of different classes (:func:`~art_divqat.defences.trainer.mixtures.mixed`), at the
+    place where :class:`~art_divqat.quantization.halves.Halves` cuts the network. S is the spread of the answers f_Q(a),
+    P how far they lie from the uniform one. The first two terms are the published method (Khaled, Gohring de Magalhães,
     Nicolescu: DivQAT, 2025; arXiv 2512.23948), the rest is this project's; `docs/divqat.md` tells what each does. With
-    α = α_aux = α_mix = 0 this is :class:`QATTrainer`, bit for bit. With α_mix > 0 half of CE is that of features around
-    those of the training images, varied as images of one class are
-    (:func:`~art_divqat.defences.trainer.mixtures.varied`): flat answers begin beyond them.
+    α = α_aux = α_mix = 0 this is :class:`QATTrainer`, bit for bit.
 
     :param classifier: an ART `PyTorchClassifier` with an optimizer; the teacher, left as it was.
     :param alpha: α, weight on training images; in [0, inf). The published method has α > 0.

@@ -1,4 +1,4 @@
-"""Features where no image is: what a network's head sees between the classes, and around the images of a class."""
+"""Mixtures of features: what a network's head sees between two or three images of different classes."""
 
 from __future__ import annotations
 
@@ -7,57 +7,45 @@ from torch import Tensor
 
 from art_divqat.defences.trainer._preparation import class_ids
 
+_KINDS = 3
+
 
 def mixed(features: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """½ h(x₁) + ½ h(x₂) for every row x₁ and a random row x₂ of another class; no gradient reaches h.
+    """A mixture of every row h(x₁) with rows x₂ and x₃ of other classes, one of three kinds; no gradient reaches h.
+
+    ½ h(x₁) + ½ h(x₂); w₁ h(x₁) + w₂ h(x₂) + w₃ h(x₃), w uniform among the weights that sum to 1; or each coordinate
+    from h(x₁) or h(x₂), as a coin falls. Ways between classes are many; a thief's images keep to none.
 
     :param features: h(x), (N, …).
     :param labels: class ids (N,) or rows of probabilities, whose top class counts.
-    :param generator: on the CPU; the only thing that decides the pairs.
+    :param generator: on the CPU; the only thing that decides the rows, the kinds and the weights.
     :return: (M, …); M is N, or less by the rows that no other class is there for.
 
     >>> h = torch.tensor([[0.0], [1.0], [5.0]])
-    >>> mixed(h, torch.tensor([0, 0, 1]), torch.Generator().manual_seed(0)).T
-    tensor([[2.5000, 3.0000, ...]])
+    >>> found = mixed(h, torch.tensor([0, 0, 1]), torch.Generator().manual_seed(0))
+    >>> found.shape, bool((found >= 0).all() and (found <= 5).all())
+    (torch.Size([3, 1]), True)
     """
     ids = class_ids(labels).cpu()
-    rows, partners = _partners(ids[:, None] != ids[None, :], generator)
     features = features.detach()
-    return (features[rows.to(features.device)] + features[partners.to(features.device)]) / 2
+    rows, second = _others(ids, generator)
+    _, third = _others(ids, generator)
+    one, two, three = (features[chosen.to(features.device)] for chosen in (rows, second, third))
+    each = (-1, *[1] * (features.ndim - 1))
+    kinds = torch.randint(_KINDS, (len(rows),), generator=generator)
+    weights = torch.rand(len(rows), 3, generator=generator).clamp(min=1e-6).log()
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    weights[kinds == 0] = torch.tensor([0.5, 0.5, 0.0])
+    first_share, second_share, third_share = (share.reshape(each) for share in weights.to(features).T)
+    coin = (torch.rand(one.shape, generator=generator) < 0.5).to(features.device)
+    blends = first_share * one + second_share * two + third_share * three
+    return torch.where((kinds == _KINDS - 1).reshape(each).to(features.device), torch.where(coin, one, two), blends)
 
 
-def varied(features: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """h(x) + t (h(u) − h(v)) for every row x, u and v two random rows of one class, t uniform in [0, 1].
-
-    What tells two images of a class apart is much the same in all classes. So this stands for an image of the class of
-    x that was not in training. It stays in the range of the features, and gradients reach h(x) alone.
-
-    :param features: h(x), (N, …).
-    :param labels: class ids (N,) or rows of probabilities, whose top class counts.
-    :param generator: on the CPU; the only thing that decides u, v and t.
-    :return: (N, …); where no class is there twice, h(x) as it is.
-
-    >>> h = torch.tensor([[0.0], [1.0], [5.0]])
-    >>> found = varied(h, torch.tensor([0, 0, 1]), torch.Generator().manual_seed(0))
-    >>> bool(((found - h).abs() <= 1).all()), bool((found == h).all())
-    (True, False)
-    """
-    ids = class_ids(labels).cpu()
-    same = ids[:, None] == ids[None, :]
-    rows, partners = _partners(same.fill_diagonal_(False), generator)
-    if not len(rows):
-        return features
-    pairs = torch.randint(len(rows), (len(ids),), generator=generator)
-    amounts = torch.rand(len(ids), generator=generator).reshape(-1, *[1] * (features.ndim - 1))
-    known = features.detach()
-    rows, partners = rows[pairs].to(known.device), partners[pairs].to(known.device)
-    step = amounts.to(known) * (known[rows] - known[partners])
-    return (features + step).clamp(known.min(), known.max())
-
-
-def _partners(allowed: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The rows that may be paired with some other, and for each a random one of those."""
-    draws = torch.rand(allowed.shape, generator=generator).masked_fill_(~allowed, -1)
-    best, partners = draws.max(dim=1) if len(allowed) else (torch.empty(0), torch.empty(0, dtype=torch.int64))
+def _others(ids: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The rows that another class is there for, and for each a random row of another class."""
+    draws = torch.rand(len(ids), len(ids), generator=generator)
+    draws[ids[:, None] == ids[None, :]] = -1
+    best, partners = draws.max(dim=1) if len(ids) else (torch.empty(0), torch.empty(0, dtype=torch.int64))
     rows = (best >= 0).nonzero().flatten()
     return rows, partners[rows]

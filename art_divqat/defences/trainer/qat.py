@@ -42,6 +42,7 @@ from art_divqat.defences.trainer._preparation import (
 )
 from art_divqat.defences.trainer._student import Student
 from art_divqat.defences.trainer.adversary import as_adversary
+from art_divqat.defences.trainer.centring import Centring, mean_before
 from art_divqat.defences.trainer.comparison import AccuracyComparison, compare_accuracy
 from art_divqat.defences.trainer.divqat_parameters import HEADS
 from art_divqat.errors import AccuracyLossWarning, UserError
@@ -53,7 +54,7 @@ from art_divqat.estimators.conventions import (
 )
 from art_divqat.estimators.quantized import QuantizedPyTorchClassifier
 from art_divqat.estimators.standardisation import Architecture
-from art_divqat.models.hidden import with_hidden_layer
+from art_divqat.models.hidden import last_linear, with_hidden_layer
 from art_divqat.quantization import get_backend, use_engine
 from art_divqat.quantization.modes import check_weights
 
@@ -274,11 +275,16 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         return self._quantized
 
     def _student(self, images: SeenImages) -> Student:
-        network = self._classifier.model
+        network, mean = self._classifier.model, None
         if self.head == "hidden":
-            network = with_hidden_layer(network, self.seed)
+            mean = mean_before(last_linear(network), network, images) if self._mixes else None
+            name, network = last_linear(network), with_hidden_layer(network, self.seed, mean)
         prepared = self.backend.prepare(network, self._classifier.input_shape)
-        return Student(prepared, self.backend, images, train_body=self.train_body, mixes=self._mixes)
+        student = Student(prepared, self.backend, images, train_body=self.train_body, mixes=self._mixes)
+        if mean is not None:
+            weight, bias = (prepared.get_parameter(f"{name}.0.{each}") for each in ("weight", "bias"))
+            student.centring = Centring(weight, bias, mean)
+        return student
 
     @property
     def _mixes(self) -> bool:

@@ -13,67 +13,49 @@ from support.trainer_helpers import SHAPE
 from art_divqat.data.stored import ImageFile, StoredImages
 from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer
 from art_divqat.defences.trainer._student import Student
-from art_divqat.defences.trainer.mixtures import mixed, varied
+from art_divqat.defences.trainer.mixtures import mixed
 from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 
 
 @given(labels=st.lists(st.integers(0, 3), max_size=12), seed=st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
-def test_a_mixture_is_half_way_between_two_images_of_different_classes(labels: list[int], seed: int) -> None:
+def test_a_mixture_is_of_a_row_and_rows_of_other_classes(labels: list[int], seed: int) -> None:
     ids = torch.tensor(labels, dtype=torch.int64)
-    # sums of two powers of two tell which two they were
-    features = 2.0 ** torch.arange(len(ids), dtype=torch.float64)[:, None]
-    found = mixed(features, ids, torch.Generator().manual_seed(seed))
+    # a coordinate of its own for every row tells which rows a mixture holds, and how much of each
+    found = mixed(torch.eye(len(ids), dtype=torch.float64), ids, torch.Generator().manual_seed(seed))
     has_other = [row for row, label in enumerate(labels) if any(other != label for other in labels)]
     assert len(found) == len(has_other)
-    for row, value in zip(has_other, (2 * found[:, 0]).long().tolist(), strict=True):
-        partner = value - 2**row
-        assert partner.bit_count() == 1
-        assert labels[partner.bit_length() - 1] != labels[row]
+    for row, value in zip(has_other, found, strict=True):
+        held = value.nonzero().flatten().tolist()
+        assert len(held) <= 3
+        assert all(other == row or labels[other] != labels[row] for other in held)
+        # a coordinate that is taken from another row than the one it belongs to is 0
+        assert float(value.sum()) == pytest.approx(1) or set(value.tolist()) <= {0.0, 1.0}
+
+
+def test_all_kinds_of_mixtures_come() -> None:
+    """Of two rows of eight coordinates each: half and half, three, and coordinates from either."""
+    features = torch.repeat_interleave(torch.eye(40, dtype=torch.float64), 8, dim=1)
+    found = mixed(features, torch.arange(40), torch.Generator().manual_seed(0)).reshape(40, 40, 8)
+    halves = [row for row in found if set(row.unique().tolist()) == {0.0, 0.5}]
+    coins = [row for row in found if set(row.unique().tolist()) == {0.0, 1.0}]
+    threes = [row for row in found if int((row.amax(1) > 0).sum()) == 3]
+    assert min(len(halves), len(coins), len(threes)) >= 6
 
 
 def test_rows_of_probabilities_count_by_their_top_class() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.tensor([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8]])
-    found = mixed(torch.tensor([[0.0], [2.0], [10.0]]), rows, generator)
-    assert found[:2].flatten().tolist() == [5.0, 6.0]
+    found = mixed(torch.tensor([[0.0], [0.0], [10.0]]), rows, generator)
+    assert len(found) == 3
+    ids = mixed(torch.tensor([[0.0], [0.0], [10.0]]), torch.tensor([0, 0, 1]), torch.Generator().manual_seed(0))
+    assert torch.equal(found, ids)
 
 
 def test_no_gradient_reaches_the_features() -> None:
     features = torch.rand(4, 3, requires_grad=True)
     assert not mixed(features, torch.tensor([0, 1, 0, 1]), torch.Generator()).requires_grad
-
-
-@given(labels=st.lists(st.integers(0, 3), max_size=12), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
-def test_a_row_is_varied_by_what_tells_two_images_of_one_class_apart(labels: list[int], seed: int) -> None:
-    ids = torch.tensor(labels, dtype=torch.int64)
-    # a coordinate a row; those that hold the least and the greatest of all features leave room to move
-    features = torch.cat([torch.eye(len(ids), dtype=torch.float64), torch.tensor([[-9.0, 9.0]]).expand(len(ids), 2)], 1)
-    found = varied(features, ids, torch.Generator().manual_seed(seed))
-    assert found.shape == features.shape
-    assert len(ids) == 0 or torch.equal(found[:, -2:], features[:, -2:])
-    for step in (found - features)[:, :-2]:
-        if not len(set(labels)) < len(labels):
-            assert not step.any()
-            continue
-        (plus,), (minus,) = (step > 1e-9).nonzero(as_tuple=True), (step < -1e-9).nonzero(as_tuple=True)
-        assert len(plus) == len(minus) == 1
-        assert labels[int(plus)] == labels[int(minus)]
-        assert 0 < float(step[plus]) <= 1
-        assert float(step.sum()) == pytest.approx(0)
-
-
-def test_varied_features_stay_in_their_range_and_teach_what_comes_before_them() -> None:
-    """The gradient of a row is that of the row itself; the rows that it is varied by get none."""
-    features = torch.rand(6, 3, 2, 2, requires_grad=True)
-    found = varied(features, torch.tensor([0, 0, 0, 1, 1, 1]), torch.Generator().manual_seed(0))
-    assert found.min() >= features.min()
-    assert found.max() <= features.max()
-    (found[0] - features[0].detach()).sum().backward()
-    assert not features.grad[1:].any()
-    assert features.grad[0].any()
 
 
 def test_they_flatten_what_lies_between_the_classes(digits, lenet_teacher) -> None:

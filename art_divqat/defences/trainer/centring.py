@@ -1,0 +1,68 @@
+"""Training a linear layer W h + b as if it were W (h − μ) + b: what all images have in common does not steer it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from art_divqat.defences.trainer._preparation import SeenImages, evaluation_batch, some_of
+
+_IMAGES = 256
+_BATCH = 64
+
+
+def mean_before(layer: str, network: nn.Module, images: SeenImages) -> Tensor:
+    """The mean of what a layer of a network is given, over some preprocessed images; the network is left as it was."""
+    parts: list[Tensor] = []
+    handle = network.get_submodule(layer).register_forward_pre_hook(
+        lambda _, inputs: parts.append(inputs[0].flatten(0, -2))
+    )
+    training = network.training
+    try:
+        with torch.no_grad():
+            chosen = some_of(images, _IMAGES)
+            for part in chosen.split(evaluation_batch(chosen, _BATCH)):
+                network.eval()(part)
+    finally:
+        handle.remove()
+        network.train(training)
+    return torch.cat(parts).mean(0)
+
+
+class Centring:
+    """Steps of any optimizer on (W, b), taken on (W, c) of W (h − μ) + c, which is the same layer for b = c − W μ.
+
+    The features of a network after a ReLU are all positive, and what they share is larger than what tells two images
+    apart. A gradient that answers to both moves the answers to everything at once. ∂L/∂W of the centred layer is
+    ∂L/∂W − ∂L/∂b μᵀ; after the step, b follows W.
+
+    :param weight: W, (outputs, inputs).
+    :param bias: b, (outputs,).
+    :param mean: μ, (inputs,): of the layer's inputs.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> centring, h = Centring(layer.weight, layer.bias, torch.tensor([3.0, 1.0])), torch.tensor([[3.0, 1.0]])
+    >>> before = layer(h).item()
+    >>> layer(h + 1).sum().backward()
+    >>> centring.before_step()
+    >>> torch.optim.SGD([layer.weight], lr=1.0).step()  # W alone moves
+    >>> centring.after_step()
+    >>> abs(layer(h).item() - before) < 1e-6
+    True
+    """
+
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter, mean: Tensor) -> None:
+        self.weight, self.bias, self.mean = weight, bias, mean
+        self._old = weight.detach().clone()
+
+    def before_step(self) -> None:
+        """Make the gradient of W that of the centred layer."""
+        assert self.weight.grad is not None
+        assert self.bias.grad is not None
+        self.weight.grad.sub_(torch.outer(self.bias.grad, self.mean))
+        self._old.copy_(self.weight.detach())
+
+    def after_step(self) -> None:
+        """Let b follow W."""
+        with torch.no_grad():
+            self.bias.sub_((self.weight - self._old) @ self.mean)
