@@ -172,7 +172,7 @@ def test_a_saved_int8_classifier_of_ones_own_network(
         "def other():\n    return build_model('small-cnn', (1, 8, 8), 10, seed=0)\n"
     )
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="--factory .* where it is audited"):
+    with pytest.raises(UserError, match=r"--factory .* where it is audited"):
         load(tmp_path / "int8")
     with pytest.raises(UserError, match="--trust-code"):
         load(tmp_path / "int8", factory="mine_for_test:make")
