@@ -149,6 +149,9 @@ def _eight_bits(picture: Any, tags: Mapping[int, Any], did: set[str]) -> Any:
         if picture.getextrema()[3][0] < 255:
             did.add("with transparent pixels: put on white")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    elif mode == "LAB":
+        # Pillow takes the three values for others
+        raise ValueError("it is in CIELAB colours; save it as RGB")
     elif mode == "CMYK":
         did.add("of CMYK turned to RGB, without their colour profile")
     return picture.convert("L" if grey else "RGB")

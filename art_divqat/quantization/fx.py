@@ -39,6 +39,12 @@ _REMEDY = (
     "Rewrite that line with tensor operations (torch.where instead of if, sizes fixed instead of read from values), "
     "move it out of the network, or try backend='pt2e'."
 )
+# Left in float32: prepared for training, torch keeps their weights in float, so that the converted network is another
+# one; and its int8 kernel gives what happens to lie in memory for a kernel of 2×2 and 16 channels (torch 2.14).
+_FLOAT_OPERATIONS = (
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    *(nn.functional.conv_transpose1d, nn.functional.conv_transpose2d, nn.functional.conv_transpose3d),
+)
 # the module of all operations that give int8 values by a scale of their own
 _INT8_OPERATIONS = torch.ops.quantized.add.__module__
 
@@ -128,6 +134,8 @@ class Backend(QuantizationBackend):
         for pattern, qconfig in list(mapping.object_type_qconfigs.items()):
             if qconfig is not None and qconfig.activation is default.activation:
                 mapping.set_object_type(pattern, tq.QConfig(activation=activation, weight=qconfig.weight))
+        for operation in _FLOAT_OPERATIONS:
+            mapping.set_object_type(operation, None)
         return mapping
 
 

@@ -210,7 +210,7 @@ def test_whatever_the_main_thread_does(tmp_path: Path, command: str) -> None:
 def test_while_modules_are_imported(tmp_path: Path, number: int) -> None:
     # typer is the first library that the command line imports
     (tmp_path / "typer.py").write_text("import pathlib, time\npathlib.Path('ready').touch()\ntime.sleep(100)\n")
-    code = "import sys; sys.path.insert(0, '.')\nfrom art_divqat.cli import main\nmain()"
+    code = "from art_divqat.cli import main; main()"
     with started([sys.executable, "-c", code], tmp_path) as process:
         os.kill(process.pid, number)
         _ends(process, set(), tmp_path, number)

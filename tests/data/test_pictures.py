@@ -199,3 +199,11 @@ def test_no_size_puts_an_edge_of_the_box_outside_the_picture(width: int, height:
     left, top, right, bottom = centred_box((width, height), target)
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
+
+
+def test_colours_that_would_come_out_wrong_are_refused(tmp_path: Path) -> None:
+    Image.new("LAB", (8, 8), (200, 20, 0)).save(tmp_path / "lab.tiff")
+    with pytest.raises(
+        UserError, match=r"lab\.tiff cannot be read as a picture: it is in CIELAB colours; save it as RGB"
+    ):
+        read(tmp_path / "lab.tiff")
