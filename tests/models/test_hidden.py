@@ -45,3 +45,12 @@ def test_it_has_a_name() -> None:
     network = build_model("hidden:lenet5", SHAPE, 10, seed=0)
     assert network(torch.rand(2, *SHAPE)).shape == (2, 10)
     assert torch.equal(*(build_model("hidden:lenet5", SHAPE, 10, seed=3).classifier[4][0].weight for _ in range(2)))
+
+
+def test_random_units_are_of_centred_features_where_the_mean_is_known() -> None:
+    network = nn.Sequential(nn.ReLU(), nn.Linear(6, 3, bias=False))
+    x = 5 + torch.rand(20, 6)
+    deeper = with_hidden_layer(network, mean=x.mean(0))
+    torch.testing.assert_close(deeper(x), network(x), atol=1e-4, rtol=1e-4)
+    units = deeper[1][0](x)[:, 6:].mean(0)
+    torch.testing.assert_close(units, torch.zeros_like(units), atol=1e-4, rtol=0)
