@@ -52,7 +52,9 @@ MaxMinutes = Annotated[
     float | None, typer.Option(help="With --seeds auto: add none that would end later; the same command goes on then.")
 ]
 Model = Annotated[str | None, typer.Option(help="Architecture of the victims: a name, torchvision:NAME or timm:NAME.")]
-ThiefModel = Annotated[str | None, typer.Option(help="Architecture of the thieves, likewise.")]
+ThiefModel = Annotated[
+    str | None, typer.Option(help="Architecture of the thieves: a name, torchvision:NAME or timm:NAME.")
+]
 Weights = Annotated[
     str | None,
     typer.Option(help="Public weights that victims begin from: imagenet, package:NAME or a state dict's path."),
@@ -65,7 +67,10 @@ Training = Annotated[
     typer.Option(help="With --weights: fine-tune, or probe, which trains a head on what they see and nothing else."),
 ]
 ThiefTraining = Annotated[str | None, typer.Option(help="With --thief-weights: probe, or fine-tune for both.")]
-ThiefWeights = Annotated[str | None, typer.Option(help="Public weights that thieves begin from, likewise.")]
+ThiefWeights = Annotated[
+    str | None,
+    typer.Option(help="Public weights that thieves begin from: imagenet, package:NAME or a state dict's path."),
+]
 Epsilon = Annotated[float | None, typer.Option(help="L∞ radius of robustness, in units of [0, 1] pixels.")]
 Preset = Annotated[str | None, typer.Option(help="quick, standard or paper.")]
 ImageSize = Annotated[
