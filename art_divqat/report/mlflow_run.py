@@ -64,14 +64,14 @@ def _tags(results: Results) -> dict[str, str]:
     tags = {
         # what MLflow shows as the description
         "mlflow.note.content": found,
-        "art_divqat.finding": found,
-        "art_divqat.rating": overall_rating(ResultsView(results), Thresholds()).name,
-        "art_divqat.gate": "passed" if results.gate.passed else "failed",
-        "art_divqat.flags": ", ".join(flag.name for flag in results.flags),
-        "art_divqat.cells": f"{len(results.cells)} of {results.planned}",
-        "art_divqat.started": results.started,
+        "art-divqat.finding": found,
+        "art-divqat.rating": overall_rating(ResultsView(results), Thresholds()).name,
+        "art-divqat.gate": "passed" if results.gate.passed else "failed",
+        "art-divqat.flags": ", ".join(flag.name for flag in results.flags),
+        "art-divqat.cells": f"{len(results.cells)} of {results.planned}",
+        "art-divqat.started": results.started,
     }
-    tools = {f"art_divqat.tool.{name}": value for name, value in results.tool.items()}
+    tools = {f"art-divqat.tool.{name}": value for name, value in results.tool.items()}
     return {name: _text(value) for name, value in (tags | tools).items()}
 
 

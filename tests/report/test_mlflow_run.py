@@ -41,9 +41,9 @@ def test_a_run_is_read_back_as_it_was(mlflow: Any, tmp_path: Path) -> None:
     assert run.info.run_name == "mnist-one-seed"
     assert run.data.params["dataset"] == loaded.config["dataset"]
     assert json.loads(run.data.params["victims"]) == list(loaded.config["victims"])
-    assert run.data.tags["art_divqat.finding"] == loaded.finding == run.data.tags["mlflow.note.content"]
-    assert run.data.tags["art_divqat.tool.version"] == loaded.tool["version"]
-    assert run.data.tags["art_divqat.rating"] == loaded.rating
+    assert run.data.tags["art-divqat.finding"] == loaded.finding == run.data.tags["mlflow.note.content"]
+    assert run.data.tags["art-divqat.tool.version"] == loaded.tool["version"]
+    assert run.data.tags["art-divqat.rating"] == loaded.rating
     for row in loaded.summary:
         for name, estimate in row.metrics.items():
             for key, value in ((name, estimate.mean), (f"{name}.low", estimate.low), (f"{name}.high", estimate.high)):
