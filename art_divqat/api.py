@@ -58,7 +58,7 @@ def resolved_for_run(config: EvaluateConfig) -> ResolvedConfig:
     if resolved.external is not None and has_pictures(resolved.dataset):
         own = own_form(resolved.external, size_known=resolved.image_size is not None)
         config = _with_images_of(config, own)
-    side = smaller_side(resolved.dataset, config.image_form, config.data_root)
+    side = smaller_side(resolved.dataset, config.image_form, config.data_root, config.download)
     if config is not asked or side is not None:
         # the networks depend on the size, and a model of one's own would be hashed once more
         resolved = resolve(config, side)
@@ -139,10 +139,10 @@ def audit_model(
 
     :param model: an ART classifier, a scikit-learn estimator, a torch module in eval mode, a path or an http(s)
         address. Live objects are asked in this process; nothing of theirs is trained, copied or saved.
-    :param data: a data set's name, `npz:PATH` or `folder:PATH`; (images, labels); or a mapping with x_train, y_train,
-        x_test and y_test, and class_names if the classes have names. Labels are whole numbers. Images are uint8,
-        or floats in [0, 1], in (N, C, H, W), (N, H, W, C) or (N, H, W). Arrays are written into the cache as an .npz,
-        so that the run folder's configuration can repeat the audit. None for those that `config` names.
+    :param data: a data set's name, `npz:PATH`, `folder:PATH` or `hf:PATH`; (images, labels); or a mapping with
+        x_train, y_train, x_test and y_test, and class_names if the classes have names. Labels are whole numbers. Images
+        are uint8, or floats in [0, 1], in (N, C, H, W), (N, H, W, C) or (N, H, W). Arrays are written into the cache as
+        an .npz, so that the run folder's configuration can repeat the audit. None for those that `config` names.
     :param config: a file of options, such as the `config.yaml` of a run folder, which repeats that audit with `model`
         as the model; options given beside it win.
     :param output: the run folder; `art-divqat-runs/…` in the working folder if not given.
