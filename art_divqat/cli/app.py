@@ -78,6 +78,8 @@ def _options(
 def run(stop: StopSignals) -> NoReturn:
     """Run the command line; every way it can fail ends in one line on stderr and an exit code that says which."""
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # MLflow reports its use to its makers; what is logged goes where the user says and nowhere else
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     keep_freed_memory()
     message, code = _run(stop)
     if message and stop.received is None:

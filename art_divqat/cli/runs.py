@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sys
 import textwrap
@@ -67,8 +66,6 @@ def log_to_mlflow(
     """Log a run to MLflow, where MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say; print its id there."""
     from art_divqat.outcome import load
 
-    # it would report its use to its makers
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # of a server it prints where the run is to be seen
     with contextlib.redirect_stdout(sys.stderr):
         run_id = load(_folder_of(run)).log_to_mlflow()
