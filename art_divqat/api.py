@@ -17,6 +17,7 @@ from art_divqat.audit.progress import Watcher
 from art_divqat.audit.run import run
 from art_divqat.data import load_dataset
 from art_divqat.data.checks import as_nchw, check_images, check_labels
+from art_divqat.data.maite_sets import follows_maite, maite_arrays
 from art_divqat.data.pictures import ImageForm
 from art_divqat.data.sizes import smaller_side
 from art_divqat.data.sources import has_pictures
@@ -58,7 +59,7 @@ def resolved_for_run(config: EvaluateConfig) -> ResolvedConfig:
     if resolved.external is not None and has_pictures(resolved.dataset):
         own = own_form(resolved.external, size_known=resolved.image_size is not None)
         config = _with_images_of(config, own)
-    side = smaller_side(resolved.dataset, config.image_form, config.data_root)
+    side = smaller_side(resolved.dataset, config.image_form, config.data_root, config.download)
     if config is not asked or side is not None:
         # the networks depend on the size, and a model of one's own would be hashed once more
         resolved = resolve(config, side)
@@ -137,12 +138,14 @@ def audit_model(
 ) -> AuditResult:
     """Steal `model`, measure the copies, write the reports, and return the results as an object that prints itself.
 
-    :param model: an ART classifier, a scikit-learn estimator, a torch module in eval mode, a path or an http(s)
-        address. Live objects are asked in this process; nothing of theirs is trained, copied or saved.
-    :param data: a data set's name, `npz:PATH` or `folder:PATH`; (images, labels); or a mapping with x_train, y_train,
-        x_test and y_test, and class_names if the classes have names. Labels are whole numbers. Images are uint8,
-        or floats in [0, 1], in (N, C, H, W), (N, H, W, C) or (N, H, W). Arrays are written into the cache as an .npz,
-        so that the run folder's configuration can repeat the audit. None for those that `config` names.
+    :param model: an ART classifier, a scikit-learn estimator, a torch module in eval mode, a model of MAITE's image
+        classification, a path or an http(s) address. Live objects are asked in this process; nothing of theirs is
+        trained, copied or saved.
+    :param data: a data set's name, `npz:PATH`, `folder:PATH` or `hf:PATH`; (images, labels); or a mapping with
+        x_train, y_train, x_test and y_test, and class_names if the classes have names. Labels are whole numbers. Images
+        are uint8, or floats in [0, 1], in (N, C, H, W), (N, H, W, C) or (N, H, W). Arrays are written into the cache as
+        an .npz, so that the run folder's configuration can repeat the audit. A data set of MAITE's, or a pair of one to
+        train on and one to test on, is taken as its arrays. None for those that `config` names.
     :param config: a file of options, such as the `config.yaml` of a run folder, which repeats that audit with `model`
         as the model; options given beside it win.
     :param output: the run folder; `art-divqat-runs/…` in the working folder if not given.
@@ -257,6 +260,13 @@ def _kept(data: Any) -> str:
 
 
 def _four_arrays(data: Any) -> dict[str, NDArray[Any]]:
+    if follows_maite(data):
+        x, y, names = maite_arrays(data)
+        return _four_arrays((x, y)) | ({"class_names": np.asarray(names)} if names else {})
+    if isinstance(data, (tuple, list)) and len(data) == 2 and all(map(follows_maite, data)):
+        (x, y, names), (x_test, y_test, _) = map(maite_arrays, data)
+        both = {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test}
+        return _four_arrays(both | ({"class_names": names} if names else {}))
     if isinstance(data, Mapping):
         missing = [key for key in _ARRAYS if key not in data]
         if missing:

@@ -152,6 +152,22 @@ class AuditResult(Results):
         write_text_whole(path, render(self, format))
         return path
 
+    def log_to_mlflow(self) -> str:
+        """Log the results as a run of MLflow's, which has to be installed; nothing is logged unless asked.
+
+        Parameters are the configuration; metrics are the means over the seeds and both ends of their intervals, as
+        `VICTIM/DEFENCE/ATTACK/ANSWERS/METRIC`, with `.low` and `.high`, the budget being the step; artifacts are the
+        reports, results.json, the journal and config.yaml. Where it goes is MLflow's own setting, as
+        `mlflow.set_tracking_uri` and `mlflow.set_experiment` give it. It becomes a child of a run that is open.
+
+        :return: the id of MLflow's run.
+        :raises MissingExtraError: without MLflow.
+        :raises UserError: if MLflow cannot keep it.
+        """
+        from art_divqat.report.mlflow_run import log_run
+
+        return log_run(self, self._folder)
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         """The tables of victims and thieves, the finding and the rating, as the command line prints them."""
         from rich.text import Text

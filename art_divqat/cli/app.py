@@ -20,7 +20,7 @@ from art_divqat.cli.compare import compare
 from art_divqat.cli.doctor import doctor
 from art_divqat.cli.evaluate import evaluate
 from art_divqat.cli.progress import show_log
-from art_divqat.cli.runs import open_report, runs
+from art_divqat.cli.runs import log_to_mlflow, open_report, runs
 from art_divqat.cli.show import list_names, report
 from art_divqat.cli.stopping import MESSAGE, StopSignals
 from art_divqat.cli.train import train
@@ -52,6 +52,7 @@ _command("runs", _PAST, "art-divqat runs")(runs)
 _command("open", _PAST, "art-divqat open art-divqat-runs/digits-1a2b3c4d")(open_report)
 _command("report", _PAST, "art-divqat report RUN --output report.sarif")(report)
 _command("compare", _PAST, "art-divqat compare BEFORE AFTER --fail-on-worse")(compare)
+_command("mlflow", _PAST, "art-divqat mlflow art-divqat-runs/digits-1a2b3c4d")(log_to_mlflow)
 _command("doctor", _INSTALLED, "art-divqat doctor")(doctor)
 _command("list", _INSTALLED, "art-divqat list attacks")(list_names)
 
@@ -77,6 +78,8 @@ def _options(
 def run(stop: StopSignals) -> NoReturn:
     """Run the command line; every way it can fail ends in one line on stderr and an exit code that says which."""
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # MLflow reports its use to its makers; what is logged goes where the user says and nowhere else
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     keep_freed_memory()
     message, code = _run(stop)
     if message and stop.received is None:

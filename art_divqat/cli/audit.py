@@ -129,7 +129,7 @@ def audit(
     if target is None:
         target = _named(requested, config)
     if "dataset" not in requested.model_fields_set:
-        raise UserError("Say what images the model takes with --data: a name, npz:PATH or folder:PATH.")
+        raise UserError("Say what images the model takes with --data: a name, npz:PATH, folder:PATH or hf:PATH.")
     code = f"{target}{f' and {factory}' if factory else ''}" if trust_code else ""
     with _told(code):
         common.run(requested, output, retrain=False, quiet=quiet, json_output=json_output, dry_run=dry_run)

@@ -32,6 +32,8 @@ _EXTRAS = {
     "onnx": ("onnx", "onnx", "export to ONNX"),
     "onnxruntime": ("onnxruntime", "onnx", "auditing ONNX models"),
     "httpx": ("httpx", "remote", "auditing live endpoints"),
+    "datasets": ("datasets", "datasets", "reading hf: data sets"),
+    "mlflow-skinny": ("mlflow", "mlflow", "logging to MLflow"),
 }
 
 

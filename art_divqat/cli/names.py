@@ -21,6 +21,7 @@ def names_of(kind: str) -> dict[str, str]:
         return list_datasets() | {
             "npz:PATH": "an .npz archive with x_train, y_train, x_test and y_test",
             "folder:PATH": "a folder of pictures, one sub-folder a class, or train and test over them",
+            "hf:PATH": "a folder that Hugging Face datasets saved, or with --download hf:NAME of its Hub",
         }
     if kind == "pools":
         from art_divqat.data.pools import list_pools

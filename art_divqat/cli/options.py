@@ -19,8 +19,8 @@ def _seeds(text: str) -> str:
     return text
 
 
-Dataset = Annotated[str | None, typer.Option(help="Data set: a name, npz:PATH or folder:PATH.")]
-AuditedData = Annotated[str | None, typer.Option("--data", help="Data set: a name, npz:PATH or folder:PATH.")]
+Dataset = Annotated[str | None, typer.Option(help="Data set: a name, npz:PATH, folder:PATH or hf:PATH.")]
+AuditedData = Annotated[str | None, typer.Option("--data", help="Data set: a name, npz:PATH, folder:PATH or hf:PATH.")]
 Victims = Annotated[Many, typer.Option("--victim", help="Victim, such as standard or robust:epsilon=0.2; repeatable.")]
 Attacks = Annotated[Many, typer.Option("--attack", help="Extraction attack, such as knockoff; repeatable.")]
 Defences = Annotated[

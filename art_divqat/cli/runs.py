@@ -1,7 +1,8 @@
-"""`art-divqat runs` and `art-divqat open`: list past runs, and show the report of one; without torch or ART."""
+"""`art-divqat runs`, `open` and `mlflow`: list past runs, show or log one; without torch or ART."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -59,6 +60,24 @@ def open_report(
         raise UserError(f"No browser could be started: open {report} in one.")
 
 
+def log_to_mlflow(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or its name in art-divqat-runs.")],
+) -> None:
+    """Log a run to MLflow, where MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say; print its id there."""
+    from art_divqat.outcome import load
+
+    # of a server it prints where the run is to be seen
+    with contextlib.redirect_stdout(sys.stderr):
+        run_id = load(_folder_of(run)).log_to_mlflow()
+    typer.echo(run_id)
+
+
+def _folder_of(run: Path) -> Path:
+    from art_divqat.audit.past_runs import RUNS
+
+    return RUNS / run if not run.exists() and (RUNS / run).is_dir() else run
+
+
 def _report_of(run: Path) -> Path:
     """The report of a run folder.
 
@@ -66,7 +85,7 @@ def _report_of(run: Path) -> Path:
     """
     from art_divqat.audit.past_runs import RUNS
 
-    folder = RUNS / run if not run.exists() and (RUNS / run).is_dir() else run
+    folder = _folder_of(run)
     report = folder / _REPORT
     if report.is_file():
         return report

@@ -12,7 +12,8 @@ from art_divqat.data.listing import Part, PictureList, classes_without, few, kin
 from art_divqat.data.pictures import SUFFIXES
 from art_divqat.errors import UserError
 
-_PARTS = {
+# what a part of a data set may be called, in any capitals
+PARTS = {
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -83,7 +84,7 @@ def _layout(path: Path) -> _Layout:
     if not path.is_dir():
         raise UserError(f"There is no folder {path}: expected one sub-folder a class, or train and test over them.")
     folders = [entry for entry in entries(path) if entry.is_dir()]
-    named = [folder for folder in folders if folder.name.casefold() in _PARTS]
+    named = [folder for folder in folders if folder.name.casefold() in PARTS]
     # a class may be called train, and holds pictures then
     if not any(inner.is_dir() for folder in named for inner in entries(folder)):
         if len(named) < 2:
@@ -99,7 +100,7 @@ def _layout(path: Path) -> _Layout:
         )
     parts: dict[str, Path] = {}
     for folder in named:
-        part = _PARTS[folder.name.casefold()]
+        part = PARTS[folder.name.casefold()]
         if part in parts:
             raise UserError(f"{path} holds {parts[part].name} and {folder.name}, which are the same part: keep one.")
         parts[part] = folder

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from art_divqat._files import write_text_whole
 from art_divqat._types import Shape
-from art_divqat.data.pictures import OWN_FORM, Fit, Header, ImageForm, Size, read_header, read_picture
+from art_divqat.data.pictures import OWN_FORM, Fit, Header, ImageForm, Picture, Size, read_header, read_picture
 from art_divqat.data.raw import RawImages
 from art_divqat.data.stored import ImageFile, ImageSet, StoredImages, is_large, kept_images, take
 from art_divqat.errors import UserError
@@ -31,7 +31,7 @@ _KEPT_VERSION = 2
 class Part(NamedTuple):
     """The pictures of one part with their class ids, from 0."""
 
-    files: Sequence[Path]
+    files: Sequence[Picture]
     labels: Sequence[int]
 
 
@@ -59,7 +59,7 @@ class PictureList:
     usual_form: ImageForm = OWN_FORM
 
     @property
-    def files(self) -> list[Path]:
+    def files(self) -> list[Picture]:
         """The pictures of all its parts."""
         return [file for part in (self.train, self.validation, self.test) if part is not None for file in part.files]
 
@@ -74,7 +74,7 @@ def usual_side(smaller_sides: Sequence[int]) -> int:
     return max((side for side in _USUAL_SIDES if side <= half), default=_USUAL_SIDES[0])
 
 
-def size_of(files: Sequence[Path]) -> Size:
+def size_of(files: Sequence[Picture]) -> Size:
     """The size of all pictures, or, where these have several, the square that they are brought to.
 
     :raises UserError: for a file that is no picture.
@@ -144,7 +144,7 @@ class _Decoding:
         return (1 if self.grey else 3, *self.size)
 
 
-def _decode(files: Sequence[Path], asked: ImageForm, usual: ImageForm) -> tuple[ImageSet, Iterator[str]]:
+def _decode(files: Sequence[Picture], asked: ImageForm, usual: ImageForm) -> tuple[ImageSet, Iterator[str]]:
     """All pictures as (N, C, H, W), and what was done, in words; large ones are kept for the next run.
 
     :raises UserError: naming the first that cannot be read, and how many more.
@@ -164,14 +164,18 @@ def _decode(files: Sequence[Path], asked: ImageForm, usual: ImageForm) -> tuple[
     return StoredImages(file), _notes(decoding, asked, len(files))
 
 
-def _where_kept(files: Sequence[Path], form: ImageForm) -> Path:
+def _where_kept(files: Sequence[Picture], form: ImageForm) -> Path:
     """Other pictures, another form or another decoder are kept elsewhere."""
     import PIL
 
-    known = [
-        (file.absolute(), stat.st_size, stat.st_mtime_ns) for file, stat in ((file, _stat(file)) for file in files)
-    ]
-    return kept_images("pictures", _KEPT_VERSION, PIL.__version__, form, known)
+    return kept_images("pictures", _KEPT_VERSION, PIL.__version__, form, [_identity(file) for file in files])
+
+
+def _identity(file: Picture) -> tuple[object, ...]:
+    if not isinstance(file, Path):
+        return file.identity
+    stat = _stat(file)
+    return (file.absolute(), stat.st_size, stat.st_mtime_ns)
 
 
 def _stat(file: Path) -> os.stat_result:
@@ -188,7 +192,7 @@ def _recorded(record: Path) -> _Decoding:
     return _Decoding(**{**values, "sizes": [tuple(size) for size in values["sizes"]], "size": (height, width)})
 
 
-def _decoding(files: Sequence[Path], form: ImageForm) -> _Decoding:
+def _decoding(files: Sequence[Picture], form: ImageForm) -> _Decoding:
     headers: list[Header] = []
     broken: list[UserError] = []
     for file in files:
@@ -203,11 +207,11 @@ def _decoding(files: Sequence[Path], form: ImageForm) -> _Decoding:
     return _Decoding(sizes, size, grey, form.fit, {})
 
 
-def _pixels(file: Path, decoding: _Decoding, done: Counter[str]) -> NDArray[np.uint8]:
+def _pixels(file: Picture, decoding: _Decoding, done: Counter[str]) -> NDArray[np.uint8]:
     return read_picture(file, decoding.size, grey=decoding.grey, fit=decoding.fit, done=done)
 
 
-def _read_all(files: Sequence[Path], decoding: _Decoding, keep: Callable[[int, NDArray[np.uint8]], object]) -> None:
+def _read_all(files: Sequence[Picture], decoding: _Decoding, keep: Callable[[int, NDArray[np.uint8]], object]) -> None:
     """Decode every picture, on all cores: decoders let go of Python's lock."""
 
     def read(row: int) -> UserError | Counter[str]:

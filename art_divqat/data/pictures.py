@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,21 @@ class Header(NamedTuple):
     grey: bool
 
 
-def read_header(file: Path) -> Header:
+class TablePicture(Protocol):
+    """A picture in a row of a table, which is no file of its own: its text says where it is."""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What tells it from other pictures without reading it, and from what was in its place before."""
+
+    def read(self) -> bytes:
+        """The bytes of the picture file."""
+
+
+Picture: TypeAlias = Path | TablePicture
+
+
+def read_header(file: Picture) -> Header:
     """The size, turned upright, and the kind of a picture, without decoding it.
 
     :raises UserError: if it is no picture.
@@ -66,7 +81,7 @@ def read_header(file: Path) -> Header:
         raise _unreadable(file, error) from error
 
 
-def read_picture(file: Path, size: Size, *, grey: bool, fit: Fit = "crop", done: Counter[str]) -> NDArray[np.uint8]:
+def read_picture(file: Picture, size: Size, *, grey: bool, fit: Fit = "crop", done: Counter[str]) -> NDArray[np.uint8]:
     """The pixels of a picture as (C, H, W), uint8, C being 1 if `grey` and else 3.
 
     Turned as EXIF says; 16-bit grey and floats in [0, 1] scaled to 0–255; transparent pixels over white; resized by
@@ -119,9 +134,13 @@ def centred_box(size: Size, target: Size) -> tuple[float, float, float, float]:
 
 
 @contextmanager
-def _open(file: Path) -> Iterator[Any]:
+def _open(file: Picture) -> Iterator[Any]:
     from PIL import Image
 
+    if not isinstance(file, Path):
+        with Image.open(io.BytesIO(file.read())) as picture:
+            yield picture
+        return
     if file.stat().st_size == 0:
         raise ValueError("it is empty")
     # given a name, Pillow maps an uncompressed TIFF into memory, with height and width exchanged if it is to be turned
@@ -196,7 +215,7 @@ def _scaled(picture: Any, tags: Mapping[int, Any], did: set[str]) -> Any:
     return Image.fromarray(scaled)
 
 
-def _unreadable(file: Path, error: Exception) -> UserError:
+def _unreadable(file: Picture, error: Exception) -> UserError:
     from PIL import UnidentifiedImageError
 
     reason = first_line(error)

@@ -186,7 +186,7 @@ def load_pool(
 ) -> QueryPool:
     """The attacker's images for a victim trained on `dataset`, of its shape; at most 60,000 of them.
 
-    :param name: `in-distribution`, `photos`, `noise`, a data set's name, `npz:PATH` or `folder:PATH`.
+    :param name: `in-distribution`, `photos`, `noise`, a data set's name, `npz:PATH`, `folder:PATH` or `hf:PATH`.
     :param fit: how the pictures of a folder come to the size of the victim's images.
     :raises UserError: for an unknown or missing one, and if no image is left that the victim was not trained on.
 

@@ -13,11 +13,12 @@ from art_divqat.data.sources import DATASETS, has_pictures, list_pictures, load_
 from art_divqat.errors import UserError
 
 
-def smaller_side(name: str, form: ImageForm, data_root: Path | None = None) -> int | None:
+def smaller_side(name: str, form: ImageForm, data_root: Path | None = None, download: bool = False) -> int | None:
     """The smaller side of the images of a data set in pixels; None where nothing says it before they are read.
 
     :param name: the canonical name.
     :param form: what the images are to become.
+    :param download: whether pictures whose size nothing else says may be downloaded for it, as a run does after it.
     """
     if form.size is not None:
         return min(form.size)
@@ -26,7 +27,7 @@ def smaller_side(name: str, form: ImageForm, data_root: Path | None = None) -> i
         return entry.side
     try:
         if has_pictures(name):
-            listing = list_pictures(name, data_root=data_root)
+            listing = list_pictures(name, data_root=data_root, download=download)
             return min(listing.usual_form.size or size_of(listing.files))
         if name.startswith("npz:"):
             path = Path(name.partition(":")[2]).expanduser()

@@ -1,4 +1,4 @@
-"""Data sets by name: scikit-learn's, torchvision's, sets of pictures, `npz:PATH`, `folder:PATH` and plug-ins."""
+"""Data sets by name: scikit-learn's, torchvision's, sets of pictures, `npz:`, `folder:`, `hf:` and plug-ins."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from art_divqat.data.torchvision_sets import TorchvisionSet, by_split, by_train,
 from art_divqat.errors import UserError
 from art_divqat.registry import Registry, load_target
 
-DATASET_FORMS = ("npz:PATH", "folder:PATH")
+DATASET_FORMS = ("npz:PATH", "folder:PATH", "hf:PATH")
 # up to here networks are those of small images
 _SMALL_SIDE = 64
-_PREFIXES = ("npz:", "folder:")
+_PREFIXES = ("npz:", "folder:", "hf:")
 _LAYOUTS = "art_divqat.data.layouts"
 
 
@@ -203,7 +203,7 @@ def list_datasets() -> dict[str, str]:
 def canonical_dataset(name: str) -> str:
     """Return the canonical form of a data set's name, or say which are near.
 
-    :raises UserError: for a name that is neither known nor `npz:PATH` nor `folder:PATH`.
+    :raises UserError: for a name that is neither known nor one of `npz:PATH`, `folder:PATH` and `hf:PATH`.
 
     >>> canonical_dataset("Fashion-MNIST")
     'fashion_mnist'
@@ -221,14 +221,14 @@ def dataset_entry(name: str) -> DatasetEntry:
 
 
 def is_dataset(name: str) -> bool:
-    """Whether this is the name of a data set, or `npz:` or `folder:` with a path."""
+    """Whether this is the name of a data set, or one of `npz:`, `folder:` and `hf:` with a path."""
     return name.startswith(_PREFIXES) or name in DATASETS
 
 
 def has_pictures(name: str) -> bool:
     """Whether a data set is of picture files, which may have any size, and no arrays of one."""
     if name.startswith(_PREFIXES):
-        return name.startswith("folder:")
+        return not name.startswith("npz:")
     entry = DATASETS.find(name)
     return entry is not None and entry.pictures
 
@@ -242,7 +242,7 @@ def load_raw(
 ) -> RawImages:
     """Read a data set by name; the network is used only with `download`.
 
-    :param name: a name of :func:`list_datasets`, `npz:PATH` or `folder:PATH`.
+    :param name: a name of :func:`list_datasets`, `npz:PATH`, `folder:PATH`, `hf:PATH` or `hf:NAME`.
     :param data_root: the folder in torchvision's layout; :func:`default_data_root` if not given. A relative `npz:PATH`
         that is not in the working folder is looked for there too.
     :param form: the size and the channels that the images are to have, where those are not their own.
@@ -277,6 +277,10 @@ def list_pictures(name: str, *, data_root: Path | None = None, download: bool = 
 
             root = Path(canonical[7:]).expanduser()
             return list_folder(root)
+        if canonical.startswith("hf:"):
+            from art_divqat.data.hugging_face import list_hugging_face
+
+            return list_hugging_face(canonical[3:], root, download)
         listing = load_target(DATASETS[canonical].read)(root, download)
     except OSError as error:
         raise UserError(f"The folder {root} cannot be read: {error}.") from error

@@ -53,6 +53,6 @@ def _part(place: Path, table: str, names: tuple[str, ...]) -> Part:
     for path in paths:
         if path.partition("/")[0] not in ids:
             raise _ARCHIVE.damaged(place, f"has no folder in Images for {path}, which {table} lists")
-    part = Part([place / "Images" / path for path in paths], [ids[path.partition("/")[0]] for path in paths])
-    _ARCHIVE.check_there(place, part.files, table)
-    return part
+    files = [place / "Images" / path for path in paths]
+    _ARCHIVE.check_there(place, files, table)
+    return Part(files, [ids[path.partition("/")[0]] for path in paths])

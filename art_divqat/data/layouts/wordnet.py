@@ -129,9 +129,9 @@ def _annotated(place: Path, wnids: Sequence[str]) -> Part:
     for picture, wnid in rows:
         if wnid not in ids:
             raise _TINY.damaged(place, f"has {wnid} for {picture} in {_ANNOTATIONS}, not a class of wnids.txt")
-    part = Part([place / "val" / "images" / picture for picture, _ in rows], [ids[wnid] for _, wnid in rows])
-    _TINY.check_there(place, part.files, _ANNOTATIONS)
-    return part
+    files = [place / "val" / "images" / picture for picture, _ in rows]
+    _TINY.check_there(place, files, _ANNOTATIONS)
+    return Part(files, [ids[wnid] for _, wnid in rows])
 
 
 def _distinct(names: Sequence[str], wnids: Sequence[str]) -> tuple[str, ...]:

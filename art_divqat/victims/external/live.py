@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._types import Classifier, Shape
+from art_divqat.data.maite_sets import as_array, follows_maite, label_names
 from art_divqat.errors import UserError
 from art_divqat.victims.external.adapter import PROBE_IMAGES, ExternalClassifier, decide_outputs, in_train_mode
 from art_divqat.victims.external.classes import StatedClasses, stated_classes
@@ -31,6 +32,8 @@ def adapt(
       are seen to.
     - A scikit-learn estimator: flat features; `predict_proba`, else `decision_function`, else its labels as one-hot
       rows. Its `classes_` are numbers, or names among which those of the data are.
+    - A model that follows MAITE's protocol for image classification: asked with lists of images; `index2label` of its
+      metadata names its classes.
     - A torch module: put on the CPU's side as it is, in eval mode, behind `mean` and `std`.
 
     :param nb_classes: of the data; a model may have more.
@@ -43,6 +46,13 @@ def adapt(
     name = type(model).__name__
     if _is_art(model):
         classifier = _from_art(model, input_shape, stated.count)
+    elif follows_maite(model) and callable(model):
+        names = label_names(model)
+        if names and settings.classes is None:
+            # by their names if they have those of the data, else by number
+            known = names if class_names and set(class_names) <= set(names) else len(names)
+            stated = stated_classes(ExternalModel(classes=known), nb_classes, class_names)
+        classifier = _from_maite(model, input_shape, stated.count)
     elif _is_module(model):
         from art_divqat.victims.external.torch_files import classifier_of
 
@@ -56,7 +66,8 @@ def adapt(
         classifier = _from_sklearn(model, input_shape, stated.count)
     else:
         raise UserError(
-            f"A {name} cannot be audited: expected an ART classifier, a scikit-learn estimator or a torch module."
+            f"A {name} cannot be audited: expected an ART classifier, a scikit-learn estimator, a torch module or a "
+            "model of MAITE's."
         )
     classifier.class_names = stated.of_the_data
     return classifier
@@ -69,7 +80,7 @@ def _check_settings(model: Any, settings: ExternalModel) -> None:
                 f"external={{{key!r}: …}} is for files and endpoints; of an object of Python's one may say "
                 f"{', '.join(OF_OBJECTS)}."
             )
-    if (settings.mean is not None or settings.std is not None) and not _is_module(model):
+    if (settings.mean is not None or settings.std is not None) and (follows_maite(model) or not _is_module(model)):
         raise UserError(
             f"external={{'mean': …, 'std': …}} is for files, endpoints and torch modules: a {type(model).__name__} has "
             "to standardise its images itself, as by ART's preprocessing=(mean, std) or a pipeline of scikit-learn's."
@@ -174,3 +185,20 @@ def _from_sklearn(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifi
         return np.eye(nb_classes, dtype=np.float32)[np.asarray(ids, dtype=np.int64)]
 
     return ExternalClassifier(answer, shape, nb_classes, description=f"The {name}", architecture=name)
+
+
+def _from_maite(model: Any, shape: Shape, nb_classes: int) -> ExternalClassifier:
+    name = type(model).__name__
+
+    def answer(x: NDArray[np.float32]) -> Any:
+        return np.stack([as_array(row) for row in model(list(x))])
+
+    return ExternalClassifier(
+        answer,
+        shape,
+        nb_classes,
+        # most wrap a network, and one may be a network
+        train_mode=lambda: in_train_mode(model) or in_train_mode(getattr(model, "model", None)),
+        description=f"The {name}",
+        architecture=name,
+    )
