@@ -149,13 +149,13 @@ def _not_in_report(source: str, name: str, figures: list[str]) -> list[str]:
 
 def test_figures_of_the_decision_guide_are_those_of_the_reports() -> None:
     rows = _guide_rows(GUIDE.read_text(encoding="utf-8"))
-    assert len(rows) == 9 + 9 + 8
+    assert len(rows) == 9 + 9 + 11
     missing = {(name, figure) for source, name, figures in rows for figure in _not_in_report(source, name, figures)}
     assert not missing
 
 
 @pytest.mark.parametrize(
-    "changed", [("80.4 %", "80.5 %"), ("6.05", "6.15"), ("37.1 %", "47.1 %"), ("| 1.022 |", "| 1.011 |")]
+    "changed", [("80.4 %", "80.5 %"), ("6.05", "6.15"), ("38.5 %", "48.5 %"), ("| 1.022 |", "| 1.011 |")]
 )
 def test_a_figure_that_a_report_does_not_have_is_found(changed: tuple[str, str]) -> None:
     text = GUIDE.read_text(encoding="utf-8")
