@@ -269,11 +269,10 @@ class QATLoop:
             return False
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if self.student.centring is not None:
-            self.student.centring.before_step()
-        self.optimizer.step()
-        if self.student.centring is not None:
-            self.student.centring.after_step()
+        if self.student.centring is None:
+            self.optimizer.step()
+        else:
+            self.student.centring.step(self.optimizer)
         totals.add(rows, int(right), {"loss": value, "cross_entropy": entropy, **dict(zip(terms, others, strict=True))})
         return True
 

@@ -44,25 +44,20 @@ class Centring:
     >>> centring, h = Centring(layer.weight, layer.bias, torch.tensor([3.0, 1.0])), torch.tensor([[3.0, 1.0]])
     >>> before = layer(h).item()
     >>> layer(h + 1).sum().backward()
-    >>> centring.before_step()
-    >>> torch.optim.SGD([layer.weight], lr=1.0).step()  # W alone moves
-    >>> centring.after_step()
+    >>> centring.step(torch.optim.SGD([layer.weight], lr=1.0))  # W alone moves
     >>> abs(layer(h).item() - before) < 1e-6
     True
     """
 
     def __init__(self, weight: nn.Parameter, bias: nn.Parameter, mean: Tensor) -> None:
         self.weight, self.bias, self.mean = weight, bias, mean
-        self._old = weight.detach().clone()
 
-    def before_step(self) -> None:
-        """Make the gradient of W that of the centred layer."""
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """A step with the gradient of the centred layer, after which b follows W."""
         assert self.weight.grad is not None
         assert self.bias.grad is not None
         self.weight.grad.sub_(torch.outer(self.bias.grad, self.mean))
-        self._old.copy_(self.weight.detach())
-
-    def after_step(self) -> None:
-        """Let b follow W."""
+        before = self.weight.detach().clone()
+        optimizer.step()
         with torch.no_grad():
-            self.bias.sub_((self.weight - self._old) @ self.mean)
+            self.bias.sub_((self.weight - before) @ self.mean)

@@ -28,10 +28,9 @@ def test_it_is_training_the_layer_that_subtracts_the_mean(optimizer_class) -> No
             optimizer.zero_grad()
             functional.cross_entropy(layer(inputs), y).backward()
             if layer is plain:
-                centring.before_step()
-            optimizer.step()
-            if layer is plain:
-                centring.after_step()
+                centring.step(optimizer)
+            else:
+                optimizer.step()
     torch.testing.assert_close(plain(h), centred(h - mean))
     torch.testing.assert_close(plain.weight, centred.weight)
 
@@ -67,10 +66,10 @@ def test_a_hidden_layer_that_mixtures_train_is_centred(digits, lenet_teacher, ba
 
 
 def test_no_other_training_is(digits, lenet_teacher, monkeypatch) -> None:
-    def refuse(self: Centring) -> None:
+    def refuse(self: Centring, optimizer: torch.optim.Optimizer) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(Centring, "before_step", refuse)
+    monkeypatch.setattr(Centring, "step", refuse)
     x, y = digits
     QATTrainer(lenet_teacher, head="hidden", tolerance=None).fit(x[:64], y[:64], nb_epochs=1)
     DivQATTrainer(lenet_teacher, alpha_auxiliary=0, alpha_mixtures=0.1, tolerance=None).fit(x[:64], y[:64], nb_epochs=1)
