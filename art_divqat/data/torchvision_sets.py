@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,13 +82,12 @@ def gtsrb(dataset: Any, train: bool, root: Path, download: bool) -> tuple[NDArra
     from PIL import Image
 
     part = dataset(str(root), split="train" if train else "test", download=download)
-    images = [np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR)) for image, _ in _pairs(part)]
-    labels = [label for _, label in part._samples]
+    images, labels = [], []
+    for index in range(len(part)):
+        image, label = part[index]
+        images.append(np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR)))
+        labels.append(label)
     if set(labels) != set(range(_TRAFFIC_SIGNS)):
         # torchvision numbers the folders that are there, and the file of the test labels numbers signs
         raise UserError(f"{len(set(labels))} of {_TRAFFIC_SIGNS} classes are there.")
     return np.stack(images), labels
-
-
-def _pairs(part: Any) -> Iterator[Any]:
-    return (part[index] for index in range(len(part)))
