@@ -13,7 +13,8 @@ from types import FrameType
 from typing import NoReturn
 
 MESSAGE = "Interrupted. What was finished is kept: the same command goes on from there."
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+# those that this system has
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _PATIENCE_SECONDS = 1.0
 
 
@@ -40,16 +41,14 @@ class StopSignals:
         # told by the signal itself, while compiled code holds the main thread too
         signal.set_wakeup_fd(self._hear.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._watch, name="stopping", daemon=True).start()
-        for name in _SIGNALS:
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
     def end(self) -> None:
         """The command is over: a signal now ends what is left of the process by itself."""
-        for name in _SIGNALS:
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) == self._handle:
+        for number in _SIGNALS:
+            if signal.getsignal(number) == self._handle:
                 signal.signal(number, signal.SIG_DFL)
 
     def say(self) -> None:
@@ -79,9 +78,8 @@ class StopSignals:
             raise KeyboardInterrupt
 
     def _watch(self) -> None:
-        handled = {int(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name)}
         while True:
-            heard = [number for number in self._heard.recv(1) if number in handled]
+            heard = [number for number in self._heard.recv(1) if number in _SIGNALS]
             if heard:
                 break
         time.sleep(_PATIENCE_SECONDS)
