@@ -183,15 +183,20 @@ class SharedRows:
 def shared_rows(kind: str, *names: object) -> Path:
     """Where the rows that these names decide are kept for other processes and the next run, in the user's cache folder.
 
-    What decides the last bits of sums goes with them: versions, torch's threads, the instructions of the CPU.
-
     :param kind: the folder.
+    """
+    return cache_folder() / kind / f"{computed_key(*names)}.sqlite"
+
+
+def computed_key(*names: object) -> str:
+    """A hash of what these names decide together with this machine.
+
+    What decides the last bits of sums counts: versions, torch's threads, the instructions of the CPU.
     """
     import torch
 
     here = __version__, torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
-    key = hashlib.sha256("\x1f".join(map(str, (*names, *here))).encode()).hexdigest()[:32]
-    return cache_folder() / kind / f"{key}.sqlite"
+    return hashlib.sha256("\x1f".join(map(str, (*names, *here))).encode()).hexdigest()[:32]
 
 
 def _digest(key: bytes, row: bytes) -> bytes:

@@ -18,6 +18,7 @@ from art_divqat.data.known_rows import KNOWN_BATCH, KnownRows
 from art_divqat.data.stored import chunk_of
 from art_divqat.errors import UserError
 from art_divqat.estimators.conventions import class_logits, gives_one_value
+from art_divqat.estimators.known_body import KnownBody
 from art_divqat.estimators.quantized_export import ExportReport, export_quantized
 from art_divqat.estimators.quantized_files import load_quantized, save_quantized
 from art_divqat.estimators.standardisation import Architecture
@@ -96,7 +97,7 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
         self.architecture = architecture
         # In a list, so that the twin's moves between devices and modes pass the int8 network by.
         self._int8 = [backend.convert(twin.network)]
-        self.memory: KnownRows | None = None
+        self.memory: KnownRows | KnownBody | None = None
 
     @property
     def twin(self) -> FrozenNetwork:
@@ -137,6 +138,15 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
         """
         self.memory = KnownRows(self._int8_answers, chunk_of(self.input_shape, KNOWN_BATCH), path)
 
+    def remember_body(self, path_of: Callable[[str], Path | None] = lambda _: None) -> None:
+        """Run the network's body once for an image, whoever asks again, of all networks with that body.
+
+        :param path_of: the file that other processes share, by the hash of the body; see
+            :class:`~art_divqat.estimators.known_body.KnownBody`.
+        :raises UserError: for a network that has no place to be cut at.
+        """
+        self.memory = KnownBody(self.int8_network, self.backend.engine, self.input_shape, self._preprocessed, path_of)
+
     def agreement_with_twin(self, x: NDArray[Any], batch_size: int = 128) -> float:
         """Share of the images, in [0, 1], that the int8 network and its twin put in the same class.
 
@@ -153,10 +163,13 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
         x = np.ascontiguousarray(x, dtype=np.float32)
         if len(x) == 0:
             return np.zeros((0, 1 if gives_one_value(self) else self.nb_classes), np.float32)
-        preprocessed, _ = self._apply_preprocessing(x, y=None, fit=False)
-        batches = torch.from_numpy(np.ascontiguousarray(preprocessed, dtype=np.float32)).split(batch_size)
+        batches = self._preprocessed(x).split(batch_size)
         with use_engine(self.backend.engine), torch.no_grad():
             return np.concatenate([network(batch).float().numpy() for batch in batches])
+
+    def _preprocessed(self, x: NDArray[Any]) -> torch.Tensor:
+        preprocessed, _ = self._apply_preprocessing(np.ascontiguousarray(x, np.float32), y=None, fit=False)
+        return torch.from_numpy(np.ascontiguousarray(preprocessed, dtype=np.float32))
 
     def loss_gradient(self, x: Any, y: Any, training_mode: bool = False, **kwargs: Any) -> Any:
         """Gradient of the twin's loss with respect to `x`, of the shape of `x`; arrays and tensors alike.

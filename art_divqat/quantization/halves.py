@@ -1,7 +1,9 @@
-"""A prepared network in two halves, cut where one tensor holds all that the rest needs: a body and a head."""
+"""A prepared or an int8 network in two halves, cut where one tensor holds all that the rest needs: body and head."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -27,7 +29,7 @@ HEAD_LAYERS = 2
 
 
 class Halves:
-    """The body and the head of a prepared network f: f(x) = head(body(x)).
+    """The body and the head of a prepared network f, or of an int8 one: f(x) = head(body(x)).
 
     Both share its modules and parameters: what trains one trains f. The cut is the last place with at least two layers
     with weights after it through which everything passes: in a classifier that ends in one linear layer that lies
@@ -35,7 +37,8 @@ class Halves:
 
     The halves are of the mode that the network is in; see :meth:`follow`.
 
-    :param prepared: of :meth:`~art_divqat.quantization.QuantizationBackend.prepare`.
+    :param prepared: of :meth:`~art_divqat.quantization.QuantizationBackend.prepare`, or of
+        :meth:`~art_divqat.quantization.QuantizationBackend.convert`.
     :param layers: how many layers with weights the head has at least.
     :raises UserError: for a network that has no such place.
 
@@ -63,6 +66,46 @@ class Halves:
     def _cut(self) -> tuple[nn.Module, nn.Module]:
         cut = _last_cut(self._prepared, self._layers)
         return _half(self._prepared, cut, first=True), _half(self._prepared, cut, first=False)
+
+
+def digest_of(half: nn.Module) -> str:
+    """A hash of what a half computes: its graph, and its weights, ranges and scales.
+
+    >>> from art_divqat.quantization import get_backend
+    >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 8), nn.Linear(8, 2))
+    >>> halves = Halves(get_backend("fx").prepare(network, (1, 8, 8)).eval())
+    >>> digest_of(halves.body) == digest_of(halves.body), digest_of(halves.body) == digest_of(halves.head)
+    (True, False)
+    """
+    return hashlib.sha256(f"{getattr(half, 'code', '')}{state_digest(half.state_dict())}".encode()).hexdigest()
+
+
+def state_digest(state: Mapping[str, Any]) -> str:
+    """A hash of a network's state, or of tensors by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode())
+        for part in _parts(value):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(value: Any) -> Iterator[bytes]:
+    """The bytes of a part of a network's state; int8 layers have weights with scales, and pairs of them and a bias."""
+    if isinstance(value, (tuple, list)):
+        for each in value:
+            yield from _parts(each)
+    elif not isinstance(value, torch.Tensor):
+        yield repr(value).encode()
+    elif not value.is_quantized:
+        yield str(value.dtype).encode()
+        # a copy: what numpy has seen of a tensor cannot be resized any more, as observers do
+        yield value.detach().cpu().clone(memory_format=torch.contiguous_format).numpy().tobytes()
+    elif value.qscheme() == torch.per_tensor_affine:
+        yield repr((value.q_scale(), value.q_zero_point())).encode()
+        yield from _parts(value.int_repr())
+    else:
+        yield from _parts((value.q_per_channel_scales(), value.q_per_channel_zero_points(), value.int_repr()))
 
 
 def _last_cut(prepared: Any, layers: int) -> fx.Node:
@@ -130,7 +173,8 @@ def _is_batch_size(node: fx.Node) -> bool:
 def _has_weights(node: fx.Node, prepared: Any) -> bool:
     if node.op == "call_module":
         module = prepared.get_submodule(str(node.target))
-        return any(parameter.ndim > 1 for parameter in module.parameters())
+        # int8 layers have no parameters, and methods that unpack the weight
+        return callable(getattr(module, "weight", None)) or any(each.ndim > 1 for each in module.parameters())
     return node.op == "call_function" and node.target in _WEIGHTED
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,6 +16,7 @@ from art_divqat.data import Dataset, load_pool
 from art_divqat.data.auxiliary import compose_auxiliary
 from art_divqat.data.known_rows import shared_rows
 from art_divqat.data.stored import is_large
+from art_divqat.errors import UserError
 from art_divqat.estimators import RecipeClassifier, TrainingRecipe
 from art_divqat.models.registry import MODELS, has_library_stem
 from art_divqat.specs import Spec
@@ -23,6 +25,9 @@ from art_divqat.victims.specs import VictimSpec, auxiliary_sources, has_mixture,
 from art_divqat.victims.store import WEIGHTS, VictimStore
 from art_divqat.victims.training import VictimContext, train_victim
 from art_divqat.victims.victim import Victim, trained_victim
+
+if TYPE_CHECKING:
+    from art_divqat.estimators import QuantizedPyTorchClassifier
 
 # 2: adversarial training and attacks run channels last; sums differ from version 1 in the last digits
 # 3: DivQAT has other defaults
@@ -200,9 +205,17 @@ class VictimProvider:
         kept_in = WEIGHTS if isinstance(classifier, RecipeClassifier) else _INT8
         sha256 = self.store.sha256(identity, kept_in)
         if kept_in == _INT8 and sha256 is not None and is_large(1, self.dataset.input_shape):
-            # every cell asks about the same test images, and attacks of one seed the same pool
-            classifier.remember(shared_rows("answers", sha256))
+            self._remember(classifier, sha256)
         return trained_victim(classifier, sha256)
+
+    def _remember(self, classifier: QuantizedPyTorchClassifier, sha256: str) -> None:
+        """Let it answer once: every cell asks about the same test images, and attacks of one seed the same pool."""
+        if self.settings.training == "probe":
+            # victims of all seeds and weights have one body; a network that cannot be cut has none
+            with contextlib.suppress(UserError):
+                classifier.remember_body(lambda body: shared_rows("bodies", body))
+                return
+        classifier.remember(shared_rows("answers", sha256))
 
     def _load(self, identity: dict[str, Any], context: VictimContext, quantized: bool) -> Any:
         if quantized:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from art_divqat._files import cache_folder
 from art_divqat._rng import derive_seed
 from art_divqat._types import EpochProgress, Images, Progress
 from art_divqat.data.sources import dataset_entry
@@ -170,7 +171,7 @@ def _trained_on(trainer_class: Any, context: VictimContext, options: dict[str, A
     if radius is not None:
         options["adversary"] = PGDAdversary(eps=float(radius))
     if context.weights is not None and context.training == "probe":
-        options["train_body"] = False
+        options |= {"train_body": False, "body_cache": cache_folder() / "bodies"}
     seed = derive_seed("quantization", context.seed) % 2**31
     # the report compares the victims' accuracies
     trainer = trainer_class(context.parent, architecture=context.architecture, seed=seed, tolerance=None, **options)

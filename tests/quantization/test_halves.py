@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,8 +12,8 @@ from torch.nn import functional
 
 from art_divqat.errors import UserError
 from art_divqat.models import build_model
-from art_divqat.quantization import get_backend
-from art_divqat.quantization.halves import Halves
+from art_divqat.quantization import get_backend, use_engine
+from art_divqat.quantization.halves import Halves, digest_of
 
 SHAPE = (3, 32, 32)
 # where the last two layers with weights begin, or the residual block that holds them
@@ -140,3 +141,37 @@ def test_features_are_not_written_over() -> None:
     kept = features.clone()
     halves.head(features)
     torch.testing.assert_close(features, kept, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["fx", "pt2e"])
+@pytest.mark.parametrize("model", ["lenet5", "resnet20", "torchvision:mobilenet_v3_small"])
+def test_an_int8_network_has_halves_too(model: str, backend: str) -> None:
+    if backend == "pt2e":
+        pytest.importorskip("torchao")
+    quantizer, prepared = prepared_network(model, backend)
+    network, x = quantizer.convert(prepared), torch.rand(5, *SHAPE)
+    halves = Halves(network)
+    with torch.no_grad(), use_engine(quantizer.engine):
+        features = halves.body(x)
+        assert torch.equal(halves.head(features), network(x))
+    assert features.flatten(1).shape[1] >= np.prod(CUTS[model]) or model != "lenet5"
+    assert digest_of(halves.body) == digest_of(Halves(quantizer.convert(prepared)).body)
+
+
+@pytest.mark.parametrize("convert", [False, True])
+def test_a_hash_tells_bodies_apart_and_knows_nothing_of_heads(convert: bool) -> None:
+    quantizer, prepared = prepared_network("lenet5", "fx")
+
+    def hashes() -> tuple[str, str]:
+        halves = Halves(quantizer.convert(prepared) if convert else prepared)
+        return digest_of(halves.body), digest_of(halves.head)
+
+    body, head = hashes()
+    parameters = dict(prepared.named_parameters())
+    with torch.no_grad():
+        parameters["classifier.4.weight"].mul_(-1)
+    assert hashes()[0] == body
+    assert hashes()[1] != head
+    with torch.no_grad():
+        parameters["features.0.weight"].mul_(-1)
+    assert hashes()[0] != body

@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,13 +22,7 @@ from art_divqat._types import EpochProgress
 from art_divqat._validation import check_bool, check_choice, check_float, check_int, parameter_error
 from art_divqat.data.checks import check_pairs
 from art_divqat.data.stored import ImageSet
-from art_divqat.defences.trainer._loop import (
-    Batch,
-    EpochRecord,
-    Objective,
-    QATLoop,
-    shuffled_batches,
-)
+from art_divqat.defences.trainer._loop import Batch, EpochRecord, Objective, QATLoop, shuffled_batches
 from art_divqat.defences.trainer._preparation import (
     SeenImages,
     check_network,
@@ -104,6 +99,9 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         follows it alone, the last two layers with weights or more
         (:class:`~art_divqat.quantization.halves.Halves`). Every image passes the body once, so that it takes seconds
         where public weights were left as they are. Not with `adversary`.
+    :param body_cache: with `train_body=False`, a folder for the body's ranges and what it makes of the training images:
+        trainers with the same body and images, such as those of other seeds and weights, run it once. None keeps
+        nothing.
     :param head: `kept`, or `hidden` for a hidden layer before the network's last one, which begins with the answers
         that were there (:func:`~art_divqat.models.hidden.with_hidden_layer`); saved as `hidden:ARCHITECTURE`.
     :param frozen_fraction: share of the epochs, at the end, with observers and batch norm frozen; in [0, 1).
@@ -138,6 +136,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         adversary: Any = None,
         architecture: Architecture | None = None,
         train_body: bool = True,
+        body_cache: Path | None = None,
         head: str = "kept",
         frozen_fraction: float = 0.25,
         tolerance: float | None = 0.02,
@@ -168,6 +167,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
             raise UserError("With head='hidden' the architecture must be a registered name, or None: got a function.")
         self.architecture = f"hidden:{architecture}" if head == "hidden" and architecture else architecture
         self.train_body = check_bool(self, "train_body", train_body)
+        self.body_cache = body_cache
         if self.adversary is not None and not self.train_body:
             raise UserError("An adversary asks for gradients through the body of the network: use train_body=True.")
         self.frozen_fraction = check_float(self, "frozen_fraction", frozen_fraction, 0, 1, closed="left")
@@ -280,7 +280,9 @@ class QATTrainer(Trainer):  # type: ignore[misc]
             mean = mean_before(last_linear(network), network, images) if self._mixes else None
             name, network = last_linear(network), with_hidden_layer(network, self.seed, mean)
         prepared = self.backend.prepare(network, self._classifier.input_shape)
-        student = Student(prepared, self.backend, images, train_body=self.train_body, mixes=self._mixes)
+        student = Student(
+            prepared, self.backend, images, train_body=self.train_body, mixes=self._mixes, cache=self.body_cache
+        )
         if mean is not None:
             weight, bias = (prepared.get_parameter(f"{name}.0.{each}") for each in ("weight", "bias"))
             student.centring = Centring(weight, bias, mean)
