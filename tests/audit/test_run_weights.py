@@ -218,3 +218,23 @@ def test_int8_victims_leave_a_probed_body_as_it_is(name: str, public: str, tmp_p
 def test_a_robust_victim_is_no_probe(public: str) -> None:
     with pytest.raises(UserError, match=r"robust:epsilon=\S+ needs fine-tune"):
         config(weights=public, training="probe", victims=["robust"])
+
+
+def test_int8_victims_with_a_probed_body_share_what_it_makes_of_large_images(
+    public: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("art_divqat.victims.provider.is_large", lambda count, shape: True)
+    kind = "divqat:alpha_auxiliary=0,alpha_mixtures=0.2,head=hidden"
+    asked = config(weights=public, training="probe", victims=[kind], baseline=False)
+    victims = Bench(asked, tmp_path).victims
+    answers = []
+    for seed in (0, 1):
+        classifier = victims.get(asked.victims[0], seed).classifier
+        answers.append(classifier.predict(victims.dataset.x_test[:40]))
+        if seed == 0:
+            monkeypatch.setattr(classifier.memory.features, "_rows", {})  # the file is what the other has
+            files = {path: path.stat().st_mtime_ns for path in (tmp_path / "art-divqat" / "bodies").iterdir()}
+    assert {path.suffix for path in files} == {".sqlite", ".safetensors"}
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "art-divqat" / "bodies").iterdir()} == files
+    assert not np.array_equal(*answers)
