@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._files import cache_folder, write_whole
+from art_divqat._tensorflow import keep_triton_out
 from art_divqat.audit.environment import resolve_device
 from art_divqat.audit.folder import default_folder
 from art_divqat.audit.progress import Watcher
@@ -211,6 +212,7 @@ def _without_path(message: str, kept: str) -> str:
 
 def _live(model: Any, asked: EvaluateConfig) -> tuple[ResolvedConfig, Victim]:
     """The configuration and the victim of an object of this process, probed on the data."""
+    keep_triton_out()
     from art_divqat.victims.external.adapter import probe
     from art_divqat.victims.external.live import adapt, live_name
 
