@@ -45,6 +45,7 @@ class DefenceEntry:
         answers.
     :param fitted: the parameter that a budget decides.
     :param invertible: whether the clean answer can be solved for, given its parameters.
+    :param misinforms: whether it answers some images from a network that was trained to be wrong.
     """
 
     summary: str
@@ -55,6 +56,7 @@ class DefenceEntry:
     budgets: tuple[str, ...] = ()
     fitted: str = ""
     invertible: bool = False
+    misinforms: bool = False
 
 
 # the architecture and the epochs of the network that a defence wraps; by default the victim's, and the recipe's
@@ -109,6 +111,7 @@ DEFENCES = Registry(
             f"{_GRADIENT}:AdaptiveMisinformation",
             {**declared.ADAPTIVE_MISINFORMATION, **_TRAINED},
             needs="labels",
+            misinforms=True,
         ),
         "mad": DefenceEntry(
             "the answer whose gradient points away from the clean one (Orekondy et al., 2020)",

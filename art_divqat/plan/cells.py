@@ -130,7 +130,12 @@ def applies(attack: AttackSpec, defence: DefenceSpec, answers: str) -> bool:
     if recovery is None or None in entries:
         return True
     links = tuple(
-        PublicDefence(link.name, rebuildable=entry.needs == "nothing", invertible=entry.invertible)
+        PublicDefence(
+            link.name,
+            rebuildable=entry.needs == "nothing",
+            invertible=entry.invertible,
+            misinforms=entry.misinforms,
+        )
         for link, entry in zip(defence.links, entries, strict=True)
         if entry is not None
     )

@@ -101,6 +101,10 @@ def test_attacks_are_named_as_their_table_names_them() -> None:
         ("knockoff:recovery=bayes", "none", "soft", False),
         ("knockoff:recovery=recentre", "none", "soft", True),
         ("knockoff:recovery=recentre", "none", "top-3", False),
+        ("knockoff:recovery=complement", "adaptive-misinformation:tau=0.9", "soft", True),
+        ("knockoff:recovery=complement", "adaptive-misinformation:tau=0.9", "hard", False),
+        ("knockoff:recovery=complement", "mad:epsilon=0.5", "soft", False),
+        ("knockoff:recovery=complement", "none", "soft", False),
         ("knockoff:recovery=labels", "none", "top-3", True),
         # plug-ins that are not installed here, in a run that is only read
         ("elsewhere:tries=3", "none", "soft", True),

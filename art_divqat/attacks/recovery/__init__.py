@@ -13,12 +13,13 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "invert": ["InvertHeuristic"],
         "learned": ["LearnedRestorer", "PartialBayes", "sample_answers"],
         "registry": ["RECOVERIES", "list_recoveries"],
-        "answers": ["AverageRepeats", "Labels", "RecoveredClassifier", "Recentre", "Recovery", "TopK"],
+        "answers": ["AverageRepeats", "Complement", "Labels", "RecoveredClassifier", "Recentre", "Recovery", "TopK"],
     },
 )
 
 if TYPE_CHECKING:
     from art_divqat.attacks.recovery.answers import AverageRepeats as AverageRepeats
+    from art_divqat.attacks.recovery.answers import Complement as Complement
     from art_divqat.attacks.recovery.answers import Labels as Labels
     from art_divqat.attacks.recovery.answers import Recentre as Recentre
     from art_divqat.attacks.recovery.answers import RecoveredClassifier as RecoveredClassifier

@@ -1,4 +1,4 @@
-"""Recoveries of rows: labels, top k, averages, recentred answers; and the classifier that applies one."""
+"""Recoveries of rows: labels, top k, averages, recentred answers, complements; and the classifier that applies one."""
 
 from __future__ import annotations
 
@@ -98,15 +98,41 @@ class Recentre(Recovery):
         self.spread = None if spread is None else RECENTRE["spread"].check(self, "spread", spread)
 
     def restore(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits = np.log(np.maximum(answers.astype(np.float64), 1e-12))
-        logits -= logits.mean(axis=0)
+        logits = _recentred(answers)
         if self.spread is not None:
             logits -= logits.mean(axis=1, keepdims=True)
             # a class that is served alike for every image tells nothing, and its rounding errors are not to be blown up
             deviation = logits.std(axis=0)
             logits *= np.divide(self.spread, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
-        rows = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
+        return _softmax(logits)
+
+
+class Complement(Recovery):
+    """z = log y − mean over the images of log y, ỹ = softmax(−z): believe the class that an answer avoids.
+
+    Adaptive misinformation (Kariyappa and Qureshi, CVPR 2020, arXiv 1911.07100) answers images that are unlike the
+    victim's own from a network that was trained to give the right class no probability. Which class gets least then
+    tells which is right; a label that an answer rules out is a complementary one (Ishida et al., NeurIPS 2017, arXiv
+    1705.07541). It needs many images in one call. Honest answers it turns upside down.
+
+    >>> y = np.array([[0.05, 0.60, 0.35], [0.45, 0.15, 0.40]], np.float32)
+    >>> Complement().restore(y).argmax(axis=1)
+    array([0, 1])
+    """
+
+    def restore(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _softmax(-_recentred(answers))
+
+
+def _recentred(answers: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Log-probabilities less each class's mean over the images."""
+    logits: NDArray[np.float64] = np.log(np.maximum(answers.astype(np.float64), 1e-12))
+    return logits - logits.mean(axis=0) if len(logits) else logits
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:
+    rows = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(rows / rows.sum(axis=1, keepdims=True), np.float32)
 
 
 class RecoveredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]

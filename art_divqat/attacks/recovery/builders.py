@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from art_divqat.attacks.recovery.answers import AverageRepeats, Labels, Recentre, Recovery, TopK
+from art_divqat.attacks.recovery.answers import AverageRepeats, Complement, Labels, Recentre, Recovery, TopK
 from art_divqat.attacks.recovery.contract import RecoveryRequest
 from art_divqat.attacks.recovery.invert import InvertHeuristic, KnownHeuristic
 from art_divqat.attacks.recovery.learned import LearnedRestorer, PartialBayes
@@ -30,6 +30,12 @@ def average(request: RecoveryRequest) -> Recovery:
 def recentre(request: RecoveryRequest) -> Recovery:
     """Build `recentre`."""
     return Recentre(**request.values)
+
+
+def complement(request: RecoveryRequest) -> Recovery:
+    """Build `complement`."""
+    del request
+    return Complement()
 
 
 def invert(request: RecoveryRequest) -> Recovery:

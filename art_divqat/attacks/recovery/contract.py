@@ -58,11 +58,13 @@ class PublicDefence:
     :param name: as the table of defences has it.
     :param rebuildable: whether it depends on the answer alone, so that a thief can run it at home.
     :param invertible: whether the clean answer can be solved for, given its parameters.
+    :param misinforms: whether it answers from a network that was trained to be wrong.
     """
 
     name: str
     rebuildable: bool
     invertible: bool = False
+    misinforms: bool = False
 
 
 def anything(links: Sequence[PublicDefence]) -> bool:

@@ -36,6 +36,12 @@ RECOVERIES: Registry[RecoveryEntry] = Registry(
             whole_rows=True,
             applies_to=rebuildable,
         ),
+        "complement": RecoveryEntry(
+            "believe the class that an answer avoids: what adaptive misinformation leaves of the right one",
+            f"{_BUILDERS}:complement",
+            whole_rows=True,
+            applies_to=lambda links: any(link.misinforms for link in links),
+        ),
         "dae": RecoveryEntry(
             "a restorer network trained on (answer, defended answer) pairs (D-DAE)",
             f"{_BUILDERS}:dae",

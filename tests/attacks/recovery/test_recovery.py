@@ -261,3 +261,31 @@ def test_recentring_to_a_spread_at_the_edges() -> None:
     assert np.allclose(Recentre(3.0).restore(alike[:1]), 1 / 3)
     with pytest.raises(UserError, match="spread"):
         Recentre(0.0)
+
+
+def test_the_complement_finds_the_class_that_misinformation_avoids() -> None:
+    """Of rows that give the right class little, whatever else they say and whatever class they like, it is found."""
+    from scipy.special import softmax
+
+    from art_divqat.attacks.recovery import Complement
+
+    rng = np.random.default_rng(0)
+    right = rng.integers(6, size=200)
+    logits = rng.normal(size=(200, 6)) + np.array([4.0, 0, 0, -3.0, 0, 0])
+    logits[np.arange(200), right] -= 4
+    served = softmax(logits, axis=1).astype(np.float32)
+    found = Complement().restore(served)
+    assert np.mean(found.argmax(axis=1) == right) > 0.9
+    assert np.mean(served.argmin(axis=1) == right) < 0.75, "the least of a row alone would not do"
+    assert np.allclose(found.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [np.zeros((0, 3)), [[1.0, 0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5]] * 3])
+def test_the_complement_at_the_edges(rows) -> None:
+    from art_divqat.attacks.recovery import Complement
+
+    served = np.array(rows, np.float32)
+    found = Complement().restore(served)
+    assert found.shape == served.shape
+    assert found.dtype == np.float32
+    assert np.allclose(found.sum(axis=1), 1)
