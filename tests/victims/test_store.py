@@ -184,7 +184,12 @@ def test_what_two_victims_exchanged_is_given_for_neither(
     other = {**IDENTITY, "seed": 4}
     store.save_weights(other, network(4))
     store.save_arrays(other, "evasion-1", {"x": np.zeros((3, 4), np.float32)})
-    store.save_folder(other, "quantized", lambda place: (place.mkdir(), (place / "c").write_text("c")) and None)
+
+    def save(place: Path) -> None:
+        place.mkdir()
+        (place / "c").write_text("c")
+
+    store.save_folder(other, "quantized", save)
     pair = folder / what, store.folder(other) / what
     pair[0].rename(tmp_path / "third")
     pair[1].rename(pair[0])
