@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from art_divqat.errors import UserError
+
+_KEPT_ARRAYS = re.compile(r"^npz:.*[/\\]arrays[/\\][0-9a-f]{16,64}\.npz$")
 
 
 def cache_folder() -> Path:
@@ -28,6 +31,15 @@ def default_data_root() -> Path:
     """
     named = os.environ.get("ART_DIVQAT_DATA")
     return Path(named) if named else cache_folder() / "data"
+
+
+def is_kept_arrays(dataset: str) -> bool:
+    """Whether a data set is the file that keeps arrays given in Python, of which their giver knows nothing.
+
+    >>> is_kept_arrays("npz:/home/a/.cache/art-divqat/arrays/0123456789abcdef.npz"), is_kept_arrays("npz:arrays/a.npz")
+    (True, False)
+    """
+    return _KEPT_ARRAYS.search(dataset) is not None
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -228,10 +228,11 @@ def _live(model: Any, asked: EvaluateConfig) -> tuple[ResolvedConfig, Victim]:
     )
     assert asked.external is not None
     live = probe(
-        adapt(model, split.input_shape, split.nb_classes, split.class_names, asked.external),
+        adapt(model, split.input_shape, split.nb_classes, split.class_names, asked.external, split.class_numbers),
         split.x_test,
         split.y_test,
         asked.external.outputs,
+        numbers=split.class_numbers,
     )
     name = live_name(live.classifier, type(model).__name__, split.x_test)
     return prepare(asked.model_copy(update={"victims": (name,)})), live

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import traceback
 import weakref
 from pathlib import Path
@@ -198,6 +199,23 @@ def test_arrays_given_are_never_called_by_the_file_that_keeps_them(
         assert str(tmp_path) not in str(caught.value)
     with pytest.raises(UserError, match=r"^The attacker cannot have 5000 images of their own: the arrays given holds"):
         api.audit_model(_Estimator(), _bright(), attacker_images=5000, output=tmp_path / "run", **TINY)
+
+
+def test_the_folder_of_arrays_given_is_not_called_by_the_file_that_keeps_them(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a cache"))
+    for data in (_bright(), (_bright()[0][:60], _bright()[1][:60])):
+        with pytest.raises(_StoppedError):
+            api.audit_model(_Estimator(), data, **TINY)
+    assert all(re.fullmatch(r"art-divqat-runs/arrays-[0-9a-f]{8}", folder.as_posix()) for folder in folders)
+    assert len(set(folders)) == 2
+    # a file that its owner knows is called by its name
+    monkeypatch.chdir(tmp_path)
+    np.savez("shop.npz", x=_bright()[0], y=_bright()[1])
+    with pytest.raises(_StoppedError):
+        api.audit_model(_Estimator(), "npz:shop.npz", **TINY)
+    assert folders[-1].name.startswith("npz-shop-npz-")
 
 
 def test_names_of_classes_are_given_beside_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

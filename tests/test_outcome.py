@@ -13,7 +13,7 @@ from typing import Any
 
 import matplotlib
 import pytest
-from support.builders import make_audit, make_results
+from support.builders import MODEL, make_audit, make_results
 
 import art_divqat
 from art_divqat.errors import MissingExtraError, UserError
@@ -146,6 +146,20 @@ def test_plots_draw_on_the_axes_given_and_leave_the_settings(result: AuditResult
     assert alone.figure is not figure
     assert dict(matplotlib.rcParams) == before
     pyplot.close("all")
+
+
+def test_defences_with_long_names_stay_apart_in_a_plot() -> None:
+    from matplotlib import pyplot
+
+    names = [f"heuristic:beta=0.{digit},gamma=0.1,variant=released" for digit in (5, 7, 9)]
+    results = make_results(
+        victims=(MODEL,), baseline=None, defences=("none", *names), attacks=("scout:share=0.3,rounds=9",)
+    )
+    axes = AuditResult.of(results, None).plot()
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    pyplot.close("all")
+    assert len(labels) == len(set(labels)) == 4
+    assert [sum(f"beta=0.{digit}" in label for label in labels) for digit in (5, 7, 9)] == [1, 1, 1]
 
 
 def test_a_first_plot_leaves_the_mode_that_a_notebook_shows_figures_in(tmp_path: Path) -> None:

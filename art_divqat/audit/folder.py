@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from art_divqat._canonical import content_hash
+from art_divqat._files import is_kept_arrays
 from art_divqat.errors import UserError
 from art_divqat.plan.config import ResolvedConfig
 from art_divqat.results.journal import Journal
@@ -31,9 +32,12 @@ OURS = {
 def default_folder(config: ResolvedConfig) -> Path:
     """`art-divqat-runs/DATASET-HASH`: the same configuration always goes to the same folder.
 
+    Of arrays given in Python it is `arrays-HASH`.
+
     :param config: as :func:`art_divqat.api.prepare` gives it: another device gives other numbers, in another folder.
     """
-    name = re.sub(r"[^A-Za-z0-9]+", "-", config.dataset).strip("-")[:40]
+    name = "arrays" if is_kept_arrays(config.dataset) else config.dataset
+    name = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
     return Path("art-divqat-runs") / f"{name}-{content_hash(config.for_results())[:8]}"
 
 

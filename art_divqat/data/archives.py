@@ -51,7 +51,9 @@ def read_archive(path: Path) -> RawImages:
     if len(ids) < 2:
         raise UserError(f"{path}: y{suffix} has images of a single class; expected two classes or more.")
     class_names = _class_names(ids, arrays.get("class_names"), path)
+    numbers: tuple[int, ...] = ()
     if len(ids) <= ids[-1]:
+        numbers = tuple(ids.tolist())
         notes.append(f"{len(ids):,} classes with labels from {ids[0]} to {ids[-1]}, numbered in their order")
     return RawImages(
         str(path),
@@ -61,6 +63,7 @@ def read_archive(path: Path) -> RawImages:
         test_labels,
         class_names,
         tuple(dict.fromkeys(notes)),
+        class_numbers=numbers,
     )
 
 

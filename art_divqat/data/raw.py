@@ -21,6 +21,8 @@ class RawImages:
     :param x_test: the source's own test images, or None if it has none.
     :param class_names: one name a class.
     :param notes: what was done to the images on the way in, for the plan and the report.
+    :param class_numbers: what the labels were called where these have gaps: of each class its number, as a model that
+        knows more classes may number them. Empty where it is the place in `class_names`.
     :param x_validation: the source's own validation images, or None if it has none.
     """
 
@@ -33,6 +35,7 @@ class RawImages:
     notes: tuple[str, ...] = ()
     x_validation: ImageSet | None = None
     y_validation: NDArray[np.int64] | None = None
+    class_numbers: tuple[int, ...] = ()
 
 
 def to_float(x: NDArray[Any]) -> NDArray[np.float32]:

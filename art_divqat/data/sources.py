@@ -365,4 +365,5 @@ def checked_raw(raw: object, name: str) -> RawImages:
         tuple(dict.fromkeys(notes)),
         x_validation,
         y_validation,
+        tuple(raw.class_numbers),
     )

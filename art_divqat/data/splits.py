@@ -28,7 +28,8 @@ class Dataset:
     """One data set, split; images float32 (N, C, H, W) in [0, 1], labels int64.
 
     Images are arrays, or, if they are large, :class:`~art_divqat.data.stored.StoredImages`, of which a batch is one.
-    `pool` is the attacker's part: images of the same distribution that the victim never trains on.
+    `pool` is the attacker's part: images of the same distribution that the victim never trains on. `class_numbers` are
+    as in :class:`~art_divqat.data.raw.RawImages`.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Dataset:
     class_names: tuple[str, ...]
     checksum: str
     notes: tuple[str, ...] = ()
+    class_numbers: tuple[int, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -158,6 +160,7 @@ def split_dataset(raw: RawImages, *, limit: int | None = None, seed: int = 0) ->
         raw.class_names,
         digest,
         notes,
+        raw.class_numbers,
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from art_divqat._rng import isolated_random_state
 from art_divqat.errors import MissingExtraError, UserError
@@ -71,9 +73,12 @@ class Backend(QuantizationBackend):
                 _spell_out_padding(name, module)
             elif type(module) is nn.PReLU:
                 module.__class__ = _FloatPReLU
+            elif isinstance(module, _InstanceNorm) and module.track_running_stats:
+                module.__class__ = _FrozenInstanceNorm
         example = torch.zeros(2, *input_shape, device=device)
         with self._room(), explain_untraceable(self.name, network, _REMEDY, example=example):
             prepared: nn.Module = quantize_fx.prepare_qat_fx(copied, self._qconfig_mapping(), (example,))
+        _keep_running_statistics(prepared)
         use_kernel_scales(prepared, tq.FusedMovingAvgObsFakeQuantize, _FakeQuantize)
         return prepared.train()
 
@@ -147,6 +152,27 @@ class _FloatPReLU(nn.PReLU):
     """Traced into, and so left in float32: torch's int8 kernel answers a negative x with x."""
 
 
+class _FrozenInstanceNorm(nn.InstanceNorm2d):
+    """Traced into, and so in float32 with the running statistics that it came with; see below."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+def _keep_running_statistics(prepared: Any) -> None:
+    """Make an instance norm by running statistics the batch norm that it is: its int8 kernel takes the image's own."""
+    for node in prepared.graph.nodes:
+        if node.target is nn.functional.instance_norm:
+            call = inspect.signature(nn.functional.instance_norm).bind(*node.args, **node.kwargs)
+            call.apply_defaults()
+            if not call.arguments["use_input_stats"]:
+                node.target = nn.functional.batch_norm
+                names = ("input", "running_mean", "running_var", "weight", "bias")
+                node.args = tuple(call.arguments[name] for name in names)
+                node.kwargs = {"eps": call.arguments["eps"]}
+    prepared.recompile()
+
+
 def _spell_out_padding(name: str, convolution: _ConvNd) -> None:
     """Write padding "same" as numbers, and refuse what the int8 kernels lack.
 
@@ -167,14 +193,16 @@ def _spell_out_padding(name: str, convolution: _ConvNd) -> None:
 
 
 def _take_dense_images(graph: Any, mean: Any) -> None:
-    """Make the images of a mean contiguous where it drops dimensions.
+    """Copy the images of a mean, in the usual order, where it drops dimensions.
 
-    The int8 kernel gives its answer its input's format, and channels last needs four dimensions.
+    The int8 kernel gives its answer its input's format, and channels last needs four dimensions. Images of a single
+    pixel are of both orders, so that `contiguous` would leave them as they are.
     """
     position, keyword = mean.args[2:3], mean.kwargs.get("keepdim", False)
     if mean.args and not any((*position, keyword)):
         with graph.inserting_before(mean):
-            mean.update_arg(0, graph.call_method("contiguous", (mean.args[0],)))
+            order = {"memory_format": torch.contiguous_format}
+            mean.update_arg(0, graph.call_method("clone", (mean.args[0],), order))
 
 
 def _separate_calls(frozen: Any) -> None:

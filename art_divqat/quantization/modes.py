@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,16 @@ from art_divqat.quantization.verification import check_function
 
 # Of the answers' standard deviation: what the order of float32 sums may change, on a GPU too.
 ROUNDING = 0.01
+# What a class may say without computing anything else than the class above it.
+_SAYS_NOTHING = {
+    *("__init__", "__repr__", "extra_repr", "reset_parameters"),
+    *("__module__", "__qualname__", "__doc__", "__annotations__", "__firstlineno__", "__static_attributes__"),
+    *("__annotate_func__", "__parameters__", "__orig_bases__"),
+}
 
 
 def traceable_copy(network: nn.Module, keeps_mode: Callable[[nn.Module], bool]) -> nn.Module:
-    """A copy in which only the modules that `keeps_mode` picks are in train mode.
+    """A copy in which only the modules that `keeps_mode` picks are in train mode, and each layer is of torch's class.
 
     >>> network = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
     >>> copied = traceable_copy(network, lambda module: isinstance(module, nn.Dropout))
@@ -32,6 +39,7 @@ def traceable_copy(network: nn.Module, keeps_mode: Callable[[nn.Module], bool]) 
     """
     copied = copy.deepcopy(network)
     for module in copied.modules():
+        module.__class__ = _torch_class(type(module))
         module.training = keeps_mode(module)
         if isinstance(module, _BatchNorm) and module.weight is None and module.running_var is not None:
             # backends fold batch norm into a convolution by its weight and bias
@@ -39,6 +47,22 @@ def traceable_copy(network: nn.Module, keeps_mode: Callable[[nn.Module], bool]) 
             for name, value in (("weight", torch.ones_like), ("bias", torch.zeros_like)):
                 module.register_parameter(name, nn.Parameter(value(module.running_var), requires_grad=False))
     return copied
+
+
+def _torch_class(kind: type[nn.Module]) -> type[nn.Module]:
+    """The layer of torch that a class derived from it is in all but name; the class itself if it computes its own.
+
+    Backends know layers by their very class, and `class Conv3x3(nn.Conv2d)` with nothing but an `__init__` is one.
+    """
+    each: Any
+    for each in kind.__mro__:
+        if each.__module__.startswith("torch.nn.modules."):
+            # a module or a sequence of the user's is no layer
+            layer = issubclass(each, nn.Module) and each.forward is not nn.Module.forward
+            return each if layer and not issubclass(each, nn.Sequential) else kind
+        if not vars(each).keys() <= _SAYS_NOTHING:
+            break
+    return kind
 
 
 def check_weights(network: nn.Module) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from art_divqat.report.text import shorten
+from art_divqat.report.text import shorten_apart
 from art_divqat.results.schema import Estimate
 
 # Okabe and Ito's palette, its darker colours first: distinct to every kind of colour vision, and by marker in grey.
@@ -59,12 +59,13 @@ def draw_curves(
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         styles = {name: i % MOST_SERIES for i, name in enumerate(_names(panels))}
         handles: dict[str, Any] = {}
-        for axis, (title, series) in zip(axes, panels, strict=True):
+        titles = shorten_apart(title for title, _ in panels)
+        for axis, title, (_, series) in zip(axes, titles, panels, strict=True):
             handles |= lines_on(axis, series, xlabel, x_text, styles)
-            axis.set_title(shorten(title), fontsize=9, loc="left", color=_INK)
+            axis.set_title(title, fontsize=9, loc="left", color=_INK)
         axes[0].set_ylabel(ylabel)
         axes[0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-        names = [shorten(name) for name in handles]
+        names = shorten_apart(handles)
         figure.legend(list(handles.values()), names, loc="lower center", ncols=min(len(names), 3), frameon=False)
         # nothing here is wider in one plot than in another; matplotlib's own layout takes twice the time of drawing
         figure.subplots_adjust(
@@ -83,7 +84,7 @@ def draw_dots(rows: Sequence[Dots], xlabel: str) -> str:
     def draw(figure: Any) -> None:
         handles = dots_on(figure.subplots(), rows, xlabel)
         if len(kinds) > 1:
-            names = [shorten(kind, 48) for kind in handles]
+            names = shorten_apart(handles, 48)
             figure.legend(
                 list(handles.values()), names, loc="outside lower center", ncols=min(len(names), 3), frameon=False
             )
@@ -127,7 +128,7 @@ def dots_on(axis: Any, rows: Sequence[Dots], xlabel: str) -> dict[str, Any]:
             (handles[kind],) = axis.plot(
                 [estimate.mean], [y + shift], _MARKERS[index], color=_COLOURS[index], markersize=6, linestyle="none"
             )
-    axis.set_yticks(range(len(rows)), [shorten(name) for name, _ in rows])
+    axis.set_yticks(range(len(rows)), shorten_apart(name for name, _ in rows))
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     axis.set_xlabel(xlabel)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from itertools import takewhile
 from math import isinf
 
+from art_divqat._files import is_kept_arrays
 from art_divqat.results.effects import MOST_SEEDS
 from art_divqat.results.schema import Comparison, Estimate
 
 NONE = "–"
-_KEPT_ARRAYS = re.compile(r"^npz:.*[/\\]arrays[/\\][0-9a-f]{16,64}\.npz$")
+_WORDS = re.compile(r"[ ,:;()]|[^ ,:;()]+")
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
@@ -37,13 +39,46 @@ def shorten(text: str, length: int = 36) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
+def shorten_apart(texts: Iterable[str], length: int = 36) -> list[str]:
+    """Each text by :func:`shorten`; those that it would make alike are cut where they are alike instead.
+
+    >>> shorten_apart([f"m.onnx with the noise defence, scale={scale} (scout, soft answers)" for scale in (0.1, 0.2)])
+    ['m.onnx with…scale=0.1…oft answers)', 'm.onnx with…scale=0.2…oft answers)']
+    """
+    whole = [clean(text) for text in texts]
+    shown = [shorten(text, length) for text in whole]
+    for short in {text for text in shown if shown.count(text) > 1}:
+        alike = [index for index, text in enumerate(shown) if text == short]
+        start, end = _in_common([whole[index] for index in alike])
+        for index in alike:
+            text = whole[index]
+            own = text[start : len(text) - end]
+            room = max((length - len(own)) // 2 - 1, length // 4)
+            before = text[:start] if start <= room else f"{text[:room].rstrip()}…"
+            after = text[len(text) - end :] if end <= room else f"…{text[-room:].lstrip()}"
+            shown[index] = before + own.strip() + after
+    return shown
+
+
+def _in_common(texts: Iterable[str]) -> tuple[int, int]:
+    """How many characters at the start, and of the rest at the end, all of the texts have in common, as whole words."""
+    rows = [_WORDS.findall(text) for text in texts]
+    start = _equal(rows)
+    end = _equal([row[start:][::-1] for row in rows])
+    return sum(map(len, rows[0][:start])), sum(map(len, rows[0][len(rows[0]) - end :]))
+
+
+def _equal(rows: list[list[str]]) -> int:
+    return sum(1 for _ in takewhile(lambda words: len(set(words)) == 1, zip(*rows, strict=False)))
+
+
 def dataset_name(name: str) -> str:
     """A data set as it is named, or that its arrays were given in Python, where it is a file that keeps such.
 
     >>> dataset_name("npz:/home/a/.cache/art-divqat/arrays/0123456789abcdef.npz"), dataset_name("digits")
     ('arrays given in Python', 'digits')
     """
-    return "arrays given in Python" if _KEPT_ARRAYS.search(name) else clean(name)
+    return "arrays given in Python" if is_kept_arrays(name) else clean(name)
 
 
 def short_name(name: str, among: Iterable[str]) -> str:

@@ -169,3 +169,12 @@ def test_thieves_of_photographs_begin_from_what_is_installed(
     assert resolve(make_config(config.model_dump()), side) == config
     asked = resolve(make_config({"dataset": "npz:a.npz", "thief_model": "resnet18"}), side)
     assert (asked.thief_model, asked.thief_weights) == ("resnet18", None)
+
+
+def test_a_promise_of_time_names_the_data_that_it_holds_for() -> None:
+    promises = [
+        text for text in presets.PRESETS.values() if any(word in text for word in ("minutes", "hours", "laptop"))
+    ]
+    assert promises
+    # a promise for no data is read as one for any
+    assert all(", PGD" in text and "for digits, " in text for text in promises)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.builders import MODEL, make_audit
 
+from art_divqat.report import rating_sentence
 from art_divqat.results.doubts import control_row, doubts_of_resistance, doubts_of_theft, least_queries
-from art_divqat.results.flags import compute_flags
+from art_divqat.results.flags import RULES, compute_flags
 from art_divqat.results.gate import evaluate_gate
 from art_divqat.results.schema import Results, SummaryRow
 
@@ -73,6 +75,44 @@ def test_what_makes_a_model_that_was_not_stolen_inconclusive(
     found = resisted(make_audit(agreement, **changes))
     assert any(said in doubt for doubt in found), found
     assert all(doubt == doubt.strip(". ") and "\n" not in doubt for doubt in found)
+
+
+def _with_colour_images(results: Results) -> Results:
+    dataset = {**results.dataset, "input_shape": [3, 64, 64]}
+    return results.model_copy(update={"data": {**results.data, "dataset": dataset}})
+
+
+def _with_queries_left(results: Results) -> Results:
+    return results.model_copy(update={"cells": [cell.model_copy(update={"queries": 20}) for cell in results.cells]})
+
+
+# what raises each flag that voids
+VOIDING: dict[str, Callable[[], Results]] = {
+    "one-pool": lambda: make_audit(FLAT, attacks=("knockoff",)),
+    "only-soft-answers": lambda: make_audit(FLAT, answers=("soft",)),
+    "no-adaptive-attacker": lambda: make_audit(FLAT, defences=("rounding:decimals=1",)),
+    "thieves-from-nothing": lambda: _with_colour_images(make_audit(FLAT)),
+    "thief-undertrained": lambda: make_audit(FLAT, details={"thief_final_loss_slope": -0.2}),
+    "answers-off-simplex": lambda: make_audit(FLAT, details={"victim_simplex_error": 0.5}),
+    "victim-nondeterministic": lambda: make_audit(FLAT, details={"victim_nondeterminism": 0.1}),
+    "victim-in-train-mode": lambda: make_audit(FLAT, details={"victim_train_mode": 1.0}),
+    "budget-not-exhausted": lambda: _with_queries_left(make_audit(FLAT)),
+}
+
+
+def test_every_flag_that_voids_is_known_here() -> None:
+    assert set(VOIDING) == {rule.name for rule in RULES if rule.voids}
+
+
+@pytest.mark.parametrize("name", VOIDING)
+def test_each_flag_that_voids_makes_a_model_that_was_not_stolen_inconclusive(name: str) -> None:
+    results = VOIDING[name]()
+    (flag,) = (flag for flag in compute_flags(results) if flag.name == name)
+    # of the best attacker alone, where the flag names all of them
+    (said,) = (each for each in resisted(results) if flag.raised_because.casefold().startswith(each[:20].casefold()))
+    rating = rating_sentence(results)
+    assert rating.startswith("Rating: inconclusive (agreement 43.0 % at 1,000 queries), as ")
+    assert said in rating
 
 
 def test_cells_that_are_missing() -> None:

@@ -176,6 +176,36 @@ def test_an_entry_that_was_edited_vouches_for_nothing(
     assert reads(store) == (True, True, True)
 
 
+@pytest.mark.parametrize("what", ["weights.safetensors", "evasion-1.safetensors", "quantized", "victim.json", ""])
+def test_what_two_victims_exchanged_is_given_for_neither(
+    what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, folder = filled(tmp_path)
+    other = {**IDENTITY, "seed": 4}
+    store.save_weights(other, network(4))
+    store.save_arrays(other, "evasion-1", {"x": np.zeros((3, 4), np.float32)})
+
+    def save(place: Path) -> None:
+        place.mkdir()
+        (place / "c").write_text("c")
+
+    store.save_folder(other, "quantized", save)
+    pair = folder / what, store.folder(other) / what
+    pair[0].rename(tmp_path / "third")
+    pair[1].rename(pair[0])
+    (tmp_path / "third").rename(pair[1])
+    given = network(1)
+    for identity in (IDENTITY, other):
+        weights, arrays = store.load_weights(identity, given), store.load_arrays(identity, "evasion-1")
+        kept = store.load_folder(identity, "quantized", lambda place: sorted(path.name for path in place.iterdir()))
+        whole = what in ("", "victim.json")
+        assert weights == (not whole and what != "weights.safetensors")
+        assert (arrays is not None) == (not whole and what != "evasion-1.safetensors")
+        assert (kept is not None) == (not whole and what != "quantized")
+        assert str(store.folder(identity)) in caplog.text
+    assert torch.equal(given.weight, network(1 if not weights else 4).weight)  # type: ignore[arg-type]
+
+
 def test_a_victim_of_a_store_without_hashes_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store, folder = filled(tmp_path)
     (folder / "victim.json").write_text(json.dumps(IDENTITY))

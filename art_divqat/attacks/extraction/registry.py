@@ -5,7 +5,8 @@ Importing this module imports neither torch nor ART; running an attack does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -318,11 +319,24 @@ def _check_context(attack: AttackSpec, context: AttackContext, cost: int) -> Non
         raise UserError(f"Attack {name!r} needs a query pool with labels; this one has none. Use knockoff instead.")
 
 
+def _check_build_thief(attack: AttackSpec, build_thief: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(build_thief).bind(image_size=attack.image_size)
+    except TypeError:
+        raise UserError(
+            f"Attack {str(attack)!r} asks for a thief that sees smaller images, and build_thief takes no image_size: "
+            "write build_thief(image_size=None), whose network shrinks its images, or leave image_size out of the name."
+        ) from None
+    except ValueError:
+        return  # of a function written in C nothing is known
+
+
 def run_attack(attack: str | AttackSpec, context: AttackContext) -> AttackOutcome:
     """Run one attack inside its own random state.
 
     :param attack: its name, with `context.parameters`; or a value that says both, and then it alone counts.
-    :raises UserError: for an unknown name, parameter or kind of answers, a pool smaller than the attack needs, a ledger
+    :raises UserError: for an unknown name, parameter or kind of answers, a `build_thief` without `image_size` where the
+        name has one, a pool smaller than the attack needs, a ledger
         with less left than the budget, or a budget smaller than one step of the attack; nothing is asked then.
     :raises QueryBudgetExceededError: if the attack asks for more than its budget; nothing beyond it is answered.
     """
@@ -342,6 +356,7 @@ def run_attack(attack: str | AttackSpec, context: AttackContext) -> AttackOutcom
         _check_context(attack, context, cost)
         build_thief = context.build_thief
         if attack.image_size is not None:
+            _check_build_thief(attack, build_thief)
             build_thief = partial(build_thief, image_size=attack.image_size)
         budget = context.budget // cost
         outcome = run(replace(context, victim=view, budget=budget, parameters=attack.own, build_thief=build_thief))

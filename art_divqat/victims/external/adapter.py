@@ -149,7 +149,12 @@ def channels(model: ExternalModel, shape: Shape) -> tuple[NDArray[np.float32], N
 
 
 def probe(
-    classifier: ExternalClassifier, x: Images, y: Labels, requested: str, decided_by: tuple[object, ...] | None = None
+    classifier: ExternalClassifier,
+    x: Images,
+    y: Labels,
+    requested: str,
+    decided_by: tuple[object, ...] | None = None,
+    numbers: Sequence[int] = (),
 ) -> Victim:
     """Probe a model on labelled images: say what it can do, and refuse one that does not fit the data.
 
@@ -157,6 +162,7 @@ def probe(
     :param requested: `auto`, `logits` or `probabilities`.
     :param decided_by: all that decides what the model answers on this machine, where that is known: other processes and
         later runs then share its answers to large images.
+    :param numbers: of the data's classes, where its labels have gaps.
     :raises UserError: for answers that are not finite, that cannot be told or are not what was said, or that are right
         no more often than chance (p > 0.001), which normalisation, channel or class order missing its due looks like,
         and noise.
@@ -179,7 +185,7 @@ def probe(
         return classifier.predict(few) if repeat is None else form.complete(repeat(few))
 
     size = f"{x.shape[-2]}×{x.shape[-1]}"
-    matched = match_classes(answers, y, classifier.class_names, classifier.description, again, size)
+    matched = match_classes(answers, y, classifier.class_names, classifier.description, again, size, numbers)
     nondeterminism = 0.0 if repeat is None else float(np.abs(answers[:REPEATED_IMAGES] - again()).max())
     # what a network leaves out of its own answers has no gradient; what stands behind it leaves that as it is
     seen = classifier.white_box is not None and (classifier.own_defences > 0 or not form.notes)

@@ -79,8 +79,11 @@ def match_classes(
     description: str = "The model",
     again: Callable[[], NDArray[np.float32]] | None = None,
     size: str = "",
+    numbers: Sequence[int] = (),
 ) -> MatchedClasses:
-    """By number, else by names that are numbers; a model with more classes may also know the images by other ones.
+    """By place, by names that are numbers, or by the labels' own numbers: by what most answers are right by.
+
+    A model with more classes may also know the images by other ones.
 
     That it knows them shows in the answers: each class of the data mostly gets an output of its own, found on one half
     of the images and looked for on the other.
@@ -88,6 +91,7 @@ def match_classes(
     :param answers: to labelled images, (N, classes of the model).
     :param again: asks the model the first of these images once more; called only for a model that is refused.
     :param size: of the images, as a refusal names it.
+    :param numbers: of the data's classes, where its labels have gaps.
     :raises UserError: if the answers have no more to do with the labels than chance would (p > 0.001), which
         normalisation, channel or class order missing its due looks like, and noise: then two answers to one image
         name different classes.
@@ -95,19 +99,22 @@ def match_classes(
     >>> rows = np.eye(20, dtype=np.float32)[[7, 3, 7, 12, 3, 12] * 10]
     >>> match_classes(rows, np.array([1, 0, 1, 2, 0, 2] * 10), ("3", "7", "12")).ids
     (3, 7, 12)
+    >>> match_classes(rows, np.array([1, 0, 1, 2, 0, 2] * 10), ("cat", "dog", "owl"), numbers=(3, 7, 12)).ids
+    (3, 7, 12)
     >>> match_classes(rows, np.array([1, 0, 1, 2, 0, 2] * 10), ("cat", "dog", "owl")).ids is None
     True
     """
     given, outputs = answers.argmax(axis=1), answers.shape[1]
     chance = max(np.bincount(y).max() / len(y), 1 / outputs)
     right = int((given == y).sum())
-    if _beyond_luck(right, len(y), chance):
-        return MatchedClasses((), right)
-    ids = _numbers(class_names)
-    if ids is not None and max(ids) < outputs:
-        named = int((given == np.array(ids)[y]).sum())
-        if _beyond_luck(named, len(y), chance):
-            return MatchedClasses(ids, named)
+    best = MatchedClasses((), right)
+    for ids in (_numbers(class_names), tuple(numbers)):
+        if ids and ids != tuple(range(len(ids))) and max(ids) < outputs:
+            # some of the first classes may be called by their place, too
+            right_by_ids = int((given == np.array(ids)[y]).sum())
+            best = MatchedClasses(ids, right_by_ids) if right_by_ids >= (best.right or 0) else best
+    if _beyond_luck(best.right or 0, len(y), chance):
+        return best
     if outputs > max(len(class_names), int(y.max()) + 1) and _knows(given, y):
         return MatchedClasses(None, None)
     second = given[:0] if again is None else again().argmax(axis=1)
@@ -119,7 +126,7 @@ def match_classes(
         else ""
     )
     raise UserError(
-        f"{description} is right on {right} of {len(y)} test images, no better than chance: check{noise} that "
+        f"{description} is right on {best.right} of {len(y)} test images, no better than chance: check{noise} that "
         f"it belongs to this data{f' at {size} pixels (--image-size)' if size else ''}, the order of its classes, and "
         "its normalisation (--mean, --std)."
     )

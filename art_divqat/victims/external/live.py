@@ -25,6 +25,7 @@ def adapt(
     nb_classes: int,
     class_names: Sequence[str] = (),
     settings: ExternalModel = _PLAIN,
+    numbers: Sequence[int] = (),
 ) -> ExternalClassifier:
     """Any classifier as one on float32 NCHW images in [0, 1]; not yet probed.
 
@@ -39,6 +40,7 @@ def adapt(
     :param nb_classes: of the data; a model may have more.
     :param class_names: of the data.
     :param settings: `outputs`, `classes`, `mean` and `std` of the model; the others are of files and endpoints.
+    :param numbers: of the data's classes, where its labels have gaps.
     :raises UserError: for anything else, or one that takes other images or has other classes than the data.
     """
     _check_settings(model, settings)
@@ -62,7 +64,7 @@ def adapt(
     elif callable(getattr(model, "predict", None)):
         own = getattr(model, "classes_", None)
         if own is not None and settings.classes is None:
-            stated = _classes_of_estimator(own, nb_classes, class_names)
+            stated = _classes_of_estimator(own, nb_classes, class_names, tuple(map(str, numbers)))
         classifier = _from_sklearn(model, input_shape, stated.count)
     else:
         raise UserError(
@@ -87,13 +89,16 @@ def _check_settings(model: Any, settings: ExternalModel) -> None:
         )
 
 
-def _classes_of_estimator(own: Any, nb_classes: int, class_names: Sequence[str]) -> StatedClasses:
-    """Classes as an estimator of scikit-learn's states them: 0, 1, … or the names of the data's among others."""
+def _classes_of_estimator(
+    own: Any, nb_classes: int, class_names: Sequence[str], numbers: Sequence[str]
+) -> StatedClasses:
+    """Classes as an estimator of scikit-learn's states them: 0, 1, … or names or numbers, the data's among them."""
     names = tuple(map(str, own))
     if np.array_equal(own, np.arange(len(own))) and len(own) >= nb_classes:
         return StatedClasses(len(own), tuple(class_names), tuple(class_names))
-    if class_names and set(class_names) <= set(names):
-        return stated_classes(ExternalModel(classes=names), nb_classes, class_names)
+    for called in (class_names, numbers):
+        if called and set(called) <= set(names):
+            return stated_classes(ExternalModel(classes=names), nb_classes, called)
     raise UserError(
         f"The estimator has the classes {', '.join(names[:12])}; the data has "
         f"{', '.join(class_names[:12]) if class_names else f'0 to {nb_classes - 1}'}."

@@ -109,13 +109,14 @@ def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: i
     if tuple(classifier.input_shape) != input_shape:
         raise UserError(f"{folder} takes images of shape {tuple(classifier.input_shape)}; the data has {input_shape}.")
     plain = model.mean is None and model.std is None
+    network = classifier.architecture if isinstance(classifier.architecture, str) else model.factory
     return ExternalClassifier(
         normalised(unit_predict(classifier) if plain else classifier.predict, model, input_shape),
         input_shape,
         nb_classes,
         white_box=(lambda outputs: classifier) if plain else None,
         description=str(folder),
-        architecture=f"{type(classifier.model).__name__}, int8",
+        architecture=f"{network}, int8",
     )
 
 

@@ -45,7 +45,7 @@ def external_victim(
         class_names=dataset.class_names,
     )
     decided_by = None if device != "cpu" else _decided_by(name, model, dataset)
-    return probe(classifier, dataset.x_test, dataset.y_test, model.outputs, decided_by)
+    return probe(classifier, dataset.x_test, dataset.y_test, model.outputs, decided_by, dataset.class_numbers)
 
 
 def _decided_by(name: str, model: ExternalModel, dataset: Dataset) -> tuple[object, ...] | None:

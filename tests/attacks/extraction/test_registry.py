@@ -53,6 +53,25 @@ def test_averaging_asks_fewer_images_for_the_same_budget() -> None:
     assert case.victim.ledger.unique == 100
 
 
+def test_a_thief_that_sees_smaller_images_is_asked_of_who_can_make_one() -> None:
+    asked: list[int | None] = []
+
+    def of_any_size(image_size: int | None = None) -> Any:
+        asked.append(image_size)
+        return thief(1, name="small-cnn")
+
+    run_attack("knockoff", context(100, build_thief=of_any_size, parameters={"image_size": 6}))
+    run_attack("knockoff", context(100, build_thief=lambda **given: of_any_size(**given), parameters={"image_size": 5}))
+    assert asked == [6, 5]
+    case = context(100, parameters={"image_size": 6})
+    with pytest.raises(
+        UserError, match=r"'knockoff:image_size=6' asks for .* build_thief\(image_size=None\)"
+    ) as caught:
+        run_attack("knockoff", case)
+    assert "\n" not in str(caught.value)
+    assert case.victim.ledger.charged == 0
+
+
 @pytest.mark.parametrize("recovery", ["labels", "top-k", "dae", "bayes", "invert"])
 def test_recoveries_run_from_their_names(recovery: str) -> None:
     def defence(rows: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.util
 import random
 
@@ -16,10 +17,11 @@ from support.trainer_helpers import SHAPE, fresh_classifier
 from torch import nn
 
 from art_divqat._rng import isolated_random_state
-from art_divqat.defences.trainer import PGDAdversary, QATTrainer, quantize_post_training
+from art_divqat.defences.trainer import DivQATTrainer, PGDAdversary, QATTrainer, quantize_post_training
 from art_divqat.errors import UserError
 from art_divqat.estimators import QuantizedPyTorchClassifier
 from art_divqat.models import build_model
+from art_divqat.quantization.backend import FrozenNetwork
 
 PT2E = pytest.param(
     "pt2e", marks=[pytest.mark.slow, pytest.mark.skipif(not importlib.util.find_spec("torchao"), reason="")]
@@ -207,6 +209,51 @@ def test_post_training_quantization(digits, teacher) -> None:
     assert same(weights, state(teacher))
     with pytest.raises(UserError, match="at least one batch"):
         quantize_post_training(teacher, x[:0])
+
+
+class Damaged(nn.Module):
+    """An int8 network that conversion has made into another one."""
+
+    def __init__(self, network: nn.Module, damage) -> None:
+        super().__init__()
+        self.network, self.damage = network, damage
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.damage(self.network(x))
+
+
+DAMAGE = {
+    "random": (lambda h: nn.functional.dropout(h, 0.3), "int8 network is not a function: two answers to the same"),
+    "by batch": (lambda h: h - h.mean(0), "int8 network is not a function of the image.*neighbours in the batch"),
+    "other classes": (lambda h: h.roll(1, dims=1), "int8 network's accuracy is 0.* where the fake-quantized network"),
+    "not finite": (lambda h: h / 0, "int8 network answers with values that are not finite"),
+    "cannot be run": (lambda h: h @ torch.ones(7, 1), "int8 network cannot be run .*try the other backend"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_what_conversion_gives_is_checked_before_it_is_returned(kind: str, digits, lenet_teacher, monkeypatch) -> None:
+    x, y = digits
+    damage, message = DAMAGE[kind]
+    backend = importlib.import_module("art_divqat.quantization.fx").Backend
+    convert = backend.convert
+    monkeypatch.setattr(backend, "convert", lambda self, prepared: Damaged(convert(self, prepared), damage))
+    for trainer in (QATTrainer(lenet_teacher), DivQATTrainer(lenet_teacher, auxiliary=x[1300:1400])):
+        with pytest.raises(UserError, match=message):
+            trainer.fit(x[:300], y[:300], nb_epochs=2)
+        with pytest.raises(UserError, match="call fit first"):
+            trainer.get_classifier()
+    # without labels it is the answers that are compared
+    with pytest.raises(UserError, match=message if kind != "other classes" else "root mean square"):
+        quantize_post_training(lenet_teacher, x[:300])
+
+
+def test_the_fake_quantized_network_is_checked_too(digits, lenet_teacher, monkeypatch) -> None:
+    x, y = digits
+    forward, damage = FrozenNetwork.forward, DAMAGE["random"][0]
+    monkeypatch.setattr(FrozenNetwork, "forward", lambda self, images: damage(forward(self, images)))
+    with pytest.raises(UserError, match="fake-quantized network is not a function"):
+        QATTrainer(lenet_teacher).fit(x[:300], y[:300], nb_epochs=1)
 
 
 class NonFinite(nn.Module):

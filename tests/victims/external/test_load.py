@@ -152,6 +152,7 @@ def test_a_saved_int8_classifier(tmp_path: Path, data: Dataset) -> None:
     saved.postprocessing_defences = None
     saved.save(tmp_path / "int8")
     classifier = load(tmp_path / "int8")
+    assert classifier.architecture == "lenet5, int8"
     probe(classifier, data.x_test, data.y_test, "auto")
     np.testing.assert_array_equal(classifier.predict(data.x_test[:50]), saved.predict(data.x_test[:50]))
 
@@ -178,6 +179,7 @@ def test_a_saved_int8_classifier_of_ones_own_network(
         load(tmp_path / "int8", factory="mine_for_test:make")
     for options in ({"factory": "mine_for_test:make"}, LENET):
         classifier = load(tmp_path / "int8", trust=True, **options)
+        assert classifier.architecture == f"{options.get('factory', 'lenet5')}, int8"
         np.testing.assert_array_equal(classifier.predict(data.x_test[:50]), saved.predict(data.x_test[:50]))
     with pytest.raises(UserError, match="do not fit the architecture that was given: "):
         load(tmp_path / "int8", trust=True, factory="mine_for_test:other")
