@@ -113,7 +113,7 @@ class Backend(QuantizationBackend):
     @contextlib.contextmanager
     def _room(self) -> Iterator[None]:
         """No warnings, the engine set, the random state safe from the initialisers of modules that are swapped."""
-        with quiet_torch(), isolated_random_state("fx"), use_engine(self.engine):
+        with quiet_torch(), isolated_random_state("fx"), use_engine(self.torch_engine):
             yield
 
     def _frozen_copy(self, prepared: nn.Module) -> Any:
@@ -125,7 +125,7 @@ class Backend(QuantizationBackend):
 
     def _qconfig_mapping(self) -> Any:
         """The QAT mapping of the engine (the PTQ one has observers where fake quantizers are needed), range set."""
-        mapping = tq.get_default_qat_qconfig_mapping(self.engine)
+        mapping = tq.get_default_qat_qconfig_mapping(self.torch_engine)
         default: Any = mapping.global_qconfig
         activation = tq.FusedMovingAvgObsFakeQuantize.with_args(
             observer=tq.MovingAverageMinMaxObserver, quant_min=0, quant_max=255, reduce_range=self.reduce_range

@@ -15,7 +15,7 @@ from torch import nn
 
 from art_divqat._rng import isolated_random_state
 from art_divqat.errors import MissingExtraError
-from art_divqat.quantization._names import PT2E_EXTRA
+from art_divqat.quantization._names import PT2E_EXTRA, RUNTIMES
 from art_divqat.quantization.backend import (
     InputShape,
     QuantizationBackend,
@@ -117,4 +117,4 @@ class Backend(QuantizationBackend):
 
     @property
     def kernels(self) -> str:
-        return "reference"
+        return "int8" if self.engine in RUNTIMES else "reference"
