@@ -22,7 +22,7 @@ from art_divqat.quantization.backend import (
     quiet_torch,
 )
 from art_divqat.quantization.engines import use_engine
-from art_divqat.quantization.modes import check_eval_mode, traceable_copy
+from art_divqat.quantization.modes import check_eval_mode, spell_out_padding, traceable_copy
 from art_divqat.quantization.scales import kernel_scale, share_dropout_scales, use_kernel_scales
 
 try:
@@ -68,7 +68,8 @@ class Backend(QuantizationBackend):
         copied = traceable_copy(network, _is_leaf)
         for name, module in copied.named_modules():
             if isinstance(module, _ConvNd):
-                _spell_out_padding(name, module)
+                _check_padding(name, module)
+                spell_out_padding(name, module)
             elif type(module) is nn.PReLU:
                 module.__class__ = _FloatPReLU
         example = torch.zeros(2, *input_shape, device=device)
@@ -147,22 +148,16 @@ class _FloatPReLU(nn.PReLU):
     """Traced into, and so left in float32: torch's int8 kernel answers a negative x with x."""
 
 
-def _spell_out_padding(name: str, convolution: _ConvNd) -> None:
-    """Write padding "same" as numbers, and refuse what the int8 kernels lack.
+def _check_padding(name: str, convolution: _ConvNd) -> None:
+    """Refuse what the int8 kernels lack.
 
     :raises UserError: naming the module.
     """
-    lacking = None if convolution.padding_mode == "zeros" else f"padding_mode={convolution.padding_mode!r}"
-    if isinstance(convolution.padding, str):
-        sides = zip(convolution.kernel_size, convolution.dilation, strict=True)
-        total = [0 if convolution.padding == "valid" else step * (size - 1) for size, step in sides]
-        if any(pixels % 2 for pixels in total):
-            lacking = "padding='same' with an even kernel"
-        convolution.padding = tuple(pixels // 2 for pixels in total)
-    if lacking is not None:
+    if convolution.padding_mode != "zeros":
         raise UserError(
-            f"Module {name!r} ({type(convolution).__name__}) has {lacking}, which int8 convolutions lack: put a "
-            "padding module (nn.ZeroPad2d, nn.CircularPad2d, nn.ReflectionPad2d) before it, or use backend='pt2e'."
+            f"Module {name!r} ({type(convolution).__name__}) has padding_mode={convolution.padding_mode!r}, which int8 "
+            "convolutions lack: put a padding module (nn.ZeroPad2d, nn.CircularPad2d, nn.ReflectionPad2d) before it, "
+            "or use backend='pt2e'."
         )
 
 
