@@ -2,20 +2,7 @@
 
 python evaluations/benchmarks/int8-engines/run.py [--networks small-cnn …] [--rounds N] [--no-compile] [--table]
 
-Protocol. One process, one thread. Each network is quantized after training by both backends, and each int8 network is
-run by every engine that is installed. An engine answers one image and 32; in each round all engines are timed once, in
-turn, so that what else the machine does meets all of them. Time is CPU time, of all threads of the process: waiting for
-other processes is no part of it. *ms* is the median over the rounds, *× eager* the median over the rounds of float32
-eager's time divided by the engine's in the same round. *agreement* is the share of the test images that the engine and
-torch's own int8 network of the same backend put in the same class; torch's own and the float32 ones are compared with
-float32 eager.
-
-The 32×32 networks are trained for a few epochs on scikit-learn's 8×8 digits, scaled up and in three channels, and
-asked about others. EfficientNet-Lite0 has its ImageNet weights (extra `public-weights`) and is calibrated and asked
-on different patches of scikit-learn's two sample photographs, of which nobody knows the right class of ImageNet.
-
-*Of the limit* is the engine's multiply-adds a second, batch 32, by those of the fastest int8 product of 1024×1024
-matrices that torch and onnxruntime have on this CPU.
+What is measured, and how, is in README.md beside this file; the table there is written after each network.
 """
 
 # ruff: noqa: E402  (the thread counts must be set before numpy is imported)
