@@ -30,7 +30,8 @@ _REQUIRED = {
 _EXTRAS = {
     "torchao": ("torchao", "pt2e", "the pt2e quantization backend"),
     "onnx": ("onnx", "onnx", "export to ONNX"),
-    "onnxruntime": ("onnxruntime", "onnx", "auditing ONNX models"),
+    "onnxruntime": ("onnxruntime", "onnx", "auditing ONNX models, int8 networks in onnxruntime"),
+    "openvino": ("openvino", "openvino", "auditing OpenVINO models, int8 networks in OpenVINO"),
     "httpx": ("httpx", "remote", "auditing live endpoints"),
     "datasets": ("datasets", "datasets", "reading hf: data sets"),
     "mlflow-skinny": ("mlflow", "mlflow", "logging to MLflow"),

@@ -19,11 +19,16 @@ from art_divqat.data.stored import chunk_of
 from art_divqat.errors import UserError
 from art_divqat.estimators.conventions import class_logits, gives_one_value
 from art_divqat.estimators.known_body import KnownBody
-from art_divqat.estimators.quantized_export import ExportReport, export_quantized
+from art_divqat.estimators.quantized_export import ExportReport, check_images, export_quantized
 from art_divqat.estimators.quantized_files import load_quantized, save_quantized
 from art_divqat.estimators.standardisation import Architecture
 from art_divqat.quantization import QuantizationBackend, QuantizationDescription, use_engine
+from art_divqat.quantization._names import RUNTIMES
 from art_divqat.quantization.backend import FrozenNetwork
+from art_divqat.quantization.runtimes import in_runtime
+
+# images on which a runtime is compared with torch's int8 network when a classifier is built
+_FEW = 16
 
 
 class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
@@ -36,15 +41,21 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
     Built by :class:`~art_divqat.defences.trainer.QATTrainer`, :class:`~art_divqat.defences.trainer.DivQATTrainer`,
     :func:`~art_divqat.defences.trainer.quantize_post_training` and :meth:`load`.
 
+    What answers is the backend's engine: torch's int8 kernels, or onnxruntime or OpenVINO with an ONNX file of the same
+    network, which is compared with torch's on 16 images of noise when the classifier is built, and refused if the
+    answers are more than a tenth of their standard deviation apart on average. Gradients come from the twin all the
+    same.
+
     :param prepared: a network prepared and trained or calibrated by `backend`; it is copied and frozen.
-    :param backend: from :func:`~art_divqat.quantization.get_backend`.
+    :param backend: from :func:`~art_divqat.quantization.get_backend`, with its engine.
     :param input_shape: (channels, height, width).
     :param nb_classes: number of logits, at least 2; also 2 for a network of a single one.
     :param architecture: the name of a registered model, or a function that builds the network, for :meth:`load`.
     :param loss: that gradients are taken of: cross-entropy if not given; `BCEWithLogitsLoss` or `BCELoss` for a network
         of a single logit or probability, which it then answers with, (N, 1), as ART has it.
     :param device_type: `cpu`; int8 kernels run nowhere else.
-    :raises UserError: if `device_type` is not `cpu`.
+    :raises UserError: if `device_type` is not `cpu`, or the engine is a runtime that cannot run the network, or answers
+        otherwise.
 
     >>> from art_divqat.models import build_model
     >>> from art_divqat.quantization import get_backend
@@ -95,8 +106,12 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
         )
         self.backend = backend
         self.architecture = architecture
+        network = backend.convert(twin.network)
+        if backend.engine in RUNTIMES:
+            noise, _ = self._apply_preprocessing(check_images(self, _FEW), y=None, fit=False)
+            network = in_runtime(backend, twin.network, network, torch.from_numpy(np.asarray(noise, np.float32)))
         # In a list, so that the twin's moves between devices and modes pass the int8 network by.
-        self._int8 = [backend.convert(twin.network)]
+        self._int8 = [network]
         self.memory: KnownRows | KnownBody | None = None
 
     @property
@@ -107,12 +122,14 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
 
     @property
     def int8_network(self) -> nn.Module:
-        """The network that answers; run it inside `use_engine(classifier.backend.engine)`."""
+        """The network that answers, a :class:`~art_divqat.quantization.runtimes.RuntimeNetwork` where the engine is a
+        runtime; run it inside `use_engine(classifier.backend.engine)`.
+        """
         return self._int8[0]
 
     @property
     def description(self) -> QuantizationDescription:
-        """Backend, engine, bits and size in bytes of the int8 network."""
+        """Backend, the engine that answers, bits and size in bytes of the int8 network."""
         return self.backend.describe(self.int8_network)
 
     def predict(
@@ -248,22 +265,25 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
         folder: str | Path,
         *,
         architecture: Architecture | None = None,
+        engine: str | None = None,
         preprocessing_defences: Any = None,
         postprocessing_defences: Any = None,
     ) -> QuantizedPyTorchClassifier:
         """Read what :meth:`save` wrote; predictions are bit-identical on the same kind of CPU. Nothing is unpickled.
 
-        The network is built anew, prepared as it was, filled with the twin's state, and converted again.
+        The network is built anew, prepared as it was, filled with the twin's state, and converted again, for a runtime
+        also written as ONNX and compared again.
 
         :param architecture: a registered model's name or a function that builds the network; needed where the saved
             classifier was built from a network without a name.
+        :param engine: what is to answer, in place of the engine that it was saved with.
         :param preprocessing_defences: those of the saved classifier, which are objects and therefore not saved.
         :param postprocessing_defences: likewise.
         :raises UserError: for a missing, damaged or foreign file, an engine that this CPU lacks, 8-bit activations
             where its int8 kernels would overflow, an architecture that the weights do not fit, or a defence that is
             missing.
         """
-        return load_quantized(cls, Path(folder), architecture, preprocessing_defences, postprocessing_defences)
+        return load_quantized(cls, Path(folder), architecture, engine, preprocessing_defences, postprocessing_defences)
 
     def export(
         self,

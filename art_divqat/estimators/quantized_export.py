@@ -7,10 +7,6 @@ quantize and dequantize operations.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +18,12 @@ from torch import Tensor, nn
 
 from art_divqat._files import first_line
 from art_divqat._rng import numpy_generator
-from art_divqat.errors import MissingExtraError, UserError
+from art_divqat.errors import UserError
 from art_divqat.estimators.conventions import gives_one_value
 from art_divqat.estimators.standardisation import QuantizedClassifier, standardisation_of
 from art_divqat.quantization import use_engine
-from art_divqat.quantization.backend import quiet_torch
+from art_divqat.quantization.onnx_graph import onnx_graph, quiet, require_libraries
+from art_divqat.quantization.runtimes import RuntimeNetwork
 
 MIN_AGREEMENT = 0.95
 
@@ -71,24 +68,24 @@ def export_quantized(
     format: str,
     softmax: bool,
     postprocessor: Any,
-    check_images: NDArray[Any] | None,
+    given: NDArray[Any] | None,
 ) -> ExportReport:
     """Write the file, run it, and compare; see :meth:`QuantizedPyTorchClassifier.export`."""
     if format == "onnx":
-        _require_onnx()
+        require_libraries()
         core = classifier.backend.reference(classifier.twin.network)
         route = f"reference graph of backend {classifier.backend.name}, torch's dynamo exporter"
     else:
-        core = classifier.int8_network
+        core = classifier.backend.convert(classifier.twin.network)
         route = f"{classifier.backend.kernels} graph of backend {classifier.backend.name}, torch.jit"
     tail = _tail(classifier, softmax, postprocessor)
     head = _head(classifier)
-    images = _check_images(classifier, check_images)
+    images = _given_or_noise(classifier, given)
     expected = _run(classifier, nn.Sequential(*head, classifier.int8_network, *tail), images)
     network = nn.Sequential(*head, core, *tail)
     path.parent.mkdir(parents=True, exist_ok=True)
     if format == "onnx":
-        answers = _write_onnx(network, path, images)
+        answers = _write_onnx(classifier, network, path, images)
     else:
         answers = _write_torchscript(classifier, network, path, images)
     # of a single value one half is the middle between the classes if it is a probability, else 0
@@ -131,77 +128,36 @@ def _tail(classifier: QuantizedClassifier, softmax: bool, postprocessor: Any) ->
     return tail
 
 
-def _check_images(classifier: QuantizedClassifier, images: NDArray[Any] | None) -> Tensor:
-    if images is None:
-        low, high = (0.0, 1.0) if classifier.clip_values is None else classifier.clip_values
-        noise = numpy_generator("export check").random((64, *classifier.input_shape))
-        images = np.asarray(low + (np.asarray(high) - low) * noise)
+def check_images(classifier: QuantizedClassifier, count: int) -> NDArray[np.float32]:
+    """Noise over the range of the pixels, always the same, of shape (N, C, H, W)."""
+    low, high = (0.0, 1.0) if classifier.clip_values is None else classifier.clip_values
+    noise = numpy_generator("export check").random((count, *classifier.input_shape))
+    return np.asarray(low + (np.asarray(high) - low) * noise, np.float32)
+
+
+def _given_or_noise(classifier: QuantizedClassifier, images: NDArray[Any] | None) -> Tensor:
+    images = check_images(classifier, 64) if images is None else images
     if images.shape[1:] != tuple(classifier.input_shape) or len(images) == 0:
         raise UserError(f"The check images must have shape (N, {classifier.input_shape}). Got {images.shape}.")
     return torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
 
 
 def _run(classifier: QuantizedClassifier, network: Any, images: Tensor) -> NDArray[np.float32]:
-    with use_engine(classifier.backend.engine), torch.no_grad():
+    with use_engine(classifier.backend.torch_engine), torch.no_grad():
         return np.asarray(network(images).float().numpy())
 
 
-def _require_onnx() -> None:
-    for library in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            importlib.import_module(library)
-        except ImportError as error:
-            raise MissingExtraError(
-                f"Export to ONNX needs {library}: pip install 'art-divqat[onnx]', or format='torchscript'."
-            ) from error
-
-
-def _write_onnx(network: nn.Module, path: Path, images: Tensor) -> NDArray[np.float32]:
-    import onnxruntime
-
-    with _quiet():
-        program = torch.onnx.export(
-            network,
-            (images[:2],),
-            dynamo=True,
-            input_names=["images"],
-            output_names=["answers"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-            verbose=False,
-        )
-        assert program is not None
-        model = program.model_proto
-    _fold_weights(model)
-    path.write_bytes(model.SerializeToString())
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"images": images.numpy()})[0])
-
-
-def _fold_weights(model: Any) -> None:
-    """Replace every quantize operation on a constant by its int8 result: the float weights make a file 4× as large."""
-    from onnx import numpy_helper
-
-    graph = model.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in list(graph.node):
-        if node.op_type != "QuantizeLinear" or any(name not in constants for name in node.input):
-            continue
-        weight, scale, zero_point = (numpy_helper.to_array(constants[name]) for name in node.input)
-        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-        if scale.ndim == 1:
-            shape = [-1 if dimension == axis else 1 for dimension in range(weight.ndim)]
-            scale, wide_zero = scale.reshape(shape), zero_point.reshape(shape).astype(np.float32)
-        else:
-            wide_zero = zero_point.astype(np.float32)
-        limits = np.iinfo(zero_point.dtype)
-        quantized = np.clip(np.rint(weight / scale) + wide_zero, limits.min, limits.max).astype(zero_point.dtype)
-        graph.initializer.append(numpy_helper.from_array(quantized, node.output[0]))
-        graph.node.remove(node)
-    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
-        graph.initializer.remove(tensor)
+def _write_onnx(classifier: QuantizedClassifier, network: nn.Module, path: Path, images: Tensor) -> NDArray[np.float32]:
+    path.write_bytes(onnx_graph(network, images, seven_bits=classifier.backend.reduce_range))
+    try:
+        return np.asarray(RuntimeNetwork("onnxruntime", path.read_bytes())(images).numpy())
+    except Exception as error:
+        # whatever a runtime raises
+        path.unlink()
+        raise UserError(
+            f"onnxruntime cannot run the file of this network ({first_line(error, 200)}): nothing was kept. Try the "
+            "other backend, or format='torchscript'."
+        ) from error
 
 
 def _write_torchscript(
@@ -210,7 +166,7 @@ def _write_torchscript(
     if not hasattr(torch.jit, "script"):
         raise UserError("This torch has no TorchScript any more: use format='onnx'.")
     try:
-        with _quiet(), use_engine(classifier.backend.engine):
+        with quiet(), use_engine(classifier.backend.torch_engine):
             torch.jit.script(network).save(str(path))
             loaded = torch.jit.load(str(path))
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
@@ -218,10 +174,3 @@ def _write_torchscript(
             f"TorchScript cannot compile this network ({first_line(error)}): use backend='fx', or format='onnx'."
         ) from error
     return _run(classifier, loaded, images)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter prints its progress and warns about its own internals."""
-    with quiet_torch(), contextlib.redirect_stdout(io.StringIO()):
-        yield

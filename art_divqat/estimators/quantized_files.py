@@ -73,6 +73,7 @@ def load_quantized(
     build: Callable[..., Built],
     folder: Path,
     architecture: Architecture | None,
+    engine: str | None,
     preprocessing_defences: Any,
     postprocessing_defences: Any,
 ) -> Built:
@@ -97,7 +98,7 @@ def load_quantized(
         network = build_model(architecture, shape, card["nb_classes"], seed=0)
     else:
         network = architecture()
-    backend = get_backend(card["backend"], card["engine"], card["reduce_range"])
+    backend = get_backend(card["backend"], engine or card["engine"], card["reduce_range"])
     if backend.kernels == "int8" and not backend.reduce_range and needs_reduced_range(backend.engine):
         raise UserError(
             f"{folder} has 8-bit activations, from a CPU with VNNI instructions; {backend.engine} overflows on them "

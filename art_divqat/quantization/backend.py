@@ -21,7 +21,7 @@ from art_divqat._files import first_line
 from art_divqat._rng import isolated_random_state
 from art_divqat._validation import check_bool, check_choice
 from art_divqat.errors import UserError
-from art_divqat.quantization._names import BACKENDS
+from art_divqat.quantization._names import BACKENDS, RUNTIMES
 from art_divqat.quantization.engines import check_engine, needs_reduced_range
 from art_divqat.quantization.user_code import LineWatch, describe_line, user_frame
 
@@ -32,6 +32,7 @@ InputShape = tuple[int, ...]
 class QuantizationDescription:
     """What an int8 network is: its backend, engine, bits, and size.
 
+    :param engine: what answers: one of torch's engines, or the runtime `onnxruntime` or `openvino`.
     :param kernels: `int8` if the network runs integer kernels, `reference` if it computes the same numbers in float32
         between quantize and dequantize operations, to be lowered by the runtime it is exported to.
     :param activation_bits: 8, or 7 where the engine would overflow on this CPU.
@@ -73,15 +74,19 @@ class FrozenNetwork(nn.Module):
 class QuantizationBackend(abc.ABC):
     """Prepare for QAT, calibrate for PTQ, freeze observers and batch norm, convert to int8, describe.
 
-    :param engine: the int8 engine, one of :func:`supported_engines`; None takes the best this CPU has.
+    :param engine: what answers: one of :func:`supported_engines`, or a runtime (`onnxruntime`, `openvino`) that runs an
+        ONNX file of the same network; None takes the best of torch's that this CPU has.
     :param reduce_range: keep activations within 7 bits; None decides by the engine and the CPU.
     :raises UserError: for an engine this CPU lacks.
+    :raises MissingExtraError: for a runtime that is not installed.
     """
 
     name: ClassVar[str]
 
     def __init__(self, engine: str | None = None, reduce_range: bool | None = None) -> None:
         self.engine = check_engine(engine)
+        # what the int8 network is made for, and what a runtime is compared with
+        self.torch_engine = check_engine(None) if self.engine in RUNTIMES else self.engine
         if reduce_range is None:
             reduce_range = needs_reduced_range(self.engine)
         self.reduce_range = check_bool(self, "reduce_range", reduce_range)
@@ -102,7 +107,7 @@ class QuantizationBackend(abc.ABC):
 
     @abc.abstractmethod
     def convert(self, prepared: nn.Module) -> nn.Module:
-        """The int8 network on the CPU of a prepared one, which is not changed."""
+        """torch's int8 network on the CPU of a prepared one, which is not changed."""
 
     @abc.abstractmethod
     def reference(self, prepared: nn.Module) -> nn.Module:
@@ -152,7 +157,7 @@ def get_backend(name: str, engine: str | None = None, reduce_range: bool | None 
     """The backend called `name`: `fx` (torch alone, the default everywhere) or `pt2e` (extra `pt2e`).
 
     :raises UserError: for an unknown name or an engine this CPU lacks.
-    :raises MissingExtraError: if this torch, or the environment, lacks the library behind the backend.
+    :raises MissingExtraError: if this torch, or the environment, lacks the library behind the backend or the engine.
 
     >>> get_backend("fx").name
     'fx'

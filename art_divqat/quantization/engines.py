@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from art_divqat.errors import UserError
-
-_PREFERRED = ("x86", "fbgemm", "onednn", "qnnpack")
+from art_divqat.quantization._names import RUNTIMES, TORCH_ENGINES, check_runtime
 
 
 def supported_engines() -> list[str]:
@@ -19,13 +18,15 @@ def supported_engines() -> list[str]:
     True
     """
     present = set(torch.backends.quantized.supported_engines)
-    return [engine for engine in _PREFERRED if engine in present]
+    return [engine for engine in TORCH_ENGINES if engine in present]
 
 
 def check_engine(engine: str | None = None) -> str:
-    """Return `engine` if this CPU has it, or the best one it has if `engine` is None.
+    """Return `engine` if it can answer here, or the best of torch's own if `engine` is None.
 
-    :raises UserError: for an engine this CPU lacks (the message lists those it has), or where there is none at all.
+    :param engine: one of :func:`supported_engines`, or a runtime: `onnxruntime` or `openvino`.
+    :raises UserError: for an engine this CPU lacks (the message lists those it has), or where torch has none at all.
+    :raises MissingExtraError: for a runtime that is not installed.
 
     >>> check_engine("tpu")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -37,8 +38,11 @@ def check_engine(engine: str | None = None) -> str:
         raise UserError("This build of torch has no int8 engine for this CPU: install one that has x86 or qnnpack.")
     if engine is None:
         return engines[0]
-    if engine not in engines:
-        raise UserError(f"Engine {engine!r} is not available on this CPU: choose one of {', '.join(engines)}.")
+    if engine in RUNTIMES:
+        check_runtime(engine)
+    elif engine not in engines:
+        known = ", ".join((*engines, *RUNTIMES))
+        raise UserError(f"Engine {engine!r} is not available on this CPU: choose one of {known}.")
     return engine
 
 
@@ -58,6 +62,8 @@ def needs_reduced_range(engine: str) -> bool:
 def use_engine(engine: str) -> Iterator[None]:
     """Make `engine` torch's quantized engine inside the block and restore the one before, whatever happens.
 
+    A runtime, such as `onnxruntime`, is none of torch's: torch's stays as it is.
+
     >>> before = torch.backends.quantized.engine
     >>> with use_engine(supported_engines()[-1]):
     ...     pass
@@ -65,7 +71,8 @@ def use_engine(engine: str) -> Iterator[None]:
     True
     """
     before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = engine
+    if engine not in RUNTIMES:
+        torch.backends.quantized.engine = engine
     try:
         yield
     finally:

@@ -24,7 +24,7 @@ from art_divqat.quantization.backend import (
     quiet_torch,
 )
 from art_divqat.quantization.engines import use_engine
-from art_divqat.quantization.modes import check_eval_mode, traceable_copy
+from art_divqat.quantization.modes import check_eval_mode, spell_out_padding, traceable_copy
 from art_divqat.quantization.scales import kernel_scale, share_dropout_scales, use_kernel_scales
 
 try:
@@ -70,7 +70,8 @@ class Backend(QuantizationBackend):
         copied = traceable_copy(network, _is_leaf)
         for name, module in copied.named_modules():
             if isinstance(module, _ConvNd):
-                _spell_out_padding(name, module)
+                _check_padding(name, module)
+                spell_out_padding(name, module)
             elif type(module) is nn.PReLU:
                 module.__class__ = _FloatPReLU
             elif isinstance(module, _InstanceNorm) and module.track_running_stats:
@@ -118,7 +119,7 @@ class Backend(QuantizationBackend):
     @contextlib.contextmanager
     def _room(self) -> Iterator[None]:
         """No warnings, the engine set, the random state safe from the initialisers of modules that are swapped."""
-        with quiet_torch(), isolated_random_state("fx"), use_engine(self.engine):
+        with quiet_torch(), isolated_random_state("fx"), use_engine(self.torch_engine):
             yield
 
     def _frozen_copy(self, prepared: nn.Module) -> Any:
@@ -130,7 +131,7 @@ class Backend(QuantizationBackend):
 
     def _qconfig_mapping(self) -> Any:
         """The QAT mapping of the engine (the PTQ one has observers where fake quantizers are needed), range set."""
-        mapping = tq.get_default_qat_qconfig_mapping(self.engine)
+        mapping = tq.get_default_qat_qconfig_mapping(self.torch_engine)
         default: Any = mapping.global_qconfig
         activation = tq.FusedMovingAvgObsFakeQuantize.with_args(
             observer=tq.MovingAverageMinMaxObserver, quant_min=0, quant_max=255, reduce_range=self.reduce_range
@@ -173,22 +174,16 @@ def _keep_running_statistics(prepared: Any) -> None:
     prepared.recompile()
 
 
-def _spell_out_padding(name: str, convolution: _ConvNd) -> None:
-    """Write padding "same" as numbers, and refuse what the int8 kernels lack.
+def _check_padding(name: str, convolution: _ConvNd) -> None:
+    """Refuse what the int8 kernels lack.
 
     :raises UserError: naming the module.
     """
-    lacking = None if convolution.padding_mode == "zeros" else f"padding_mode={convolution.padding_mode!r}"
-    if isinstance(convolution.padding, str):
-        sides = zip(convolution.kernel_size, convolution.dilation, strict=True)
-        total = [0 if convolution.padding == "valid" else step * (size - 1) for size, step in sides]
-        if any(pixels % 2 for pixels in total):
-            lacking = "padding='same' with an even kernel"
-        convolution.padding = tuple(pixels // 2 for pixels in total)
-    if lacking is not None:
+    if convolution.padding_mode != "zeros":
         raise UserError(
-            f"Module {name!r} ({type(convolution).__name__}) has {lacking}, which int8 convolutions lack: put a "
-            "padding module (nn.ZeroPad2d, nn.CircularPad2d, nn.ReflectionPad2d) before it, or use backend='pt2e'."
+            f"Module {name!r} ({type(convolution).__name__}) has padding_mode={convolution.padding_mode!r}, which int8 "
+            "convolutions lack: put a padding module (nn.ZeroPad2d, nn.CircularPad2d, nn.ReflectionPad2d) before it, "
+            "or use backend='pt2e'."
         )
 
 

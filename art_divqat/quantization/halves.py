@@ -40,7 +40,7 @@ class Halves:
     :param prepared: of :meth:`~art_divqat.quantization.QuantizationBackend.prepare`, or of
         :meth:`~art_divqat.quantization.QuantizationBackend.convert`.
     :param layers: how many layers with weights the head has at least.
-    :raises UserError: for a network that has no such place.
+    :raises UserError: for a network that has no such place, or is no graph of torch's.
 
     >>> from art_divqat.quantization import get_backend
     >>> head = nn.Linear(144, 8), nn.ReLU(), nn.Linear(8, 2)
@@ -64,6 +64,8 @@ class Halves:
         self.body, self.head = self._of[training]
 
     def _cut(self) -> tuple[nn.Module, nn.Module]:
+        if not isinstance(self._prepared, fx.GraphModule):
+            raise UserError("The network answers in a runtime of its own, where it is in one piece.")
         cut = _last_cut(self._prepared, self._layers)
         return _half(self._prepared, cut, first=True), _half(self._prepared, cut, first=False)
 

@@ -65,6 +65,28 @@ def _torch_class(kind: type[nn.Module]) -> type[nn.Module]:
     return kind
 
 
+def spell_out_padding(name: str, convolution: _ConvNd) -> None:
+    """Write padding "same" and "valid" of a convolution as numbers: neither backend reads the words.
+
+    :raises UserError: for an even kernel, whose two sides would differ; it names the module.
+
+    >>> convolution = nn.Conv2d(1, 1, (3, 5), padding="same", dilation=2)
+    >>> spell_out_padding("stem", convolution)
+    >>> convolution.padding
+    (2, 4)
+    """
+    if not isinstance(convolution.padding, str):
+        return
+    sides = zip(convolution.kernel_size, convolution.dilation, strict=True)
+    total = [0 if convolution.padding == "valid" else step * (size - 1) for size, step in sides]
+    if any(pixels % 2 for pixels in total):
+        raise UserError(
+            f"Module {name!r} ({type(convolution).__name__}) has padding='same' with an even kernel, which int8 "
+            "convolutions lack: put a padding module (nn.ZeroPad2d) before it, and give it padding=0."
+        )
+    convolution.padding = tuple(pixels // 2 for pixels in total)
+
+
 def check_weights(network: nn.Module) -> None:
     """Refuse a convolution or linear layer whose weight is computed in each call, as weight norm and pruning do.
 

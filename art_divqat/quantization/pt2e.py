@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from art_divqat._rng import isolated_random_state
 from art_divqat.errors import MissingExtraError
-from art_divqat.quantization._names import PT2E_EXTRA
+from art_divqat.quantization._names import PT2E_EXTRA, RUNTIMES
 from art_divqat.quantization.backend import (
     InputShape,
     QuantizationBackend,
@@ -35,7 +36,7 @@ from art_divqat.quantization.exported_graph import (
     show_norms,
     spell_out_norms,
 )
-from art_divqat.quantization.modes import check_eval_mode, traceable_copy
+from art_divqat.quantization.modes import check_eval_mode, spell_out_padding, traceable_copy
 from art_divqat.quantization.scales import kernel_scale, use_kernel_scales
 
 try:
@@ -68,6 +69,9 @@ class Backend(QuantizationBackend):
         device = device_of(network)
         check_eval_mode(network, input_shape, device)
         copied = traceable_copy(network, obeys_mode)
+        for name, module in copied.named_modules():
+            if isinstance(module, _ConvNd):
+                spell_out_padding(name, module)
         example = torch.zeros(2, *input_shape, device=device)
         # Without a dynamic batch the graph would take batches of two and nothing else.
         batch = torch.export.Dim("batch", min=1)
@@ -117,4 +121,4 @@ class Backend(QuantizationBackend):
 
     @property
     def kernels(self) -> str:
-        return "reference"
+        return "int8" if self.engine in RUNTIMES else "reference"

@@ -50,7 +50,7 @@ def check_function(
             raise UserError(f"{name} cannot be run ({reason}): try the other backend.") from error
     if not bool(torch.isfinite(first).all()):
         raise UserError(f"{name} answers with values that are not finite: lower the learning rate and train again.")
-    scale = _scale(first)
+    scale = spread(first)
     if not torch.equal(first, again) and float((first - again).abs().max()) > call_tolerance * scale:
         raise UserError(
             f"{name} is not a function: two answers to the same images differ by up to "
@@ -86,10 +86,10 @@ def check_fidelity(int8: Network, twin: Network, images: Tensor, labels: Tensor 
         served, trained = (torch.cat([network(part) for part in images.split(128)]) for network in (int8, twin))
     if labels is None:
         difference = float((served - trained).square().mean().sqrt())
-        if difference > _scale(trained):
+        if difference > spread(trained):
             raise UserError(
                 f"The int8 network's answers differ from the fake-quantized network's by {difference:.2g} (root mean "
-                f"square), more than these vary ({_scale(trained):.2g}): give calibration images like those it will "
+                f"square), more than these vary ({spread(trained):.2g}): give calibration images like those it will "
                 "see, train it with QATTrainer, or try the other backend."
             )
         return
@@ -110,6 +110,6 @@ def _watched(network: Network, images: Tensor) -> LineWatch:
     return watch
 
 
-def _scale(answers: Tensor) -> float:
+def spread(answers: Tensor) -> float:
     """Standard deviation of all answers; above the rounding of float32 where they are all alike."""
     return float(answers.std(correction=0)) + 1e-5 * (1 + float(answers.abs().max()))

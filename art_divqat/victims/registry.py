@@ -15,7 +15,7 @@ from art_divqat.attacks.evasion.ball import check_epsilon
 from art_divqat.defences.trainer.divqat_parameters import DIVQAT_NUMBERS, HEADS
 from art_divqat.errors import UserError
 from art_divqat.parameters import Parameter, Parameters, choice, integer, text
-from art_divqat.quantization._names import BACKENDS, check_installed
+from art_divqat.quantization._names import BACKENDS, ENGINES, RUNTIMES, check_installed, check_runtime
 from art_divqat.registry import Registry, load_target
 from art_divqat.specs import Spec
 from art_divqat.victims.external.settings import EXTERNAL
@@ -92,11 +92,19 @@ def _backend(owner: object, name: str, value: Any) -> str:
     return backend
 
 
+def _engine(owner: object, name: str, value: Any) -> str:
+    engine: str = check_choice(owner, name, value, ENGINES)
+    if engine in RUNTIMES:
+        check_runtime(engine)
+    return engine
+
+
 _TRAINING = "art_divqat.victims.training"
 _TRAINERS = "art_divqat.defences.trainer"
 _EPSILON: Parameters = {"epsilon": Parameter(None, lambda owner, name, value: check_epsilon(owner, value, zero=False))}
 _STEPS: Parameters = {"steps": integer(7, 1)}
-_BACKEND: Parameters = {"backend": Parameter("fx", _backend)}
+# by default the best of torch's engines that the CPU has
+_BACKEND: Parameters = {"backend": Parameter("fx", _backend), "engine": Parameter(None, _engine)}
 # by default as many epochs as the recipe of the victims has
 _QAT: Parameters = {**_BACKEND, "epochs": integer(None, 1), "head": choice("kept", *HEADS)}
 _DIVQAT: Parameters = {**_QAT, "auxiliary": text(AUXILIARY_MIXTURE), "mixture": text("all"), **DIVQAT_NUMBERS}

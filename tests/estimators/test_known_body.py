@@ -96,3 +96,11 @@ def test_a_network_without_a_place_to_cut_is_refused() -> None:
     with pytest.raises(UserError, match="no place with 2 layers"):
         classifier.remember_body()
     assert classifier.memory is None
+
+
+def test_a_network_in_a_runtime_is_in_one_piece() -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    classifier, _ = victims("fx", engine="onnxruntime")
+    with pytest.raises(UserError, match="in one piece"):
+        classifier.remember_body()

@@ -20,6 +20,7 @@ from art.attacks.evasion import (
     SquareAttack,
 )
 from art.attacks.extraction import KnockoffNets
+from art.estimators.classification import PyTorchClassifier
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -250,6 +251,65 @@ def test_load_refuses_8_bit_activations_where_int8_kernels_overflow(
     else:
         with pytest.raises(UserError, match=f"{backend.engine} overflows on them on this CPU"):
             QuantizedPyTorchClassifier.load(tmp_path / "saved")
+
+
+@needs_onnx
+def test_a_runtime_answers_and_the_twin_gives_gradients(digits, classifier, tmp_path: Path) -> None:
+    x, y = digits[0][1200:], np.eye(10, dtype=np.float32)[digits[1][1200:]]
+    classifier.save(tmp_path / "torch")
+    runtime = QuantizedPyTorchClassifier.load(tmp_path / "torch", engine="onnxruntime")
+    described = runtime.description
+    assert (described.engine, described.kernels) == ("onnxruntime", "int8")
+    assert described.bytes < 1.2 * classifier.description.bytes + 20_000
+    assert "onnxruntime" in repr(runtime)
+    assert (runtime.predict(x).argmax(1) == classifier.predict(x).argmax(1)).mean() > 0.99
+    assert runtime.agreement_with_twin(x) > 0.99
+    np.testing.assert_array_equal(runtime.loss_gradient(x[:9], y[:9]), classifier.loss_gradient(x[:9], y[:9]))
+    np.testing.assert_array_equal(runtime.predict(x[:9]), runtime.predict(x[:9], batch_size=2))
+    assert runtime.predict(x[:0]).shape == (0, 10)
+    report = runtime.export(tmp_path / "net.pt", "torchscript", check_images=x)
+    assert report.agreement > 0.99
+    # saved with its engine, and back to torch's
+    runtime.save(tmp_path / "runtime")
+    loaded = QuantizedPyTorchClassifier.load(tmp_path / "runtime")
+    assert loaded.description == described
+    np.testing.assert_array_equal(loaded.predict(x), runtime.predict(x))
+    np.testing.assert_array_equal(copy.deepcopy(loaded).predict(x[:20]), runtime.predict(x[:20]))
+    again = QuantizedPyTorchClassifier.load(tmp_path / "runtime", engine=classifier.backend.engine)
+    np.testing.assert_array_equal(again.predict(x), classifier.predict(x))
+
+
+@needs_onnx
+def test_a_trainer_hands_out_a_runtime(digits, float_classifier) -> None:
+    """Compared with torch on images as the network takes them, standardised."""
+    from art_divqat.defences.trainer import quantize_post_training
+
+    teacher = PyTorchClassifier(
+        copy.deepcopy(float_classifier.model),
+        nn.CrossEntropyLoss(),
+        SHAPE,
+        10,
+        clip_values=(0.0, 255.0),
+        preprocessing=(0.0, 255.0),
+        device_type="cpu",
+    )
+    digits = (255 * digits[0], digits[1])
+    served, usual = (
+        quantize_post_training(teacher, digits[0][:400], engine=engine) for engine in ("onnxruntime", None)
+    )
+    assert served.description.engine == "onnxruntime"
+    assert (served.predict(digits[0]).argmax(1) == usual.predict(digits[0]).argmax(1)).mean() > 0.98
+    assert (served.predict(digits[0]).argmax(1) == digits[1]).mean() > 0.8
+
+
+@needs_onnx
+def test_a_file_that_onnxruntime_cannot_run_is_a_sentence(classifier, tmp_path: Path, monkeypatch) -> None:
+    from art_divqat.estimators import quantized_export
+
+    monkeypatch.setattr(quantized_export, "onnx_graph", lambda *arguments, **options: b"no graph")
+    with pytest.raises(UserError, match=r"onnxruntime cannot run the file of this network .*nothing was kept"):
+        classifier.export(tmp_path / "net.onnx")
+    assert not (tmp_path / "net.onnx").exists()
 
 
 class Halve(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from art_divqat.errors import UserError
 from art_divqat.quantization import get_backend
 
 # torchao exports a dozen patterns for each network
@@ -71,16 +72,34 @@ class WithoutWeight(nn.Module):
 
 
 def test_epsilon_momentum_and_dropout_stay_in_both_modes() -> None:
+    """Wherever they stand: behind a convolution, before one, behind a linear layer, and of every kind of dropout."""
     backend = get_backend("pt2e")
     network = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, eps=0.1, momentum=0.01), nn.ReLU(), nn.Flatten(), nn.Dropout(0.25)
+        nn.BatchNorm2d(3, eps=0.2, momentum=0.9),
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4, eps=0.1, momentum=0.01),
+        nn.Dropout2d(0.1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.25),
+        nn.Linear(400, 5),
+        nn.BatchNorm1d(5, eps=0.3, momentum=0.7),
+        nn.AlphaDropout(0.35),
     )
     prepared = copy.deepcopy(backend.prepare(network, SHAPE))
     for training in (True, False, True):
         backend.set_mode(prepared, training=training, observe=False)
-        calls = {node.target: node.args for node in prepared.graph.nodes if node.op == "call_function"}
-        assert calls[torch.ops.aten.batch_norm.default][5:8] == (training, 0.01, 0.1)
-        assert calls[torch.ops.aten.dropout.default][1:] == (0.25, training)
+        nodes = [node for node in prepared.graph.nodes if node.op == "call_function"]
+        norms = [node.args[5:8] for node in nodes if node.target is torch.ops.aten.batch_norm.default]
+        assert norms == [(training, 0.9, 0.2), (training, 0.01, 0.1), (training, 0.7, 0.3)]
+        dropouts = [node.args[1:] for node in nodes if "dropout" in str(node.target)]
+        assert dropouts == [(0.1, training), (0.25, training), (0.35, training)]
+
+
+def test_a_norm_that_averages_over_all_batches_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"cannot trace Sequential: .*backend='fx'") as refused:
+        get_backend("pt2e").prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=None)), SHAPE)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -197,16 +197,20 @@ def test_a_weight_that_is_computed_is_refused_with_its_module(computed, norm: Ca
             nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), nn.Flatten()),
             r"Module '0' \(Conv2d\) has padding_mode='circular'.*backend='pt2e'",
         ),
-        (
-            nn.Sequential(nn.Identity(), nn.Conv2d(3, 4, (3, 2), padding="same"), nn.Flatten()),
-            r"Module '1' \(Conv2d\) has padding='same' with an even kernel",
-        ),
     ],
 )
 def test_what_the_fx_backend_lacks_is_said_before_training(network: nn.Module, message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
         get_backend("fx").prepare(network, SHAPE)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["fx", PT2E])
+def test_padding_that_no_backend_takes_is_refused_by_both_alike(name: str) -> None:
+    network = nn.Sequential(nn.Identity(), nn.Conv2d(3, 4, (3, 2), padding="same"), nn.Flatten())
+    with pytest.raises(UserError, match=r"Module '1' \(Conv2d\) has padding='same' with an even kernel") as refused:
+        get_backend(name).prepare(network, SHAPE)
+    assert "backend=" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -219,9 +223,10 @@ def test_what_the_fx_backend_lacks_is_said_before_training(network: nn.Module, m
         lambda: [nn.Conv2d(3, 4, 3), nn.PReLU(4), nn.Conv2d(4, 2, 3)],
     ],
 )
-def test_layers_with_a_kernel_of_their_own_follow_the_twin(layers: Callable[[], list[nn.Module]]) -> None:
+@pytest.mark.parametrize("name", ["fx", PT2E])
+def test_layers_with_a_kernel_of_their_own_follow_the_twin(name: str, layers: Callable[[], list[nn.Module]]) -> None:
     torch.manual_seed(0)
-    backend = get_backend("fx")
+    backend = get_backend(name)
     prepared = trained(backend, nn.Sequential(*layers(), nn.Flatten()))
     twin, int8, x = backend.freeze(prepared), backend.convert(prepared), images(7, 9)
     with torch.no_grad():

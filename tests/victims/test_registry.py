@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,7 @@ def test_what_a_victim_accepts_is_what_the_trainer_accepts() -> None:
     [
         ("quantized:backend=zzz", "'backend' parameter of victim 'quantized' must be one of 'fx', 'pt2e'. Got 'zzz'"),
         ("ptq:backend=1", "'backend' parameter of victim 'ptq'"),
+        ("divqat:engine=tpu", "'engine' parameter of victim 'divqat' must be one of 'x86', .*'openvino'. Got 'tpu'"),
         ("quantized:epochs=2.5", "'epochs' parameter of victim 'quantized' must be an int of at least 1"),
         ("robust:steps=0", "'steps' parameter of victim 'robust'"),
         ("robust-fast:steps=3", "Victim 'robust-fast' has no parameter 'steps'"),
@@ -204,6 +206,14 @@ def test_nothing_is_trained_or_written_for_a_bad_victim(victim: str, message: st
             run(prepare(tiny(victims=[victim])), output, store=store)
         assert "\n" not in str(raised.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_runtime_without_its_library_is_refused_at_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"needs onnxruntime: pip install 'art-divqat\[onnx\]'"):
+        resolve(tiny(victims=["quantized:engine=onnxruntime"]))
+    assert str(resolve(tiny(victims=["quantized:engine=x86"])).victims[-1]) == "quantized:engine=x86"
+    assert str(resolve(tiny(victims=["quantized"])).victims[-1]) == "quantized"
 
 
 def test_a_backend_without_its_library_is_refused_at_the_door(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,14 @@ from typing import Literal
 
 from art_divqat.errors import UserError
 
-Kind = Literal["safetensors", "state-dict", "torchscript", "exported", "onnx", "saved", "stored"]
+Kind = Literal["safetensors", "state-dict", "torchscript", "exported", "onnx", "openvino", "saved", "stored"]
+_INSTEAD = "export the same network as ONNX, with its quantize operations, and audit that file"
+# what people put on boards and is not read here
+_FOR_BOARDS = {
+    ".pte": f"an ExecuTorch program, made for one device's kernels: {_INSTEAD}",
+    ".tflite": f"a LiteRT (TensorFlow Lite) model: {_INSTEAD}",
+    ".bin": "an OpenVINO model's weights: give the .xml beside it",
+}
 CODE: dict[str, str] = {
     "torchscript": "a TorchScript program, which torch would run",
     "exported": "a torch.export program, which torch would unpack and run",
@@ -27,11 +34,15 @@ def identify(path: Path) -> Kind:
         return "safetensors"
     if suffix == ".onnx":
         return "onnx"
+    if suffix == ".xml":
+        return "openvino"
     if suffix == ".pt2":
         return "exported"
+    if suffix in _FOR_BOARDS and (suffix != ".bin" or path.with_suffix(".xml").is_file()):
+        raise UserError(f"{path} is {_FOR_BOARDS[suffix]}.")
     if suffix not in (".pt", ".pth", ".bin", ".ckpt", ".ts"):
         raise UserError(
-            f"{path} is no kind of model that can be read: expected .safetensors, .pt or .pth, .pt2, .onnx, or a "
+            f"{path} is no kind of model that can be read: expected .safetensors, .pt or .pth, .pt2, .onnx, .xml, or a "
             "folder of a saved classifier."
         )
     try:

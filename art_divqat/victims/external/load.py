@@ -12,7 +12,8 @@ from art_divqat._types import Shape
 from art_divqat.errors import UserError
 from art_divqat.victims.external.adapter import ExternalClassifier, normalised
 from art_divqat.victims.external.classes import StatedClasses, stated_classes
-from art_divqat.victims.external.identify import CODE, check_trust, identify
+from art_divqat.victims.external.identify import CODE, Kind, check_trust, identify
+from art_divqat.victims.external.image_graph import described
 from art_divqat.victims.external.settings import ExternalModel, local_path
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def load_external(
 
     :param input_shape: (channels, height, width) of the images it will be asked.
     :param trust_code: allow a factory, TorchScript or `torch.export` file, each of which is code.
-    :param device: `cpu` or `cuda:i`; ONNX and int8 models stay on the CPU.
+    :param device: `cpu` or `cuda:i`; ONNX, OpenVINO and int8 models stay on the CPU.
     :param answers: the file that keeps an endpoint's answers; needed for an endpoint.
     :param class_names: of the data, for a model that answers with names, or has more classes than the data.
     :raises UserError: for anything that is not a whole model of a kind that can be read, or code without `trust_code`.
@@ -55,18 +56,8 @@ def load_external(
     kind = identify(path)
     if kind in CODE:
         check_trust(CODE[kind], str(path), trust_code)
-    if kind == "onnx":
-        from art_divqat.victims.external.onnx_file import onnx_function
-
-        function = normalised(onnx_function(path, input_shape), model, input_shape)
-        return ExternalClassifier(
-            function,
-            input_shape,
-            nb_classes,
-            description=str(path),
-            architecture="an ONNX graph",
-            class_names=class_names,
-        )
+    if kind in ("onnx", "openvino"):
+        return _graph(path, kind, model, input_shape, nb_classes, class_names)
     if kind == "saved" or (kind == "stored" and (path / "quantized").is_dir()):
         saved = _saved(path if kind == "saved" else path / "quantized", model, input_shape, nb_classes)
         saved.class_names = tuple(class_names)
@@ -89,6 +80,27 @@ def load_external(
     classifier = torch_files.classifier_of(network, model, input_shape, nb_classes, device, str(path))
     classifier.class_names = tuple(class_names)
     return classifier
+
+
+def _graph(
+    path: Path, kind: Kind, model: ExternalModel, input_shape: Shape, nb_classes: int, class_names: Sequence[str]
+) -> ExternalClassifier:
+    from art_divqat.victims.external import onnx_file, openvino_file
+
+    if kind == "onnx":
+        function, name = onnx_file.onnx_function(path, input_shape), "ONNX graph"
+        quantizers = onnx_file.quantizers(path)
+    else:
+        function, name = openvino_file.openvino_function(path, input_shape), "OpenVINO model"
+        quantizers = openvino_file.quantizers(path)
+    return ExternalClassifier(
+        normalised(function, model, input_shape),
+        input_shape,
+        nb_classes,
+        description=str(path),
+        architecture=described(name, quantizers),
+        class_names=class_names,
+    )
 
 
 def _saved(folder: Path, model: ExternalModel, input_shape: Shape, nb_classes: int) -> ExternalClassifier:

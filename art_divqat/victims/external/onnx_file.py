@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,16 @@ from numpy.typing import NDArray
 from art_divqat._files import first_line
 from art_divqat._types import Shape
 from art_divqat.errors import MissingExtraError, UserError
+from art_divqat.victims.external.image_graph import Answer, image_function
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+_INT8 = {
+    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
+    *("ConvInteger", "MatMulInteger", "QGemm", "QAttention"),
+}
 
 
-def onnx_function(path: Path, shape: Shape) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+def onnx_function(path: Path, shape: Shape) -> Answer:
     """The function of an ONNX file with one image input; channels-last and fixed batches are seen to.
 
     :raises MissingExtraError: without onnxruntime.
@@ -29,23 +33,23 @@ def onnx_function(path: Path, shape: Shape) -> Callable[[NDArray[np.float32]], N
         raise UserError(f"{path} takes {signature or 'nothing'}; expected one float tensor of images.")
     # a converter may put the label beside the scores
     rows = [each for each in outputs if each.type in _FLOATS and len(each.shape or []) == 2] or outputs
-    declared = list(inputs[0].shape or [])
-    channels_last = _layout(declared, shape, path)
-    batch = declared[0] if declared and isinstance(declared[0], int) and declared[0] > 0 else None
-    dtype = _FLOATS[inputs[0].type]
 
-    def answer(x: NDArray[np.float32]) -> NDArray[Any]:
-        images = np.ascontiguousarray(x.transpose(0, 2, 3, 1) if channels_last else x, dtype=dtype)
-        size = batch or len(images)
-        parts = []
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            whole = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-            (output,) = session.run([rows[0].name], {inputs[0].name: whole})
-            parts.append(np.asarray(output)[: len(part)])
-        return np.concatenate(parts)
+    def run(images: NDArray[Any]) -> Any:
+        return session.run([rows[0].name], {inputs[0].name: images})[0]
 
-    return answer
+    return image_function(run, list(inputs[0].shape or []), shape, path, _FLOATS[inputs[0].type])
+
+
+def quantizers(path: Path) -> int:
+    """How many operations of an ONNX file quantize or dequantize, or compute with int8; 0 too where that is unknown."""
+    try:
+        import onnx
+
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception:
+        # without the library, or a file that onnxruntime alone can read: nothing depends on it
+        return 0
+    return sum(node.op_type in _INT8 or node.op_type.startswith("QLinear") for node in graph.node)
 
 
 def declared_shape(path: Path) -> list[Any]:
@@ -75,22 +79,3 @@ def _session(path: Path, *, optimise: bool = True) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise UserError(f"{path} cannot be read as an ONNX model: {first_line(error, 200)}") from None
-
-
-def _layout(declared: list[Any], shape: Shape, path: Path) -> bool:
-    """Whether images go in as (N, H, W, C)."""
-
-    def fits(expected: tuple[int, ...]) -> bool:
-        return len(declared) == 4 and all(
-            not isinstance(size, int) or size <= 0 or size == required
-            for size, required in zip(declared[1:], expected, strict=True)
-        )
-
-    if fits(shape):
-        return False
-    if fits((shape[1], shape[2], shape[0])):
-        return True
-    raise UserError(
-        f"{path} takes inputs of shape {declared}; the data has images of shape {shape}: give --image-size or "
-        "--image-channels."
-    )

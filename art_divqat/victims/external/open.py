@@ -53,8 +53,8 @@ def _decided_by(name: str, model: ExternalModel, dataset: Dataset) -> tuple[obje
     if model.is_remote or model.factory is not None or model.source is None:
         return None
     kind, by = identify(local_path(model.source)), None
-    if kind == "onnx":
-        by = metadata.version("onnxruntime")
+    if kind in ("onnx", "openvino"):
+        by = metadata.version("onnxruntime" if kind == "onnx" else "openvino")
     elif kind in ("safetensors", "state-dict") and model.architecture is not None:
         origin = MODELS.origin(model.architecture)
         if origin is None or origin.startswith(LIBRARIES):

@@ -1,4 +1,4 @@
-"""The form of images that an external model says it takes: an ONNX file, a saved classifier, a v2 endpoint's metadata.
+"""The form of images that an external model says it takes: a graph, a saved classifier, a v2 endpoint's metadata.
 
 Importing this module imports neither torch nor ART.
 """
@@ -36,6 +36,10 @@ def own_form(model: ExternalModel, *, size_known: bool = False) -> ImageForm:
         from art_divqat.victims.external.onnx_file import declared_shape
 
         return form_in(declared_shape(path))
+    if kind == "openvino":
+        from art_divqat.victims.external import openvino_file
+
+        return form_in(openvino_file.declared_shape(path))
     if kind in ("saved", "stored"):
         for card in (path / "classifier.json", path / "quantized" / "classifier.json"):
             try:

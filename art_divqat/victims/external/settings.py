@@ -207,7 +207,11 @@ environment variable and name that with --auth-env.
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    weights = path.with_suffix(".bin")
+    # an OpenVINO model is two files
+    return [path, weights] if path.suffix.lower() == ".xml" and weights.is_file() else [path]
 
 
 def resolve_external(
