@@ -1,4 +1,4 @@
-"""The form of images that an external model states: an ONNX file, a saved classifier, a v2 endpoint's metadata.
+"""The form of images that an external model says it takes: an ONNX file, a saved classifier, a v2 endpoint's metadata.
 
 Importing this module imports neither torch nor ART.
 """
