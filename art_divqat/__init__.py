@@ -1,4 +1,4 @@
-"""Measure how stealable a vision model is, defend it, and prove it: an extension suite for ART."""
+"""Measure how easily a vision model can be stolen, defend it, and document the evidence: an extension suite for ART."""
 
 from __future__ import annotations
 

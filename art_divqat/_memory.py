@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what is freed: networks on large images free and ask for the same again."""
+"""The C library's allocator, set to keep freed memory: networks on large images request the same sizes again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit from Python: `prepare` a configuration, `evaluate` it, or `audit_model` anything that classifies images."""
+"""The audit from Python: `prepare` a configuration, `evaluate` it, or `audit_model` any image classifier."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _NAMES = ", and give the names as class_names, in a mapping beside x_train, y_tr
 
 
 def prepare(config: EvaluateConfig) -> ResolvedConfig:
-    """Resolve a configuration once for a run: the device, every name and default, and how many jobs may ask a model.
+    """Resolve a configuration once for a run: the device, every name and default, and the number of jobs.
 
-    Picture files take the form that an audited model says of itself, for which an endpoint is asked for its metadata.
+    Picture files take the form that an audited model states; an endpoint is queried for its metadata.
 
-    :raises UserError: for a name that is not known, a device that is not there, or an option that cannot be used.
+    :raises UserError: for an unknown name, a missing device, or an unusable option.
 
     >>> prepare(make_config({"victims": ["robust"], "device": "cpu"})).query_pool
     'photos'
@@ -80,24 +80,24 @@ def evaluate(
     live: Victim | None = None,
     **options: Any,
 ) -> AuditResult:
-    """Run every cell of a configuration that the run folder does not hold yet, and write the results and reports.
+    """Run every cell of a configuration that the run folder does not yet hold, and write the results and reports.
 
     `evaluate(victims=["robust"], attacks=["knockoff"])` is what `art-divqat evaluate` does with the same options.
 
-    :param config: a file of options, such as the `config.yaml` of a run folder; options given beside it win. Or what
-        to evaluate as :func:`prepare` gives it. Code of an audited model runs where its `trust_code` is true, and is
-        refused otherwise.
-    :param output: the run folder: new, empty, or one of the same configuration, which is then continued;
-        `art-divqat-runs/…` in the working folder if not given.
-    :param store: where trained victims are kept; the user's cache if not given.
-    :param retrain: train the victims anew even if the store has them.
+    :param config: a file of options, such as the `config.yaml` of a run folder, which `options` override; or a
+        configuration from :func:`prepare`. Code of an audited model runs only if its `trust_code` is true; otherwise it
+        is refused.
+    :param output: the run folder: new, empty, or one of the same configuration, which is then resumed; by default
+        `art-divqat-runs/…` in the working folder.
+    :param store: where trained victims are cached; by default the user's cache.
+    :param retrain: train the victims again even if the store has them.
     :param watcher: is told how the run goes.
-    :param live: the victim that an `external` one of the configuration stands for, where that is an object of this
-        process; :func:`audit_model` makes it.
+    :param live: the object of this process that an `external` victim of the configuration stands for;
+        :func:`audit_model` sets it.
     :param options: fields of :class:`art_divqat.plan.config.EvaluateConfig`: dataset, victims, attacks, budgets, ….
     :return: the results; `output` also holds them and every report.
-    :raises UserError: for anything in the configuration, the data or the folder that cannot be used, and a model that
-        is code without `trust_code`; nothing is written then.
+    :raises UserError: for an unusable configuration, data or folder, or a model that is code without `trust_code`;
+        nothing is then written.
     """
     with _spelled_for_python():
         if not isinstance(config, ResolvedConfig):
@@ -137,25 +137,25 @@ def audit_model(
     watcher: Watcher | None = None,
     **options: Any,
 ) -> AuditResult:
-    """Steal `model`, measure the copies, write the reports, and return the results as an object that prints itself.
+    """Steal `model`, evaluate the copies, write the reports, and return the results as an object that prints itself.
 
     :param model: an ART classifier, a scikit-learn estimator, a torch module in eval mode, a model of MAITE's image
-        classification, a path or an http(s) address. Live objects are asked in this process; nothing of theirs is
-        trained, copied or saved.
+        classification, a path or an http(s) address. Live objects are queried in this process; they are not trained,
+        copied or saved.
     :param data: a data set's name, `npz:PATH`, `folder:PATH` or `hf:PATH`; (images, labels); or a mapping with
-        x_train, y_train, x_test and y_test, and class_names if the classes have names. Labels are whole numbers. Images
-        are uint8, or floats in [0, 1], in (N, C, H, W), (N, H, W, C) or (N, H, W). Arrays are written into the cache as
-        an .npz, so that the run folder's configuration can repeat the audit. A data set of MAITE's, or a pair of one to
-        train on and one to test on, is taken as its arrays. None for those that `config` names.
-    :param config: a file of options, such as the `config.yaml` of a run folder, which repeats that audit with `model`
-        as the model; options given beside it win.
-    :param output: the run folder; `art-divqat-runs/…` in the working folder if not given.
-    :param store: where what is crafted on the model is kept; the user's cache if not given.
+        x_train, y_train, x_test and y_test, and class_names if the classes have names. Labels are integers. Images are
+        uint8, or floats in [0, 1], in (N, C, H, W), (N, H, W, C) or (N, H, W). Arrays are written into the cache as an
+        .npz, so that the run folder's configuration can repeat the audit. A MAITE data set, or a pair (train, test) of
+        them, is read into arrays. None uses the data that `config` names.
+    :param config: a file of options, such as the `config.yaml` of a run folder, which repeats that audit with `model`;
+        `options` override it.
+    :param output: the run folder; by default `art-divqat-runs/…` in the working folder.
+    :param store: where examples crafted on the model are cached; by default the user's cache.
     :param outputs: what the model answers: `auto`, `logits` or `probabilities`.
     :param options: fields of :class:`art_divqat.plan.config.EvaluateConfig`: attacks, defences, budgets, seeds, …;
         `trust_code=True` allows code of the model's to run: a TorchScript or `torch.export` file, or the factory in
-        `external={"factory": "package.module:function"}`. `external={"classes": …}` says how many classes the model
-        has, or their names in its order; `mean` and `std` how a torch module or a file expects its images.
+        `external={"factory": "package.module:function"}`. `external={"classes": …}` gives the number of classes, or
+        their names in the model's order; `mean` and `std` the normalisation that a torch module or a file expects.
     :return: the results; `output` also holds them and every report.
     :raises UserError: for a model that does not fit the data or is code without `trust_code=True`, or any option that
         cannot be used.

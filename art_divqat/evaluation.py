@@ -1,4 +1,4 @@
-"""ExtractionEvaluation: the audit as one of ART's evaluations."""
+"""ExtractionEvaluation: the audit as an ART evaluation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from art_divqat.outcome import AuditResult
 
 
 class ExtractionEvaluation(Evaluation):  # type: ignore[misc]
-    """How easily a classifier is stolen; see :func:`art_divqat.api.audit_model` for what `options` may say.
+    """How easily a classifier is stolen; see :func:`art_divqat.api.audit_model` for `options`.
 
-    :param data: the images that the classifier belongs to.
+    :param data: images of the classifier's task.
     :param output: the run folder.
     :param options: attacks, defences, budgets, seeds, …
 

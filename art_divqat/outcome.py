@@ -37,7 +37,7 @@ class AuditResult(Results):
 
     @classmethod
     def of(cls, results: Results, folder: Path | None) -> AuditResult:
-        """The same results, with the run folder that they are kept in."""
+        """The same results, with their run folder."""
         # they are valid already, and a large run has a hundred thousand values
         made = cls.model_construct(**{name: getattr(results, name) for name in Results.model_fields})
         made._folder = folder
@@ -64,11 +64,11 @@ class AuditResult(Results):
         return finding(self)
 
     def to_dataframe(self, rows: Rows = "cells") -> pd.DataFrame:
-        """A pandas data frame; its columns are called as in results.json.
+        """A pandas data frame; its columns are named as in results.json.
 
-        :param rows: `cells`: one row a cell, metrics by name, details as `details.NAME`. `summary`: one row for all
-            seeds of a cell, each metric's mean by its name and its 95 % interval as `NAME.low` and `NAME.high`.
-            `comparisons`: one row a comparison, its mean as `value`, its interval as `value.low` and `value.high`.
+        :param rows: `cells`: one row per cell, metrics by name, details as `details.NAME`. `summary`: one row for all
+            seeds of a cell, each metric's mean under its name and its 95 % interval as `NAME.low` and `NAME.high`.
+            `comparisons`: one row per comparison, its mean as `value`, its interval as `value.low` and `value.high`.
         :raises MissingExtraError: without pandas.
         :raises UserError: for another kind of rows.
         """
@@ -100,7 +100,7 @@ class AuditResult(Results):
             yield own | _columns("value", comparison.value)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw agreement and accuracy of the best thief of each victim and defence, with 95 % intervals.
+        """Draw the agreement and accuracy of the best thief for each victim and defence, with 95 % intervals.
 
         :param ax: matplotlib axes to draw on; those of a new figure if not given.
         :return: the axes drawn on.
@@ -118,10 +118,10 @@ class AuditResult(Results):
         answers: str | None = None,
         ax: Axes | None = None,
     ) -> Axes:
-        """Draw a metric of the thief over the number of queries, a line for each victim and defence, with 95 % bands.
+        """Draw a metric of the thief over the number of queries, one line per victim and defence, with 95 % bands.
 
         :param metric: as results.json names it, such as `agreement` or `thief_accuracy`.
-        :param attack: the attack to show; where there are several, the best against each victim.
+        :param attack: the attack to show; by default the best one against each victim.
         :param answers: what the attacker uses, such as `soft` or `hard`; likewise.
         :param ax: matplotlib axes to draw on; those of a new figure if not given.
         :return: the axes drawn on.
@@ -134,8 +134,8 @@ class AuditResult(Results):
     def save_report(self, path: Path | str, format: str | None = None) -> Path:
         """Write the report to a file, whole or not at all.
 
-        :param path: the file; the end of its name says the format: .html, .md, .json, .csv, .sarif or .xml (JUnit).
-        :param format: `html`, `md`, `json`, `csv`, `sarif` or `junit`, whatever the file is called.
+        :param path: the file; its extension determines the format: .html, .md, .json, .csv, .sarif or .xml (JUnit).
+        :param format: `html`, `md`, `json`, `csv`, `sarif` or `junit`; overrides the extension.
         :return: the path.
         :raises UserError: for an unknown format, or a file that cannot be written.
         """
@@ -153,12 +153,12 @@ class AuditResult(Results):
         return path
 
     def log_to_mlflow(self) -> str:
-        """Log the results as a run of MLflow's, which has to be installed; nothing is logged unless asked.
+        """Log the results as an MLflow run; MLflow must be installed, and nothing is logged unless asked.
 
         Parameters are the configuration; metrics are the means over the seeds and both ends of their intervals, as
-        `VICTIM/DEFENCE/ATTACK/ANSWERS/METRIC`, with `.low` and `.high`, the budget being the step; artifacts are the
-        reports, results.json, the journal and config.yaml. Where it goes is MLflow's own setting, as
-        `mlflow.set_tracking_uri` and `mlflow.set_experiment` give it. It becomes a child of a run that is open.
+        `VICTIM/DEFENCE/ATTACK/ANSWERS/METRIC`, with `.low` and `.high`, with the budget as step; artifacts are the
+        reports, results.json, the journal and config.yaml. The destination is MLflow's own setting, by
+        `mlflow.set_tracking_uri` and `mlflow.set_experiment`. An active MLflow run becomes the parent.
 
         :return: the id of MLflow's run.
         :raises MissingExtraError: without MLflow.
@@ -208,7 +208,7 @@ class AuditResult(Results):
 def load(run_folder: Path | str) -> AuditResult:
     """The results of a run folder, finished or not, as :func:`art_divqat.audit_model` gave them; needs no torch.
 
-    :raises UserError: if there is no journal, it was changed, or it holds something else than a run.
+    :raises UserError: if there is no journal, it was changed, or it is not that of a run.
     """
     folder = Path(run_folder)
     return AuditResult.of(read_results(folder), folder)

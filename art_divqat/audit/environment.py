@@ -1,4 +1,4 @@
-"""Environment record: versions, hardware and settings of a run, for whoever repeats it.
+"""Environment record: versions, hardware and settings of a run, needed to repeat it.
 
 Versions are read from metadata; nothing is imported.
 """

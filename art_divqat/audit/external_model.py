@@ -1,4 +1,4 @@
-"""The audited model as a run describes it: where and what it is, what it answers; and a plan that fits its answers."""
+"""The audited model as described in a run: its location, kind and answers, and a plan that fits its answers."""
 
 from __future__ import annotations
 

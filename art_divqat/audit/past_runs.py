@@ -1,4 +1,4 @@
-"""Past runs: find the run folders below a folder, and say of each how far it came. No torch, no ART."""
+"""Past runs: find the run folders below a folder, and report the state of each. No torch, no ART."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preflight: everything that a run refuses, refused before anything is trained, written or paid for."""
+"""Preflight: refuse an invalid run before anything is trained, written or paid for."""
 
 from __future__ import annotations
 

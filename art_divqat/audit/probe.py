@@ -1,4 +1,4 @@
-"""Linear probe: fit a linear classifier on what a thief learned from, the least that a well-trained thief must beat."""
+"""Linear probe: fit a linear classifier to a thief's training data, a baseline that a well-trained thief must beat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that an option can be given: what `art-divqat list` lists and the shell completes."""
+"""Names that an option accepts: listed by `art-divqat list` and completed by the shell."""
 
 from __future__ import annotations
 

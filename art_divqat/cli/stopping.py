@@ -1,4 +1,4 @@
-"""Stopping: Ctrl-C, SIGTERM and SIGHUP interrupt the command alike, and end it within two seconds whatever it does."""
+"""Stopping: Ctrl-C, SIGTERM and SIGHUP interrupt the command in the same way, within two seconds in any case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters of the defences: defaults and ranges, declared once for the classes and for names on the command line.
+"""Parameters of the defences: defaults and ranges, declared once for the classes and the command line.
 
 Importing this module imports neither torch nor ART.
 """

@@ -33,7 +33,7 @@ _LINK = re.compile(r"\+(?=\s*[A-Za-z])")
 
 @dataclass(frozen=True)
 class DefenceEntry:
-    """One defence: a line on it, its code, its parameters, and what it must be given.
+    """One defence: a one-line description, its code, its parameters, and what it needs.
 
     :param build: a class, or `package.module:Class`. Called with the parameters by name, and with `seed` if `seeded`,
         it gives an ART postprocessor on probabilities; where `needs` says so, with a network before them, an
@@ -153,7 +153,7 @@ class DefenceSpec:
 
     @property
     def rebuildable(self) -> bool:
-        """Whether somebody who knows the chain can run it at home: no link needs a network before the answer."""
+        """Whether an attacker who knows the chain can run it offline: no link needs the query or a network."""
         return all(entry.needs == "nothing" for entry in self.entries)
 
     @property
@@ -167,7 +167,7 @@ class DefenceSpec:
 
 @dataclass(frozen=True)
 class DefenceContext:
-    """What defences that are more than postprocessors are given.
+    """The context of defences that are not mere postprocessors: training images, held-out images and networks.
 
     :param x: the victim's training images, (N, C, H, W), float32 in [0, 1].
     :param y: their class ids, (N,).
@@ -218,7 +218,7 @@ def parse_defence(text: str) -> DefenceSpec:
 
 
 def read_defence(text: str) -> DefenceSpec:
-    """A chain as results name it, whose text it keeps; one that is not known here is one link that is all name.
+    """A chain as named in results, with its text kept; an unknown chain becomes one link with that name.
 
     >>> str(read_defence("gone:depth=3+rounding")), read_defence("rounding:decimals=2").links[0].as_dict
     ('gone:depth=3+rounding', {'decimals': 2})

@@ -1,6 +1,6 @@
-"""Conventions of ART classifiers, read as this project computes: images in [0, 1], one logit a class, cross-entropy.
+"""Conventions of ART classifiers, converted to this project's: images in [0, 1], one logit per class, cross-entropy.
 
-ART's users keep pixels in any range (`clip_values`), give networks one logit for a yes or no, and train by many losses.
+ART classifiers may have pixels in any range (`clip_values`), a single logit for two classes, and many kinds of losses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CROSS_ENTROPIES = (nn.CrossEntropyLoss, nn.NLLLoss, *_ONE_VALUE)
 
 
 def pixel_range(classifier: Any) -> tuple[Floats, Floats] | None:
-    """The least and the greatest pixel of a classifier, to broadcast against images; None for [0, 1].
+    """The smallest and largest pixel value of a classifier, to broadcast against images; None for [0, 1].
 
     A classifier without `clip_values` is taken to be on [0, 1].
 
@@ -64,14 +64,15 @@ def from_unit(images: Floats, bounds: tuple[Floats, Floats] | None) -> Floats:
 
 
 def gives_one_value(classifier: Any) -> bool:
-    """Whether a classifier's loss is one of a single value an image: a logit, or a probability, of class 1."""
+    """Whether a classifier's loss takes a single value per image: a logit, or a probability, of class 1."""
     return isinstance(getattr(classifier, "loss", None), _ONE_VALUE)
 
 
 def class_logits(classifier: Any) -> Callable[[Tensor], Tensor]:
-    """A function from what a classifier's network gives to (N, classes) logits: a single logit z is the row (0, z).
+    """A function from a network's output to (N, classes) logits: a single logit z becomes the row (0, z).
 
-    A single probability p (of a loss `BCELoss`) is the row (log(1 − p), log p); rows of two or more stay as they are.
+    A single probability p (with the loss `BCELoss`) becomes the row (log(1 − p), log p); rows of two or more do not
+    change.
 
     >>> from art.estimators.classification import PyTorchClassifier
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
@@ -93,16 +94,16 @@ def class_logits(classifier: Any) -> Callable[[Tensor], Tensor]:
 
 
 def two_columns(answers: NDArray[Any], *, probability: bool) -> NDArray[Any]:
-    """Answers of one value an image as rows of two, (1 − p, p) or (0, z); other answers as they are."""
+    """Answers with one value per image as rows of two, (1 − p, p) or (0, z); other answers unchanged."""
     if answers.ndim != 2 or answers.shape[1] != 1:
         return answers
     return np.concatenate([1 - answers if probability else np.zeros_like(answers), answers], axis=1)
 
 
 def answers_probability(classifier: Any) -> bool:
-    """Whether a classifier that gives one value an image gives a probability: by its loss, or by what stands behind.
+    """Whether a classifier with one value per image gives a probability, by its loss or its postprocessors.
 
-    ART's postprocessors, and its classifiers of other libraries than torch, know a single value as a probability only.
+    ART's postprocessors, and its classifiers for libraries other than torch, treat a single value as a probability.
     """
     if isinstance(getattr(classifier, "loss", None), nn.BCEWithLogitsLoss):
         return bool(getattr(classifier, "postprocessing_defences", None))
@@ -110,9 +111,9 @@ def answers_probability(classifier: Any) -> bool:
 
 
 def unit_predict(classifier: Any) -> Callable[[Floats], NDArray[Any]]:
-    """A classifier's `predict` on (N, C, H, W) images in [0, 1], of one value a class.
+    """A classifier's `predict` on (N, C, H, W) images in [0, 1], with one value per class.
 
-    The images are brought to its range of pixels; channels last, or flat, if its `input_shape` is.
+    The images are scaled to its pixel range; channels last, or flat, if its `input_shape` is.
     """
     bounds, probability = pixel_range(classifier), answers_probability(classifier)
     own = tuple(getattr(classifier, "input_shape", None) or ())
@@ -129,13 +130,13 @@ def unit_predict(classifier: Any) -> Callable[[Floats], NDArray[Any]]:
 
 
 def top_classes(classifier: Any, x: NDArray[Any]) -> NDArray[np.int64]:
-    """The classes (N,) of a classifier's answers to images in its own range, of one value an image too."""
+    """The classes (N,) of a classifier's answers to images in its own range, also for one value per image."""
     answers = np.asarray(classifier.predict(np.asarray(x, np.float32)))
     return two_columns(answers, probability=answers_probability(classifier)).argmax(axis=1)
 
 
 def cross_entropy_like(loss: Any) -> nn.CrossEntropyLoss:
-    """The cross-entropy of logits that a classifier's loss is, with its class weights and label smoothing.
+    """The cross-entropy of logits that equals a classifier's loss, with its class weights and label smoothing.
 
     `NLLLoss` behind a log-softmax is one, and `BCEWithLogitsLoss` is one of :func:`class_logits`. Any other loss is
     replaced by the plain cross-entropy.
@@ -154,9 +155,9 @@ def cross_entropy_like(loss: Any) -> nn.CrossEntropyLoss:
 
 
 def check_answers(owner: object, classifier: Any) -> None:
-    """Refuse a network that does not give a tensor of one logit a class, or of one logit for a yes or no.
+    """Refuse a network that does not return a tensor with one logit per class, or a single logit for two classes.
 
-    It is run once, in eval mode, on two black images; its mode and the random state stay as they were.
+    It is run once, in eval mode, on two black images; its mode and the random state do not change.
 
     :param owner: the trainer, or its name.
     :raises UserError: naming what the network gives, and what to do.
@@ -196,7 +197,7 @@ def check_answers(owner: object, classifier: Any) -> None:
 
 
 def are_probabilities(answers: Tensor) -> bool:
-    """Whether rows (N, classes) are what a softmax gives: none below 0, each of sum 1.
+    """Whether rows (N, classes) are like a softmax's output: no negative entry, each row with sum 1.
 
     >>> are_probabilities(torch.tensor([[0.25, 0.75]])), are_probabilities(torch.tensor([[-1.0, 2.0]]))
     (True, False)
@@ -205,10 +206,10 @@ def are_probabilities(answers: Tensor) -> bool:
 
 
 def warn_of_other_loss(owner: object, classifier: Any) -> None:
-    """Warn where a trainer's cross-entropy of logits is not what the classifier was built for.
+    """Warn if the classifier was not built for a trainer's cross-entropy of logits.
 
-    That is a network whose answers are probabilities already (a softmax at its end), seen on two black images, and a
-    loss that is no cross-entropy. Both train, DivQAT badly on the first.
+    This is so if the network returns probabilities (it ends in a softmax; tested on two black images), or if the loss
+    is not a cross-entropy. Both train, but DivQAT works badly with the first.
 
     :param owner: the trainer; its network has passed :func:`check_answers`.
     """
@@ -235,7 +236,7 @@ def _warn(message: str) -> None:
 
 
 def check_tensor(name: str, network: Any, answer: Any) -> None:
-    """Refuse a network that gives anything but a tensor.
+    """Refuse a network that returns anything but a tensor.
 
     :param name: of what needs it.
     :raises UserError: naming what it gives, and what to return instead.
@@ -261,7 +262,7 @@ def main_answer(answer: Any) -> Any:
 
 @contextlib.contextmanager
 def keeping_modes(network: nn.Module) -> Iterator[None]:
-    """Whatever happens inside, every module has its mode again afterwards."""
+    """Restore every module's mode afterwards, whatever happens inside."""
     modes = [(module, module.training) for module in network.modules()]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Descent: steps of an optimiser on a loss, in float32 or under bfloat16 autocast, and as a CUDA graph."""
+"""Descent: optimiser steps on a loss, in float32 or under bfloat16 autocast, optionally as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _WARM_UP_PASSES = 3
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context in which a network computes: bfloat16 where the recipe says so, else what torch does by itself."""
+    """The context in which a network computes: bfloat16 if the recipe says so, else torch's default."""
     # no cache: a step reads every weight once, and a cache is not to be recorded into a graph
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
 
 
 @contextlib.contextmanager
 def refusing_to_wait() -> Iterator[None]:
-    """On a GPU, inside: a `RuntimeError` for whatever waits for it.
+    """A context in which any operation that waits for the GPU raises a `RuntimeError`.
 
-    A recording that fails leaves torch's generator of the GPU unusable; what would make it fail is found here before.
+    A failed recording leaves torch's GPU generator unusable; this finds the cause of a failure before recording.
     """
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
@@ -38,7 +38,7 @@ def refusing_to_wait() -> Iterator[None]:
 
 
 def not_recordable(error: Exception) -> UserError:
-    """What to say where a network's passes cannot be recorded as a CUDA graph."""
+    """The message for a network whose passes cannot be recorded as a CUDA graph."""
     why = next(iter(str(error).splitlines()), type(error).__name__)
     return UserError(f"This network cannot be recorded as a CUDA graph ({why}): train it without cuda_graphs.")
 
@@ -47,10 +47,10 @@ class Descent:
     """One step down a loss at every call.
 
     :param loss: of the inputs of a call, a scalar.
-    :param network: whose parameters the optimiser has.
-    :param precision: `float32` or `bfloat16`, of the passes; weights, gradients and updates are float32 always.
+    :param network: the network whose parameters the optimiser updates.
+    :param precision: of the passes: `float32` or `bfloat16`; weights, gradients and updates are always float32.
     :param graph: on a GPU, record the passes over inputs of the shapes of the first call, and replay them.
-    :param steps: how many steps there will be; a graph is recorded only where they are worth it.
+    :param steps: the planned number of steps; a graph is recorded only if it pays off.
 
     >>> network = nn.Linear(2, 1)
     >>> optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -98,7 +98,7 @@ class Descent:
             return self._loss(*inputs)
 
     def close(self) -> None:
-        """Let go of the graph, and of the gradients, which lie in its memory."""
+        """Release the graph, and the gradients, which are in its memory."""
         if self._graph is not None:
             self._graph = None
             self._optimizer.zero_grad(set_to_none=True)
@@ -107,9 +107,9 @@ class Descent:
 class LossGraph:
     """A loss and its gradients with respect to a network's parameters, recorded once as a CUDA graph and replayed.
 
-    Small batches cost a GPU less than it takes the CPU to start their kernels; a replay starts all of them at once. The
-    numbers are those of the passes that were recorded. The recording itself leaves weights and statistics of batch
-    norms as they were.
+    For small batches, starting the kernels takes the CPU longer than running them takes the GPU; a replay starts all of
+    them at once. The results are those of the recorded passes. Recording itself does not change weights or batch norm
+    statistics.
 
     :param loss: of the inputs, a scalar; nothing in it may wait for the GPU.
     :param inputs: examples, whose shapes and types every later call has.

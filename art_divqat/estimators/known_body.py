@@ -1,4 +1,4 @@
-"""Answers of an int8 network from what its body made of an image before: networks that share a body share that."""
+"""Answers of an int8 network from cached features of its body, shared by networks with the same body."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from art_divqat.quantization.halves import Halves, digest_of
 
 
 class KnownBody:
-    """f(x) = head(body(x)), where body(x) is computed once for an image, by whichever network has that body.
+    """f(x) = head(body(x)), where body(x) is computed once per image for all networks with that body.
 
-    Victims that were trained with their body left as it is differ in the head, and nearly all the time goes into the
-    body. What it makes of an image is kept as float32, from which the int8 values come back exactly.
+    Victims trained with a frozen body differ only in the head, but nearly all the time goes into the body. Its output
+    is kept as float32, from which the int8 values are recovered exactly.
 
     :param network: an int8 network.
     :param engine: the engine that it runs on.
     :param shape: (channels, height, width) of the images.
-    :param preprocess: images to what the network sees.
+    :param preprocess: from images to the network's input.
     :param path_of: the file to share, by the hash of the body.
-    :raises UserError: for a network that has no place to be cut at.
+    :raises UserError: for a network that cannot be cut.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Memory formats of networks: probe and set channels last, with which convolutions run faster on a CPU."""
+"""Memory formats of networks: probe and set channels last, which makes convolutions faster on a CPU."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from art_divqat.estimators.conventions import keeping_modes
 def probe_memory_format(
     network: nn.Module, two_images: Tensor, logits: Callable[[Tensor], Tensor] | None = None
 ) -> torch.memory_format:
-    """Find the memory format that a network runs fastest in, and leave the network as it was.
+    """Find the memory format in which a network runs fastest, without changing the network.
 
-    Channels last on the CPU, where convolutions train a quarter faster in it, and under autocast on a GPU, whose matrix
-    units work in it, if the network can run so; a network that calls `view` on the output of a convolution cannot.
-    Contiguous elsewhere.
+    Channels last, if the network can run in it, on the CPU (convolutions train a quarter faster) and under autocast on
+    a GPU (whose matrix units use it). A network that calls `view` on a convolution's output cannot. Contiguous
+    otherwise.
 
     :param network: it is run once in evaluation mode, without gradients; its modes and its tensors are the same after.
     :param two_images: a batch that it takes, on its device.
@@ -47,9 +47,10 @@ def probe_memory_format(
 def set_memory_format(
     network: nn.Module, memory_format: torch.memory_format, optimizer: torch.optim.Optimizer | None = None
 ) -> None:
-    """Put a network's weights, and the averages that an optimiser holds of them, into one memory format.
+    """Convert a network's weights, and an optimiser's averages of them, to one memory format.
 
-    Fused AdamW on the CPU goes wrong, silently, on a mixture: name the optimiser wherever there is one.
+    With mixed formats, fused AdamW on the CPU silently computes wrong results: always pass the optimiser if there is
+    one.
     """
     network.to(memory_format=memory_format)  # type: ignore[call-overload]
     for state in optimizer.state.values() if optimizer is not None else ():

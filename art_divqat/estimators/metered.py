@@ -1,4 +1,4 @@
-"""Metered victim: answer with probabilities, count every image as a query, refuse any beyond the budget."""
+"""Metered victim: answers with probabilities, counts every image as a query, and refuses queries beyond the budget."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ AnswerLog = Callable[[NDArray[np.float32], NDArray[np.float32]], None]
 
 
 class UnusableAnswersError(UserError):
-    """The victim answered some images of a call with values that are not finite; `answers` holds the rows before them.
+    """Some answers of a call are not finite; `answers` holds the rows before the first of them.
 
-    The call is charged all the same: an attack keeps those rows, stops asking, and makes do with what it paid for.
+    The call is still charged: an attack keeps those rows, stops querying, and uses the answers that it paid for.
     """
 
     def __init__(self, message: str, answers: NDArray[np.float32]) -> None:
@@ -30,13 +30,12 @@ class UnusableAnswersError(UserError):
 
 
 class QueryLedger:
-    """Counts what an attacker asks and refuses what goes over the budget.
+    """Counts an attacker's queries and refuses those beyond the budget.
 
-    :param budget: how many charged queries are allowed, 0 for not one; None for no limit.
-    :param repeats: `paid` charges every image; `free` charges an image once and answers it from memory ever after.
-    :param remember: how many different images are told apart, about 100 bytes each (and the answer, if repeats are
-        free). Images first seen beyond that count as unique every time, so that memory stays flat however many queries
-        a data-free attack makes.
+    :param budget: how many charged queries are allowed, possibly 0; None for no limit.
+    :param repeats: `paid` charges every image; `free` charges an image once and then answers it from memory.
+    :param remember: how many distinct images are remembered, at about 100 bytes each (plus the answer, if repeats are
+        free). Further images always count as unique, so memory stays constant for any number of queries.
 
     >>> ledger = QueryLedger(budget=3)
     >>> ledger.charge(2)
@@ -65,12 +64,12 @@ class QueryLedger:
 
     @property
     def unique(self) -> int:
-        """How many different images were asked; an upper bound once more than `remember` of them were."""
+        """How many distinct images were queried; an upper bound beyond `remember` images."""
         return len(self._answers) + self._forgotten
 
     @property
     def repeated(self) -> int:
-        """How many of the images asked had been asked before."""
+        """How many queries repeated an earlier image."""
         return self.requested - self.unique
 
     def charge(self, queries: int) -> None:
@@ -97,12 +96,12 @@ class QueryLedger:
 class MeteredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
     """An ART black-box classifier that passes every `predict` through a :class:`QueryLedger` to the victim.
 
-    It has no gradients and no weights: an attack has nothing but the answers. Rows must be probabilities; a victim that
-    answers with logits is refused, because ART would train a thief on them without a word.
+    It has no gradients and no weights: an attack sees only the answers. Rows must be probabilities; a victim that
+    answers with logits is refused, because ART would train a thief on them without a warning.
 
-    :param victim: any ART classifier whose `predict` gives probabilities, its defences included; a single one, of
-        class 1, is passed on as two.
-    :param ledger: counts and limits; a fresh one without a limit if not given.
+    :param victim: any ART classifier whose `predict` returns probabilities, including its defences; a single
+        probability, of class 1, is passed on as two columns.
+    :param ledger: counts and limits queries; by default a new one without a limit.
     :param log: called with (images, answers) after every call that the victim answered.
 
     >>> from art.estimators.classification import BlackBoxClassifier
@@ -132,9 +131,9 @@ class MeteredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         )
 
     def predict(self, x: NDArray[Any], batch_size: int = 512, **kwargs: Any) -> NDArray[np.float32]:
-        """The victim's probabilities, of shape (N, classes); charged one query an image, as a whole or not at all.
+        """The victim's probabilities, of shape (N, classes); charged one query per image, either all or none.
 
-        :raises QueryBudgetExceededError: before the victim sees anything, if the budget does not hold them all.
+        :raises QueryBudgetExceededError: before the victim sees anything, if the budget does not cover all images.
         :raises UnusableAnswersError: if some answers are not finite; it carries the rows before the first of them.
         :raises UserError: if the images have another shape than the victim's or are not finite (nothing is charged), or
             if the answers are not rows of probabilities.

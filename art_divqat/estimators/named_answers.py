@@ -1,4 +1,4 @@
-"""Named answers: read class ids, names of classes, and scores by name as rows of one number a class.
+"""Named answers: convert class ids, class names and scores by name to rows with one number per class.
 
 Importing this module imports neither torch nor ART.
 """
@@ -20,7 +20,7 @@ _SCORES = ("score", "probability", "confidence")
 def labels_to_rows(labels: Any, nb_classes: int, class_names: Sequence[str] = ()) -> NDArray[np.float32] | None:
     """One-hot rows of (N,) or (N, 1) class ids or names; None for anything else.
 
-    :raises UserError: for a class that there is none of.
+    :raises UserError: for an unknown class.
 
     >>> labels_to_rows(["dog", "cat"], 2, ("cat", "dog")).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
@@ -65,7 +65,7 @@ def class_id(name: Any, nb_classes: int, class_names: Sequence[str] = ()) -> int
 
 
 def scores_to_rows(answers: Sequence[Any], nb_classes: int, class_names: Sequence[str] = ()) -> NDArray[np.float32]:
-    """Rows of answers that name their classes, 0 where a class is not named.
+    """Rows of answers that name their classes; 0 for classes that are not named.
 
     Each is a mapping of names to scores, `{"label": name, "score": score}`, or a list of these.
 

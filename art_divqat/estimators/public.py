@@ -1,4 +1,4 @@
-"""Classifiers that begin from a public network: a linear head on its features, then, if asked for, all of it."""
+"""Classifiers that start from a public network: a linear head on its features, then optionally the whole network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STEPS = 200
 
 
 class Features:
-    """φ(x): what a frozen public network makes of an image before its head, computed once for every image.
+    """φ(x): the output of a frozen public network before its head, computed once per image.
 
     :param body: images (N, C, H, W) in [0, 1] to features (N, width); it is put into eval mode and never trained.
     :param width: how many features.
@@ -72,13 +72,13 @@ def fit_head(
 ) -> nn.Linear:
     """min over W, b of −mean Σₖ yₖ log softmax(W z + b)ₖ + λ‖W‖² / 2, z the standardised features; by L-BFGS from zero.
 
-    No seed, no schedule. The head that is returned takes the features as they are.
+    No seed, no schedule. The returned head takes unstandardised features.
 
     :param features: (N, width).
     :param targets: class ids (N,) or rows of probabilities (N, classes).
     :param weight_decay: λ.
-    :param balanced: of labels, take the log of each class's frequency among them from its logit: what is asked about
-        has the classes as they happen to come, what the head is for has them all alike. Nothing of probabilities.
+    :param balanced: with labels, subtract the log of each class's frequency from its logit, because class frequencies
+        among the queries are arbitrary and the head is used on balanced classes. No effect with probabilities.
 
     >>> rng = np.random.default_rng(0)
     >>> x = rng.standard_normal((60, 4)).astype(np.float32)
@@ -120,11 +120,11 @@ def fit_head(
 def public_features(
     model: str, weights: str, shape: Shape, device: str = "cpu", download: bool = False, seen: Shape | None = None
 ) -> Features:
-    """The features of a public network, known to all that begin from it in this process.
+    """The features of a public network, shared by all classifiers in this process that start from it.
 
     :param model: an architecture, and `weights` whose; see :func:`art_divqat.models.weights.load_public`.
     :param shape: (channels, height, width) of the images.
-    :param seen: what they are shrunk to before the network sees them, if it is smaller.
+    :param seen: the smaller shape to which they are shrunk for the network, if any.
     :raises UserError: for weights that are not there or do not fit.
     """
     body, width = _body(model, weights, shape, seen, download)

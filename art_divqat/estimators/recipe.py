@@ -1,4 +1,4 @@
-"""Training recipe: train every network of a comparison alike, behind ART's `fit`.
+"""Training recipe: train every network of a comparison in the same way, behind ART's `fit`.
 
 ART's `PyTorchClassifier.fit` builds a data loader per call, has no schedule that survives a call, and shuffles with the
 global generator. :class:`RecipeClassifier` is the same ART classifier with a loop of its own.
@@ -43,14 +43,14 @@ class TrainingRecipe:
     :param weight_decay: decoupled for `adam` (AdamW), L2 for `sgd`.
     :param schedule: `cosine` to zero over the whole run, `step` (×0.1 at 60 % and 85 % of it) or `constant`.
     :param augmentation: `none`; `flip`, each image mirrored left to right with probability 1/2; or `crop-flip`, also
-        moved by up to 4 pixels each way, what comes in at an edge being mirrored there.
+        shifted by up to 4 pixels each way, with mirrored edges.
     :param warm_up: fraction of all steps, in [0, 1), over which the learning rate rises linearly from zero; a `cosine`
         falls over the rest.
     :param label_smoothing: ε in [0, 1): targets are (1 − ε) y + ε / classes.
     :param precision: of the passes: `float32`, as torch is set, or `bfloat16` autocast, which a GPU runs channels last.
         Weights, gradients and updates are float32 always.
-    :param cuda_graphs: on a GPU, record the passes over one batch and replay them: small batches then cost what the
-        GPU takes, not what it takes to start its kernels. The CPU knows nothing of it.
+    :param cuda_graphs: on a GPU, record the passes over one batch and replay them: small batches then no longer wait
+        for the CPU to start kernels. No effect on the CPU.
 
     >>> TrainingRecipe(epochs=2).learning_rate_at(0.5)
     0.0005
@@ -109,7 +109,7 @@ class TrainingRecipe:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The recipe as plain JSON values; options that came later than the first recipes only where they are used.
+        """The recipe as plain JSON values; newer options appear only if they are used.
 
         >>> TrainingRecipe().as_dict() == TrainingRecipe(augmentation="none").as_dict()
         True
@@ -141,7 +141,7 @@ def training_step(
 
 
 def takes_stored_images(classifier: type[C]) -> type[C]:
-    """A class of classifiers whose `fit` gets stored images as they are: ART would make one array of all of them.
+    """Let a class's `fit` receive stored images unchanged: ART would load all of them into one array.
 
     ART's metaclass puts that function around every `fit` of a class's body; the class keeps its own as `_own_fit`.
     """
@@ -305,7 +305,8 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
     def predict(self, x: NDArray[Any], batch_size: int = 512, **kwargs: Any) -> NDArray[Any]:
         """Logits, or what the postprocessors make of them, of shape (N, classes), float32; none for no images.
 
-        ART's way round a data loader draws from the global random state on every call; this one draws nothing.
+        ART's version uses a data loader, which draws from the global random state on every call; this one draws
+        nothing.
         """
         del kwargs
         x = np.ascontiguousarray(x, dtype=np.float32)
@@ -315,7 +316,7 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
         return self._apply_postprocessing(preds=self.logits(x, batch_size), fit=False)
 
     def logits(self, x: NDArray[Any], batch_size: int = 512) -> NDArray[np.float32]:
-        """The network's own answer, whatever postprocessors stand behind it; shape (N, classes)."""
+        """The network's own answer, without postprocessors; shape (N, classes)."""
         self.model.eval()
         # what a network makes of large images on its way takes many times what they take
         batch_size = chunk_of(x.shape[1:], batch_size)
@@ -327,7 +328,7 @@ class RecipeClassifier(PyTorchClassifier):  # type: ignore[misc]
         return np.concatenate(parts) if parts else np.zeros((0, self.nb_classes), np.float32)
 
     def clone_for_refitting(self) -> RecipeClassifier:
-        """Refused: ART's way keeps the weights of some modules, and a thief must never be a copy of the victim.
+        """Refused: ART's version keeps the weights of some modules, and a thief must never be a copy of the victim.
 
         :raises UserError: always.
         """

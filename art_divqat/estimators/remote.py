@@ -1,4 +1,4 @@
-"""Remote classifier: query a live prediction endpoint as an ART black box, each answer on disk before it is used."""
+"""Remote classifier: query a live prediction endpoint as an ART black box; each answer is on disk before it is used."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ _CLASSES_AT_FIRST = 8192
 
 
 class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
-    """An ART classifier that asks an HTTP endpoint, each image once and never again.
+    """An ART classifier that queries an HTTP endpoint, each image only once.
 
-    An image that was asked before, by this process or one that was killed, is answered from the journal. What can be
-    lost to a crash is the one batch in flight, whose answers had not arrived. A request is repeated after a time-out,
-    a broken connection, 408, 425, 429 or 5xx, and after an answer that is no answer (truncated, of another shape, not
-    finite), `retries` times with pauses of 0.5 s doubling to 60 s, or as `Retry-After` says. Redirects are not
-    followed, so that a credential goes nowhere else.
+    A repeated image is answered from the journal, even if an earlier process that was killed queried it. A crash loses
+    at most the one batch in flight, whose answers had not arrived. A request is retried after a time-out, a broken
+    connection, 408, 425, 429 or 5xx, and after an unusable answer (truncated, of another shape, not finite): `retries`
+    times, with pauses of 0.5 s doubling to 60 s, or as `Retry-After` says. Redirects are not followed, so that the
+    credential goes nowhere else.
 
     :param url: `http(s)://…`; `…/v2/models/NAME` speaks the Open Inference Protocol v2, anything else the JSON form.
     :param input_shape: (channels, height, width) of the float32 images.
     :param nb_classes: of the data; the endpoint may have more, which its first answer shows.
     :param journal: the file that keeps the answers.
     :param protocol: `auto`, `v2` or `json`.
-    :param auth_env: environment variable with the credential; read for each request, kept and shown nowhere.
+    :param auth_env: environment variable with the credential; read for each request, never stored or shown.
     :param auth_header: `Authorization` sends `Bearer CREDENTIAL` (or what the variable says, if it holds a space);
         any other header sends it as it is.
     :param batch_size: images a request.
-    :param rate: at most so many images a second; None for no limit.
-    :param timeout: seconds that a request may take, from first byte to last.
+    :param rate: maximum number of images per second; None for no limit.
+    :param timeout: seconds that a request may take in total.
     :param retries: repetitions of one request before giving up.
     :param class_names: of the data, for an endpoint that answers with names.
     :param sleep: waits so many seconds; for tests.
@@ -94,17 +94,17 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         self._nb_classes = self._journal.width or nb_classes
 
     def predict(self, x: NDArray[Any], batch_size: int = 0, **kwargs: Any) -> NDArray[np.float32]:
-        """The endpoint's answers, (N, classes), float32; only images never asked before are asked.
+        """The endpoint's answers, (N, classes), float32; only new images are sent.
 
-        :param batch_size: ignored: the size of a request was said when this was made.
-        :raises UserError: for images of another shape, a refusal (4xx), or a fault that outlasted every retry. What was
-            answered before it is kept.
+        :param batch_size: ignored: the constructor sets the size of a request.
+        :raises UserError: for images of another shape, a refusal (4xx), or a fault that persists after all retries.
+            Earlier answers are kept.
         """
         del batch_size, kwargs
         return self._answer(x)
 
     def repeat(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Ask images a second time, and no oftener; shows whether the endpoint answers the same again."""
+        """Query images a second time, but never a third; shows whether the endpoint is deterministic."""
         return self._stack(x, [f"{image_key(image)}#2" for image in x])
 
     def __repr__(self) -> str:
@@ -199,7 +199,7 @@ class RemoteClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
             self._protocol = described(self._protocol, content, tuple(self.input_shape), self.nb_classes)
 
     def metadata(self) -> bytes | None:
-        """What a v2 model says of itself, as JSON; None from any other endpoint, and from one that does not say."""
+        """The metadata of a v2 model, as JSON; None for any other endpoint, or without metadata."""
         import httpx
 
         if self._protocol.metadata_url is None:

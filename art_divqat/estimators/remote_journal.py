@@ -1,4 +1,4 @@
-"""Journal of remote answers: keep each on disk before anything uses it; append-only, one line an image.
+"""Journal of remote answers: each is on disk before it is used; append-only, one line per image.
 
 Importing this module imports neither torch nor ART.
 """
@@ -31,11 +31,11 @@ def image_key(image: NDArray[np.float32]) -> str:
 class AnswerJournal:
     """What an endpoint answered, by image.
 
-    A torn last line, which a killed process leaves, is cut off; any other damage is reported.
+    An incomplete last line, left by a killed process, is cut off; any other damage is reported.
 
     :param path: the file; made with its folder.
     :param endpoint: what answered, without anything secret; a file of another endpoint is refused.
-    :param nb_classes: the fewest values an answer; all have as many as the first.
+    :param nb_classes: the minimum number of values per answer; all answers have as many as the first.
     :raises UserError: if the file is of another endpoint, is damaged, or cannot be written.
     """
 
@@ -61,7 +61,7 @@ class AnswerJournal:
         return self._answers.get(key)
 
     def add(self, answers: Mapping[str, NDArray[np.float32]]) -> None:
-        """Put answers on the disk, and only then hold them.
+        """Write answers to disk, and only then keep them in memory.
 
         :raises UserError: if they cannot be written; what is on the disk is still whole.
         """

@@ -30,16 +30,16 @@ class BadAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Protocol:
-    """How one batch of images is put to an endpoint.
+    """How one batch of images is sent to an endpoint.
 
     :param kind: `v2` (KServe, Triton, MLServer, TorchServe) or `json`: `{"instances": images}` in,
         `{"predictions": rows}` out, which is also what TensorFlow Serving speaks.
     :param url: where requests go.
-    :param metadata_url: where a model says what it takes; None if nowhere.
+    :param metadata_url: the address of the model's metadata; None if there is none.
     :param input_name: what a v2 model calls its input.
     :param datatype: of that input.
     :param layout: how a v2 model takes an image: channels first, channels last, or as one row of values.
-    :param output_name: which output is asked for; None for whatever the model gives unasked.
+    :param output_name: the requested output; None for the model's default.
     """
 
     kind: Literal["v2", "json"]
@@ -74,8 +74,8 @@ class Protocol:
 
         :param wider: whether a row may have more values than `nb_classes`.
         :param class_names: of the data, for answers that name classes.
-        :raises UserError: for a class that the data has not.
-        :raises BadAnswerError: for anything else, values that are not finite among them.
+        :raises UserError: for a class that is not in the data.
+        :raises BadAnswerError: for anything else, including values that are not finite.
         """
         try:
             record = json.loads(content)
@@ -158,10 +158,11 @@ def protocol_of(address: str, requested: str) -> Protocol:
 
 
 def described(protocol: Protocol, content: bytes, shape: tuple[int, ...], nb_classes: int) -> Protocol:
-    """The protocol as the metadata of a v2 model asks for it; unchanged where they say nothing.
+    """The protocol according to the metadata of a v2 model; unchanged without metadata.
 
-    Of several outputs the first with a float for each class is asked for, else the first with more floats: a converter
-    may put labels beside them, and MLServer's scikit-learn runtime gives labels alone unless `predict_proba` is named.
+    Of several outputs, the first with one float per class is requested, otherwise the first with more floats: a
+    converter may add labels, and MLServer's scikit-learn runtime returns only labels unless `predict_proba` is
+    requested.
 
     :param shape: (channels, height, width).
     :raises UserError: if the model takes something other than a batch of float images of this shape.

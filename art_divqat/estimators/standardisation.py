@@ -1,4 +1,4 @@
-"""Standardisation: read a classifier's fields and image standardisation, which go with its network into files."""
+"""Standardisation: read a classifier's fields and image standardisation, which are saved with its network."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class QuantizedClassifier(Preprocessed, Protocol):
 
 
 def standardisation_of(classifier: Preprocessed) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Read (mean, std) from a classifier's `preprocessing`; None where it does nothing.
+    """Read (mean, std) from a classifier's `preprocessing`; None if it does nothing.
 
     :raises UserError: for preprocessing that is not a standardisation.
 

@@ -1,4 +1,4 @@
-"""Training set: images and labels where they are trained on, cut into batches, augmented if the recipe says so."""
+"""Training set: images and labels on the training device, in batches, augmented if the recipe says so."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def batches(order: Tensor, batch_size: int) -> list[Tensor]:
 class TrainingSet:
     """Images and labels of a training run, on its device.
 
-    On a GPU the images that are trained on lie there, those that are exactly k / 255 as bytes; the float32 values that
-    the network sees are the same to the last bit.
+    On a GPU the training images are in GPU memory, as bytes if all pixels are exactly k / 255; the network sees the
+    same float32 values to the last bit.
 
     :param images: float32 (N, C, H, W), on the CPU, or stored ones, which come from their file a batch at a time.
     :param labels: class ids (M,) or rows of probabilities (M, classes), on the CPU.
@@ -80,7 +80,7 @@ class TrainingSet:
         return self._on_device(pick(self._images, self._rows[:count].to(self._place)))
 
     def epoch(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of images and labels in this order; both are on the device, and indices go there once."""
+        """Batches of images and labels in this order, on the device; indices are transferred once."""
         pictures = batches(self._rows[order].to(self._place), batch_size)
         answers = batches(order.to(self._device), batch_size)
         for picture, answer in zip(pictures, answers, strict=True):
@@ -105,16 +105,16 @@ class TrainingSet:
 
 
 def pick(images: Tensor | StoredImages, picked: Tensor) -> Tensor:
-    """images[picked]: of stored ones as they are kept, on the CPU."""
+    """images[picked]; for stored images in their stored form, on the CPU."""
     if isinstance(images, StoredImages):
         return torch.from_numpy(images.bytes_of(picked.numpy()))
     return images[picked]
 
 
 def crop_and_flip(images: Tensor, picked: Tensor, shift: int, generator: torch.Generator) -> Tensor:
-    """Some of the images, each moved by up to `shift` pixels each way, and mirrored left to right one time in two.
+    """Some of the images, each shifted by up to `shift` pixels each way and mirrored left to right at random.
 
-    What comes in at an edge is the image mirrored there. One gather, on the device of the images, of any type of pixel.
+    Edges are mirrored. A single gather, on the device of the images, for any type of pixel.
 
     :param images: (N, C, H, W).
     :param picked: which of them, (M,), on their device.

@@ -1,4 +1,4 @@
-"""A hidden layer before the last one, which changes no answer until it is trained."""
+"""A hidden layer inserted before the last one; it changes no answer until it is trained."""
 
 from __future__ import annotations
 

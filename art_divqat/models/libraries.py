@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm as they are, and any network behind the standardisation of its public weights."""
+"""Unmodified networks of torchvision and timm, and any network behind the standardisation of its public weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shrunk images: a network that sees smaller images than the others do, and shrinks them itself."""
+"""Shrunk images: a network that shrinks its input images itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public weights: start a network from weights that anybody can have, instead of from nothing.
+"""Public weights: start a network from public weights instead of random ones.
 
 A source is text: `imagenet`, the weights that torchvision or timm gives for the network, from their local cache;
 `package:NAME`, a file that an installed distribution carries; or the path of a state dict. Nothing is unpickled, and

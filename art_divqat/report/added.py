@@ -1,4 +1,4 @@
-"""What the queries added: the attacker's own images alone first, then the best attacker who also asks."""
+"""What the queries added: first the attacker's own images alone, then the best attacker who also queries."""
 
 from __future__ import annotations
 

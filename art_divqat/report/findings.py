@@ -1,4 +1,4 @@
-"""Findings: state the main result in one plain sentence that is true whatever was run."""
+"""Findings: state the main result in one plain sentence, for every kind of run."""
 
 from __future__ import annotations
 

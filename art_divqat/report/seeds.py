@@ -1,4 +1,4 @@
-"""Seeds that were added until the leading comparison was decided: say so, and at which level that makes verdicts."""
+"""Seeds added until the leading comparison was decided: report that, and the resulting level of verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Selection of plotted lines: the headline's first, then the best attackers', where not all fit."""
+"""Selection of plotted lines if not all fit: the headline's first, then the best attackers'."""
 
 from __future__ import annotations
 

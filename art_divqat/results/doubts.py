@@ -1,4 +1,4 @@
-"""Doubts: what stands against concluding from an audit that a model was stolen, or that it resisted.
+"""Doubts: reasons against concluding from an audit that a model was stolen, or that it resisted.
 
 Agreement is a lower bound of what an attacker gets. That a model was stolen is therefore shown by one thief, unless its
 agreement was made too high. That one resisted is shown only by attackers that would have stolen another one.

@@ -1,4 +1,4 @@
-"""Make comparisons of what groups of cells kept: their estimates, intervals and, all together, their verdicts."""
+"""Compare groups of cells: estimates, intervals and, corrected together, verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probe rows: the linear reader of the same answers as an attacker of its own, where it did better than the thief."""
+"""Probe rows: the linear probe as an attacker of its own, if it did better than the thief."""
 
 from __future__ import annotations
 

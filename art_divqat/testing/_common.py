@@ -1,4 +1,4 @@
-"""What several checks share: a broken promise as one sentence, the global random states, a small data set."""
+"""Shared helpers of the checks: a violation as one sentence, the global random states, a small data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of an architecture, as a check that anybody can run on one of their own."""
+"""Conformance check of architectures: test your own against the contract."""
 
 from __future__ import annotations
 

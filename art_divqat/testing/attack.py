@@ -1,4 +1,4 @@
-"""Conformance check of extraction attacks: run one's own attack against the contract."""
+"""Conformance check of extraction attacks: test your own against the contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contracts of a data set and of a query pool, as checks that anybody can run on their own."""
+"""Conformance checks of data sets and query pools: test your own against the contracts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conformance checks of postprocessors: run one's own against what a served answer must satisfy."""
+"""Conformance checks of postprocessors: test your own against the rules for served answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a recovery, as a check that anybody can run on one of their own."""
+"""Conformance check of recoveries: test your own against the contract."""
 
 from __future__ import annotations
 

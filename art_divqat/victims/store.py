@@ -1,4 +1,4 @@
-"""Victim store: one folder a trained victim, named by the hash of all that decides its weights.
+"""Victim store: one folder per trained victim, named by the hash of everything that determines its weights.
 
 Its entry, `victim.json`, says what the victim is and has the SHA-256 of every file beside it. A file that is not the
 one that was stored is never used: it is moved into the folder `set-aside`, which is logged, and counts as absent.

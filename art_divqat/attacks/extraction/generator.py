@@ -1,4 +1,4 @@
-"""Generator of the data-free attacks, and zeroth-order estimates of the gradient of what only the victim computes."""
+"""Generator of the data-free attacks, and zeroth-order estimates of gradients through the victim."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """KnockoffNets: query pool images at random or by an adaptive policy, and train a thief on the answers.
 
-ART's attack made trustworthy: right rewards, no NaN, one seed, no copies, many times faster.
+ART's attack, corrected: right rewards, no NaN, one seed, no copies, many times faster.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Attacks of somebody with some images of the victim's own kind: alone, beside a pool, augmented, with labels.
+"""Attackers with images of the victim's own kind: these alone, with a pool, augmented, with labels.
 
 The registry names these functions; each takes an :class:`~art_divqat.attacks.extraction.contract.AttackContext` whose
 `own_images` are there.

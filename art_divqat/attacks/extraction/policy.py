@@ -1,4 +1,4 @@
-"""Adaptive policy of KnockoffNets: rewards, and the gradient bandit that chooses a class of the pool by them."""
+"""Adaptive policy of KnockoffNets: rewards, and the gradient bandit that uses them to choose a pool class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pool scouting: try many pools with a share of the budget, spend the rest where the answers tell the classes apart."""
+"""Pool scouting: try many pools with a share of the budget, spend the rest where answers distinguish the classes."""
 
 from __future__ import annotations
 

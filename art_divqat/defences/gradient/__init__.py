@@ -1,4 +1,4 @@
-"""Gradient defences: wrap a classifier, and perturb answers by the query and a network of their own."""
+"""Gradient defences: classifier wrappers that perturb answers depending on the query, with a network of their own."""
 
 from typing import TYPE_CHECKING
 

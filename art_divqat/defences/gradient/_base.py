@@ -1,4 +1,4 @@
-"""Base of the gradient defences: perturb answers by their queries, and serve a classifier through that."""
+"""Base of the gradient defences: perturb each answer by its query, and wrap a classifier to serve the result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REMEDY = "the classifier must answer with probabilities: put Softmax() first am
 
 
 class InputDefence(abc.ABC):
-    """A defence that needs the query and a network of its own, so that it cannot be an ART postprocessor.
+    """A defence that needs the query and a network of its own, and so cannot be an ART postprocessor.
 
     :meth:`perturb` is the perturbation alone; :meth:`defend` puts it behind an ART classifier.
 
@@ -91,8 +91,8 @@ class InputDefence(abc.ABC):
     def defend(self, classifier: Any) -> Any:
         """An ART classifier like `classifier`, with its network, that serves through this defence.
 
-        Its class is a subclass of the classifier's, so that ART takes it wherever it takes the classifier; gradients
-        and training are the classifier's own, of the undefended answers, as ART has it for postprocessors.
+        Its class is a subclass of the classifier's, so ART accepts it wherever it accepts the classifier. As with ART's
+        postprocessors, gradients and training are those of the classifier, without the defence.
 
         :raises UserError: where `classifier` is no ART classifier.
         """

@@ -1,4 +1,4 @@
-"""Adaptive misinformation: mix unsure answers with those of a network that is trained to be wrong."""
+"""Adaptive misinformation: mix uncertain answers with those of a network that is trained to be wrong."""
 
 from __future__ import annotations
 

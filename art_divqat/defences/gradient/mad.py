@@ -17,7 +17,7 @@ from art_divqat.parameters import Parameters
 class MAD(InputDefence):
     """ỹ = (1 − a) y + a v, with v the corner of the simplex that maximises 1 − cos(Gᵀv, Gᵀy), a = min(1, ε/‖y − v‖₁).
 
-    G = ∇_θ log softmax f_A(x) of a surrogate f_A over its last, linear layer; a forward pass is all it takes
+    G = ∇_θ log softmax f_A(x) of a surrogate f_A over its last, linear layer; a forward pass suffices
     (`docs/defend-a-classifier.md` derives it). `preserve_label=True` keeps the top class c: the corners are then e_c
     and (e_c + e_j)/2 instead of the e_j (*our reading*).
 

@@ -1,9 +1,9 @@
 """Fast kernel of the heuristic perturbation: :meth:`HeuristicPerturbation.formula` in few numpy calls.
 
-A served answer takes a microsecond in a batch and some ten alone, so what counts is how often numpy is called and
-whether a buffer leaves the cache. Everything here is the formula again, rearranged for that: in place, in the answers'
-own precision, with rows whose gate is closed left out, and with a shorter way for a single row. The result for a row
-does not depend on the rows beside it, to the bit.
+A served answer takes about one microsecond in a batch and ten alone, so the cost is the number of numpy calls and the
+buffers that leave the cache. Everything here is the same formula, rearranged for that: in place, in the answers' own
+precision, without rows whose gate is closed, and with a shorter path for a single row. The result for a row does not
+depend on other rows, to the bit.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def subtract_reverse_sigmoid(y: Rows, numbers: NoiseNumbers) -> Rows:
 def perturb_row(parameters: HeuristicParameters, y: npt.NDArray[Any]) -> Rows | None:
     """A single ordinary answer (1, C), not checked yet, in a third of the numpy calls of :func:`perturb_rows`.
 
-    None, so that the general path decides, where the row may be bad input, has an entry of 0 or 1 (whose limits
-    make numpy warn), or is near the threshold, where α is neither 0 nor 1.
+    Returns None, which leaves the row to the general path, if the row may be bad input, has an entry of 0 or 1 (whose
+    limits make numpy warn), or is near the threshold, where α is neither 0 nor 1.
     """
     if (y.dtype is not _FLOAT32 and y.dtype is not _FLOAT64) or not y.flags.c_contiguous or y.size < 2:
         return None

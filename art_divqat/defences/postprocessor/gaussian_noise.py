@@ -1,4 +1,4 @@
-"""Gaussian noise: add it to the probabilities, by a seed."""
+"""Gaussian noise: add seeded noise to the probabilities."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from art_divqat.parameters import Parameters
 class GaussianNoise(SeededPostprocessor):
     """ỹ ∝ max(0, y + N(0, scale²)), from a generator of its own.
 
-    ART's class draws from numpy's global generator; this one leaves it alone. A row that the noise takes below zero
-    everywhere is served as it was.
+    ART's class draws from numpy's global generator; this one does not. A row whose entries all become negative is
+    served unchanged.
 
     :param scale: standard deviation, in (0, 1000].
     :param seed: seed of the generator, an int of at least 0.

@@ -43,9 +43,9 @@ class BudgetFit:
 class HeuristicPerturbation(ProbabilityPostprocessor):
     """ỹ_k = (y_k − α r_k) / Σ_j (y_j − α r_j), α = σ(ν(β − m)), r_k = β(σ(γ·logit y_k) − ½), m = max_k y_k.
 
-    The gate α is 1 when the answer is unsure (m below β) and 0 when it is confident; an answer behind a closed gate is
-    returned bit for bit. β cannot be set by hand where there are many classes: use :meth:`fit_to_budget`.
-    `preserve_label=True` keeps the top class, and then does not slow down a thief that trains on labels alone.
+    The gate α is 1 when the answer is uncertain (m below β) and 0 when it is confident; an answer behind a closed gate
+    is returned bit for bit. With many classes, do not set β by hand: use :meth:`fit_to_budget`. `preserve_label=True`
+    keeps the top class, and so does not affect a thief that trains on labels alone.
     `docs/defend-a-classifier.md` says what is as published, how the variants differ and how the label is kept.
 
     Khaled, Dhaouadi, Gohring de Magalhães and Nicolescu, ICMLA 2023, https://arxiv.org/abs/2309.01838
@@ -105,8 +105,7 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
     def formula(self, preds: Any) -> npt.NDArray[np.float64]:
         """The answers to serve by the formula as it stands in the class, one step a line, in float64.
 
-        For reading and for tests: calling the object serves the same, to the rounding of the answers' precision, at a
-        fraction of the cost.
+        For reading and for tests: calling the object gives the same answers up to rounding, at a fraction of the cost.
 
         :param preds: answers of shape (N, C), or (N, 1) with the probability of class 1.
         :returns: rows of the shape of `preds`.
@@ -144,10 +143,10 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
     ) -> BudgetFit:
         """Set β from held-out answers so that the mean L1 change is `l1`, or so that few enough labels flip.
 
-        The mean L1 is continuous in β but neither monotone nor gentle (near β = 1 it can rise within 0.01 from nothing
-        to its most), so [0, 2] is scanned in steps of 1/40 and the first crossing is bisected. `l1` finds the smallest
-        β that spends the budget; `max_label_flips` the largest β up to which the rate stays within the bound, 2 where
-        it always does.
+        The mean L1 is continuous in β, but not monotone, and it can be steep (near β = 1 it can rise from zero to its
+        maximum within 0.01). Therefore [0, 2] is scanned in steps of 1/40 and the first crossing is bisected. `l1`
+        finds the smallest β that spends the budget; `max_label_flips` the largest β up to which the rate stays within
+        the bound, or 2 if it always does.
 
         :param probabilities: answers of shape (N, C) or (N, 1) that were not used to train the victim, in the form
             that `input_type` says.
@@ -182,7 +181,7 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
         return fit
 
     def check_budget(self, *, l1: float | None = None, max_label_flips: float | None = None) -> None:
-        """Refuse what :meth:`fit_to_budget` could not be asked for on any answers.
+        """Refuse a budget that :meth:`fit_to_budget` could not meet on any answers.
 
         :raises UserError: for no budget or two, and for one out of range.
         """
@@ -198,8 +197,8 @@ class HeuristicPerturbation(ProbabilityPostprocessor):
         """The same function as a `torch.nn.Module` on tensors (N, C) or (N, 1).
 
         It agrees with this object to float32 rounding, has no state besides its parameters at the time of the call,
-        follows its input to any device, and can be scripted and exported to ONNX inside a model. It does not check
-        its input: a check has no place in an exported graph.
+        follows its input to any device, and can be scripted and exported to ONNX inside a model. It does not check its
+        input, because an exported graph cannot.
         """
         from art_divqat.defences.postprocessor._heuristic_module import HeuristicModule
 

@@ -16,7 +16,7 @@ from art_divqat.parameters import Parameters
 class HighConfidence(ProbabilityPostprocessor):
     """ỹ_k ∝ y_k where y_k ≥ cutoff, else 0; an answer with no such class is its label alone.
 
-    ART's class leaves the rest of the row as it is, so that its rows sum to anything between 0 and 1.
+    ART's class does not renormalise, so its rows sum to anything between 0 and 1.
 
     :param cutoff: smallest probability that is served, in (0, 1].
     :raises UserError: for a parameter out of range.

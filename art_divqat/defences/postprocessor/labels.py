@@ -12,8 +12,8 @@ from art_divqat.defences.postprocessor._rows import Rows
 class ClassLabels(ProbabilityPostprocessor):
     """ỹ = e_c with c = argmax_k y_k: the answer is the label and nothing else.
 
-    ART's class of this name writes a one into the column of every label of the batch, so two rows already get two
-    ones each; this one labels each row by itself. A tie goes to the first class; a column p becomes 1 where p > ½.
+    ART's class of this name writes a one into every row for the label of any row, so already with two rows each may get
+    two ones; this class labels each row separately. A tie goes to the first class; a column p becomes 1 where p > ½.
 
     >>> import numpy as np
     >>> ClassLabels()(np.array([[0.6, 0.4], [0.1, 0.9]]))

@@ -15,10 +15,10 @@ from art_divqat.parameters import Parameters
 class ModelGuard(ProbabilityPostprocessor):
     """ỹ = argmin Σ_k ỹ_k log y_k over ỹ ∈ Δ with ‖ỹ − y‖₁ ≤ ε and ỹ_c ≥ ỹ_k for the top class c.
 
-    A linear program, solved exactly. For a given height u = ỹ_c of the top class it is greedy: every rival is cut at
-    u, mass is taken from the likeliest classes and given to the least likely ones up to u, until the budget ε/2 is
-    spent. Its value is convex in u; the lowest u that the budget allows is mostly the best; a golden-section
-    search finds the others. The top class is then raised by at most a few float spacings, so that it wins ties.
+    A linear program, solved exactly. For a given height u = ỹ_c of the top class the solution is greedy: every rival is
+    cut at u, and mass moves from the likeliest classes to the least likely ones, up to u, until the budget ε/2 is
+    spent. Its value is convex in u. The lowest u that the budget allows is usually the best; otherwise a golden-section
+    search finds the optimum. Finally, the top class is raised by at most a few float spacings, so that it wins ties.
 
     Tang, Dai, Xiao, et al., "ModelGuard", USENIX Security 2024.
 

@@ -1,4 +1,4 @@
-"""Reverse sigmoid: perturb probabilities by it, without a gate."""
+"""Reverse sigmoid: perturb probabilities with reverse-sigmoid noise, without a gate."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from art_divqat.parameters import Parameters
 class ReverseSigmoid(ProbabilityPostprocessor):
     """ỹ_k ∝ max(0, y_k − β(σ(γ·logit y_k) − ½)).
 
-    The formula of ART's class, with the limits at 0 and 1 in place of a clip to 1e-9 (which float32 cannot hold at 1),
-    and with logits refused instead of clipped to [0, 1] without a word.
+    The formula of ART's class, but with the limits at 0 and 1 instead of a clip to 1e-9 (which float32 cannot represent
+    near 1), and with logits refused instead of silently clipped to [0, 1].
 
     Lee, Edwards, Molloy and Su, 2019, https://arxiv.org/abs/1806.00054
 

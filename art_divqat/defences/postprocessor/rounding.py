@@ -15,8 +15,8 @@ from art_divqat.parameters import Parameters
 class Rounding(ProbabilityPostprocessor):
     """Round each answer to multiples of 10^−decimals that still sum to one, by largest remainders.
 
-    Every entry is rounded down and the units that are left go to the entries that lost most (the first ones of a tie):
-    no entry moves by a whole unit, and the row stays on the simplex, which ART's `Rounded` does not keep.
+    Every entry is rounded down, and the remaining units go to the entries that lost most (the first ones of a tie). No
+    entry moves by a whole unit, and the row stays on the simplex, unlike with ART's `Rounded`.
 
     :param decimals: decimal places, from 1 to 6 (a float32 has no more).
     :raises UserError: for a parameter out of range.

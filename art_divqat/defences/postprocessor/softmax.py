@@ -11,9 +11,9 @@ from art_divqat.defences.postprocessor._rows import Rows
 class Softmax(ProbabilityPostprocessor):
     """ỹ_k = exp(z_k) / Σ_j exp(z_j): the step that turns a network's logits into probabilities.
 
-    Put it first in `postprocessing_defences`; the network stays logit-valued, so gradients are untouched. One column
-    is taken for the logit of class 1 and gives σ(z). Rows that are on the simplex already are logits like any other:
-    give this class logits only.
+    Put it first in `postprocessing_defences`; the network stays logit-valued, so gradients are untouched. A single
+    column is the logit of class 1 and gives σ(z). The input must be logits: rows on the simplex are not recognised, and
+    get a second softmax.
 
     >>> import numpy as np
     >>> Softmax()(np.array([[0.0, 0.0], [1000.0, 0.0]], dtype=np.float32))

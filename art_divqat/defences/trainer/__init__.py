@@ -1,4 +1,4 @@
-"""ART trainers: quantization-aware ones that make extraction harder, and adversarial ones."""
+"""ART trainers: quantization-aware training that makes extraction harder, and adversarial training."""
 
 from __future__ import annotations
 

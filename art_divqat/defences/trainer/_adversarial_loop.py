@@ -2,7 +2,7 @@
 
 min over θ of the mean over images of max over |x' − x| ≤ ε of the loss.
 
-A method says how it perturbs a batch and which loss it takes on the result; everything else is here, once: batches that
+A method defines how it perturbs a batch and the loss on the result. Everything else is here, once: batches that
 never leave the device, the classifier's own optimiser and schedule, model selection, history, progress, one seed.
 """
 

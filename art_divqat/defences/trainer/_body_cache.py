@@ -1,4 +1,4 @@
-"""What a body that stays as it is makes of images, kept in a folder: trainers of one body run it once."""
+"""Cache of a frozen body's features in a folder: trainers with the same body run it once."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _HASH, _KEY = "hash", "key"
 def kept_tensors(
     folder: Path | None, body: nn.Module, batches: Iterable[Tensor], make: Callable[[], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """What `make` makes of a body and of images, once for both; anew where the file is missing or damaged.
+    """The tensors that `make` computes from a body and images, from the file if it is there and undamaged.
 
-    :param folder: for the files, which anybody may delete; None keeps nothing.
+    :param folder: for the files, which may be deleted at any time; None keeps nothing.
     :param batches: the images, as they are given to the body.
     :raises UserError: if the folder cannot be written.
     """

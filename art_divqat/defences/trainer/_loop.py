@@ -29,9 +29,9 @@ from art_divqat.quantization import QuantizationBackend
 
 @dataclass(frozen=True)
 class Batch:
-    """Preprocessed images, class ids or probabilities, and the teacher's logits where they are known beforehand.
+    """Preprocessed images, class ids or probabilities, and the teacher's logits if already computed.
 
-    Of a network whose body stays as it is, features take the place of images; so in an objective's auxiliary images.
+    With a frozen body, features replace the images, also the auxiliary images of an objective.
     """
 
     images: Tensor
@@ -116,10 +116,10 @@ class EpochRecord:
 class QATLoop:
     """Trains a prepared network for some epochs and keeps its history and best validation state.
 
-    Observers and batch norm move for the first epochs and are frozen for the rest (`frozen_fraction`, rounded down, so
-    that a single epoch is never frozen): scales that still move would leave the weights tuned to other ones.
-    Without a scheduler the learning rate falls to zero along half a cosine: weights that still jump over quantization
-    steps at the end cost accuracy.
+    Observers and batch norm are updated in the first epochs and frozen for the rest (`frozen_fraction`, rounded down,
+    so a single epoch is never frozen): if the scales still moved, the weights would be tuned to outdated ones. Without
+    a scheduler the learning rate falls to zero along half a cosine: weights that still jump over quantization steps at
+    the end cost accuracy.
     Auxiliary images pass through the network in the same batch as the training images, so that batch norm sees in
     training what it sees when it is served. Mixtures of features join that batch before the head.
 

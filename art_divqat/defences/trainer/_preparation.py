@@ -1,4 +1,4 @@
-"""Prepare a trainer: read preprocessing, labels, optimizer and bounds from the classifier that came in."""
+"""Prepare a trainer: read preprocessing, labels, optimizer and bounds from the given classifier."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def rebuilt_optimizer(
 ) -> torch.optim.Optimizer:
     """A fresh optimizer of the same kind and settings on the parameters of the prepared network.
 
-    The settings are those it was built with: a schedule that has run out leaves a learning rate near zero behind.
+    The settings are the initial ones, because a finished schedule leaves a learning rate near zero.
 
     :raises UserError: if its class cannot be built from its own settings.
     """

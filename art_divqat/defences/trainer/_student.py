@@ -1,4 +1,4 @@
-"""The network in training, whole or in two halves: where features are mixed, or the body stays as it is."""
+"""The network in training, whole or cut in two halves (if features are mixed, or the body is frozen)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FEATURES = "features of the body"
 
 
 class Student:
-    """A prepared network, called with images; with features, where its body stays as it is.
+    """A prepared network, called with images, or with features if its body is frozen.
 
     :param network: of :meth:`~art_divqat.quantization.QuantizationBackend.prepare`; nothing was trained yet.
     :param train_body: whether all of it is trained. If not, its body is calibrated on `images` and then left alone.
@@ -66,7 +66,7 @@ class Student:
         return answers
 
     def features(self, images: Tensor) -> Tensor:
-        """What the body makes of images; features are what they are."""
+        """The body's features of images; features are returned unchanged."""
         assert self._halves is not None
         return self._halves.body(images) if self.train_body else images  # type: ignore[no-any-return]
 
@@ -83,7 +83,7 @@ class Student:
             return self._teacher(features)  # type: ignore[no-any-return]
 
     def seen(self, images: SeenImages) -> SeenImages:
-        """What the network is called with for images: they themselves, or their features, each computed once."""
+        """The network's input for images: the images themselves, or their features, each computed once."""
         return images if self.train_body else self._pass(self._body, images)
 
     def follow(self, *, training: bool) -> None:

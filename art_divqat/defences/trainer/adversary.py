@@ -36,7 +36,7 @@ class PixelBounds:
 class PGDAdversary:
     """x ← clip(x + step · sign ∇ CE, x ± eps), `steps` times (Madry et al., 2018; arXiv 1706.06083).
 
-    Runs in torch on the fake-quantized network, in eval mode with its observers still, about twice as fast as ART's.
+    Runs in torch on the fake-quantized network, in eval mode with frozen observers, about twice as fast as ART's.
 
     :param eps: radius of the L∞ ball, as a share of the range of pixels; in (0, 1]. For 8 of 255 grey levels 8 / 255.
     :param step: size of a step, likewise; None takes 2.5 · eps / steps, which reaches the edge of the ball.

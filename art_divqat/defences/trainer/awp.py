@@ -12,10 +12,10 @@ from art_divqat.defences.trainer.madry import MadryPGDTrainer
 
 
 class AWPTrainer(MadryPGDTrainer):
-    """PGD adversarial training whose gradient is taken at the worst weights nearby, for a flatter loss.
+    """PGD adversarial training with the gradient taken at the worst nearby weights, for a flatter loss.
 
     One ascent step of length γ‖w‖ in every weight tensor (not in biases and norms), the gradient there, and back.
-    ART's writes checkpoints into its data folder and needs a second classifier as a proxy; this needs neither.
+    Unlike ART's, it writes no checkpoints and needs no second classifier as a proxy.
 
     :param gamma: length of the step relative to the weights, in (0, 1]; the paper's 0.01 by default.
     :param awp_warm_up: fraction of the run before weights are perturbed, in [0, 1].

@@ -1,4 +1,4 @@
-"""Training a linear layer W h + b as if it were W (h − μ) + b: what all images have in common does not steer it."""
+"""Training a linear layer W h + b as if it were W (h − μ) + b: the part common to all images does not affect it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BATCH = 64
 
 
 def mean_before(layer: str, network: nn.Module, images: SeenImages) -> Tensor:
-    """The mean of what a layer of a network is given, over some preprocessed images; the network is left as it was."""
+    """The mean input of a layer over some preprocessed images; the network does not change."""
     parts: list[Tensor] = []
     handle = network.get_submodule(layer).register_forward_pre_hook(
         lambda _, inputs: parts.append(inputs[0].flatten(0, -2))
@@ -32,9 +32,9 @@ def mean_before(layer: str, network: nn.Module, images: SeenImages) -> Tensor:
 class Centring:
     """Steps of any optimizer on (W, b), taken on (W, c) of W (h − μ) + c, which is the same layer for b = c − W μ.
 
-    The features of a network after a ReLU are all positive, and what they share is larger than what tells two images
-    apart. A gradient that answers to both moves the answers to everything at once. ∂L/∂W of the centred layer is
-    ∂L/∂W − ∂L/∂b μᵀ; after the step, b follows W.
+    Features after a ReLU are all positive, and their common part is larger than the differences between images. A
+    gradient step on both would move the answers to everything at once. ∂L/∂W of the centred layer is ∂L/∂W − ∂L/∂b μᵀ;
+    after the step, b is adjusted to W.
 
     :param weight: W, (outputs, inputs).
     :param bias: b, (outputs,).
@@ -53,7 +53,7 @@ class Centring:
         self.weight, self.bias, self.mean = weight, bias, mean
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """A step with the gradient of the centred layer, after which b follows W."""
+        """A step with the gradient of the centred layer; then b is adjusted to W."""
         assert self.weight.grad is not None
         assert self.bias.grad is not None
         self.weight.grad.sub_(torch.outer(self.bias.grad, self.mean))

@@ -1,4 +1,4 @@
-"""Comparison of an int8 network with its full-precision teacher on the same images: the accuracy that was lost."""
+"""Comparison of an int8 network with its full-precision teacher on the same images: the accuracy lost."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Network = Callable[[Tensor], Tensor]
 class AccuracyComparison:
     """Accuracy of the int8 network and of its teacher on the same images, in [0, 1], and their difference.
 
-    :param lost: the teacher's accuracy less the int8 network's, with its 95 % interval over images, paired; negative
-        where accuracy was won.
+    :param lost: the teacher's accuracy minus the int8 network's, with its paired 95 % interval over images; negative if
+        the int8 network is better.
     :param images: how many there were.
-    :param source: which: `validation images`, or `training images` where no others were given; those say less.
+    :param source: `validation images`, or `training images` if no others were given (weaker evidence).
 
     >>> found = AccuracyComparison(0.93, 0.877, Interval(0.053, 0.019, 0.088), 300, "validation images")
     >>> found.exceeds(0.02), found.exceeds(0.06)
@@ -43,7 +43,7 @@ class AccuracyComparison:
     source: str
 
     def exceeds(self, tolerance: float) -> bool:
-        """Whether more than `tolerance` was lost, and the interval says that it was not chance (excludes 0)."""
+        """Whether more than `tolerance` was lost, and the interval excludes 0."""
         return self.lost.mean > tolerance and self.lost.low is not None and self.lost.low > 0
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class AccuracyComparison:
 def compare_accuracy(
     teacher: Network, int8: Network, images: SeenImages, labels: Tensor, source: str = "validation images"
 ) -> AccuracyComparison:
-    """Ask both networks about the same images; of more than 10,000, evenly spaced ones. Nothing is drawn at random.
+    """Query both networks with the same images, at most 10,000 evenly spaced ones. Nothing is drawn at random.
 
     :param teacher: preprocessed images to logits (N, classes), on the device of `images`.
     :param int8: likewise, on the CPU.

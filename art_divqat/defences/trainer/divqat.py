@@ -28,30 +28,30 @@ _ALONE = "give images with auxiliary= and auxiliary_mixture=False"
 class DivQATTrainer(QATTrainer):
     """Minimise CE(f_Q(x), y) − α T² D(f(x), f_Q(x)) − Σ α_a [T² D(f(a), f_Q(a)) − γ S − δ P]; f is frozen.
 
-    f is the full-precision network, the teacher. D compares softmax(f / T) with softmax(f_Q / T); a are auxiliary
-    images, which are not the training distribution, with weight α_aux, and, with weight α_mix, mixtures of the features
+    f is the full-precision network, the teacher. D compares softmax(f / T) with softmax(f_Q / T). a are auxiliary
+    images, from outside the training distribution, with weight α_aux; and, with weight α_mix, mixtures of the features
     of two or three training images of different classes (:func:`~art_divqat.defences.trainer.mixtures.mixed`), at the
-    place where :class:`~art_divqat.quantization.halves.Halves` cuts the network. S is the spread of the answers f_Q(a),
-    P how far they lie from the uniform one. The first two terms are the published method (Khaled, Gohring de Magalhães,
-    Nicolescu: DivQAT, 2025; arXiv 2512.23948), the rest is this project's; `docs/divqat.md` tells what each does. With
-    α = α_aux = α_mix = 0 this is :class:`QATTrainer`, bit for bit.
+    point where :class:`~art_divqat.quantization.halves.Halves` cuts the network. S is the spread of the answers f_Q(a),
+    P their distance from the uniform answer. The first two terms are the published method (Khaled, Gohring de
+    Magalhães, Nicolescu: DivQAT, 2025; arXiv 2512.23948); the rest is this project's, and `docs/divqat.md` explains it.
+    With α = α_aux = α_mix = 0 this is :class:`QATTrainer`, bit for bit.
 
     :param classifier: an ART `PyTorchClassifier` with an optimizer; the teacher, left as it was.
     :param alpha: α, weight on training images; in [0, inf). The published method has α > 0.
     :param temperature: T, in (0, inf).
     :param divergence: `js` (bounded by log 2), `kl` (teacher‖student: the literal reading) or `kl-reverse`.
-    :param max_divergence: cap on D for one image, in nats; None for none. A KL without one can grow for ever.
-    :param auxiliary: images of the kind that an attacker may ask, of the classifier's shape and range, (N, C, H, W).
+    :param max_divergence: cap on D for one image, in nats; None for none. Without a cap, a KL can grow without bound.
+    :param auxiliary: images of the kind that an attacker may query, of the classifier's shape and range, (N, C, H, W).
         They join a mixture that needs no download (:func:`~art_divqat.data.auxiliary.default_auxiliary`), as one more
-        of its families (:func:`~art_divqat.data.auxiliary.compose_auxiliary`). None for the mixture by itself.
+        of its families (:func:`~art_divqat.data.auxiliary.compose_auxiliary`). None for the mixture alone.
     :param alpha_auxiliary: α_aux, weight on auxiliary images; in [0, inf).
     :param alpha_mixtures: α_mix, weight on mixtures of features, as many a step as there are training images; in
-        [0, inf). They need no images, and what comes before them in the network learns nothing of them.
+        [0, inf). They need no images, and earlier layers get no gradient from them.
     :param spread_penalty: γ, in [0, inf), relative to α_aux and α_mix.
     :param confidence_penalty: δ, in [0, inf), likewise.
     :param auxiliary_fraction: auxiliary images a step, as a share of the batch size; in (0, 1].
-    :param auxiliary_mixture: False makes no mixture and takes all of `auxiliary` alone. That protects against an
-        attacker whose images are like those, and hardly against any other.
+    :param auxiliary_mixture: False makes no mixture and uses all of `auxiliary` alone. That protects only against an
+        attacker with similar images.
     :param options: those of :class:`QATTrainer`, `tolerance` for the accuracy that may be lost among them.
     :raises UserError: for a weight that is negative or not finite, auxiliary images of another shape or range or none
         at all, and where :class:`QATTrainer` does.

@@ -9,11 +9,11 @@ from art_divqat.defences.trainer.madry import MadryPGDTrainer
 
 
 class FastTrainer(MadryPGDTrainer):
-    """Descend on CE at FGSM examples from random starts: the price of two passes a step, not of eight.
+    """Train on CE at FGSM examples from random starts: each step costs two passes instead of eight.
 
-    Its robustness is to be measured with more than one step: it may overfit to the single step (catastrophic
-    overfitting), so give `validation_data`, and the epoch before that is kept. The learning rate is the classifier's;
-    ART's `FBF` replaces it by a schedule of its own and needs one-hot labels.
+    Measure its robustness with more than one step: it may overfit to the single step (catastrophic overfitting). With
+    `validation_data`, the best epoch before that is kept. The learning rate is the classifier's; ART's `FBF` replaces
+    it by its own schedule and needs one-hot labels.
 
     :param relative_step: the step in units of ε, in [1, 2]; the paper's 1.25 by default.
 

@@ -1,4 +1,4 @@
-"""Mixtures of features: what a network's head sees between two or three images of different classes."""
+"""Mixtures of features: inputs of a network's head between two or three images of different classes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ def mixed(features: Tensor, labels: Tensor, generator: torch.Generator) -> Tenso
     """A mixture of every row h(x₁) with rows x₂ and x₃ of other classes, one of three kinds; no gradient reaches h.
 
     ½ h(x₁) + ½ h(x₂); w₁ h(x₁) + w₂ h(x₂) + w₃ h(x₃), w uniform among the weights that sum to 1; or each coordinate
-    from h(x₁) or h(x₂), as a coin falls. Ways between classes are many; a thief's images keep to none.
+    from h(x₁) or h(x₂) by a coin toss. There are several kinds because a thief's images may lie anywhere between
+    classes.
 
     :param features: h(x), (N, …).
     :param labels: class ids (N,) or rows of probabilities, whose top class counts.
     :param generator: on the CPU; the only thing that decides the rows, the kinds and the weights.
-    :return: (M, …); M is N, or less by the rows that no other class is there for.
+    :return: (M, …); M is N, minus the rows without any row of another class.
 
     >>> h = torch.tensor([[0.0], [1.0], [5.0]])
     >>> found = mixed(h, torch.tensor([0, 0, 1]), torch.Generator().manual_seed(0))

@@ -47,8 +47,8 @@ def divergence(
 def spread(logits: Tensor) -> Tensor:
     """Mean over the rows a of ‖log q(a) − mean over the rows of log q‖ / √C, each less its mean over the C classes.
 
-    How far the answers lie from one constant answer, in nats: 0 where every row is answered alike, and then an attacker
-    who subtracts the mean of the answers has nothing left.
+    How far the answers lie from a constant answer, in nats. At 0 every row has the same answer, and an attacker who
+    subtracts the mean answer has nothing left.
 
     :param logits: of shape (N, C); a constant added to a row changes nothing.
 
@@ -62,7 +62,7 @@ def spread(logits: Tensor) -> Tensor:
 def confidence(logits: Tensor) -> Tensor:
     """Mean over the rows a of ‖log q(a) − its mean over the C classes‖ / √C: how far answers lie from the uniform one.
 
-    In nats; 0 where every class is as likely as any other.
+    In nats; 0 if all classes are equally likely.
 
     :param logits: of shape (N, C); a constant added to a row changes nothing.
 

@@ -1,4 +1,4 @@
-"""Post-training quantization: take ranges from calibration images, leave the weights as they are."""
+"""Post-training quantization: ranges from calibration images, unchanged weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def quantize_post_training(
     architecture: Architecture | None = None,
     batch_size: int = 256,
 ) -> QuantizedPyTorchClassifier:
-    """The int8 classifier of a full-precision one, without any training; the latter is left as it was.
+    """The int8 version of a full-precision classifier, without any training; the original does not change.
 
     :param calibration_images: a few hundred images of the training distribution, (N, C, H, W); without labels.
     :param batch_size: the ranges are moving averages over batches of this size.

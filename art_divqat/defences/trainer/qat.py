@@ -75,39 +75,39 @@ class QATTrainer(Trainer):  # type: ignore[misc]
     """Plain quantization-aware training: minimise CE(f_Q(x), y) over the weights of the fake-quantized network f_Q.
 
     Starts from the classifier's weights, with a fresh optimiser of the same kind and settings on the prepared network's
-    own parameters. The classifier that came in is left as it was; :meth:`get_classifier` gives the int8 one. Follows
+    own parameters. The given classifier does not change; :meth:`get_classifier` returns the int8 one. Follows
     Jacob et al., CVPR 2018 (arXiv 1712.05877).
 
-    After :meth:`fit`, `history` has a record an epoch, and `comparison` an :class:`AccuracyComparison` of the int8
-    network with the classifier that came in.
+    After :meth:`fit`, `history` has one record per epoch, and `comparison` an :class:`AccuracyComparison` of the int8
+    network with the given classifier.
 
-    Code of the network that reads `self.training` itself (`F.dropout(x, p, self.training)`, stochastic depth) is taken
-    as in eval mode, in training too; dropout and batch norm that are modules keep both modes.
+    Network code that reads `self.training` itself (`F.dropout(x, p, self.training)`, stochastic depth) always runs as
+    in eval mode, also in training; dropout and batch norm modules keep both modes.
 
     :param classifier: an ART `PyTorchClassifier` with an optimizer; its network must give one logit a class, or with
         `BCEWithLogitsLoss` a single one for two. CE is the classifier's loss where that is a cross-entropy, class
         weights and label smoothing included, and the plain cross-entropy for any other, with a
         :class:`~art_divqat.errors.LossMismatchWarning`; so with a network that gives probabilities, which are then
-        taken for logits. An adversarially trained classifier is as good as any.
+        taken for logits. It may be adversarially trained.
     :param backend: `fx` or `pt2e`; see :func:`~art_divqat.quantization.get_backend`.
     :param engine: the int8 engine; None takes the best this CPU has.
     :param learning_rate: in (0, inf); None takes the one that the classifier's optimizer was built with.
     :param adversary: a :class:`PGDAdversary` or an ART `ProjectedGradientDescent` (its settings are used): train on
         adversarial examples of f_Q instead of the images.
     :param architecture: for the quantized classifier's `save` and `load`: a registered model's name or a function.
-    :param train_body: False leaves the network's body at the classifier's weights, calibrates it, and trains what
-        follows it alone, the last two layers with weights or more
-        (:class:`~art_divqat.quantization.halves.Halves`). Every image passes the body once, so that it takes seconds
-        where public weights were left as they are. Not with `adversary`.
-    :param body_cache: with `train_body=False`, a folder for the body's ranges and what it makes of the training images:
+    :param train_body: False freezes the network's body at the classifier's weights, calibrates it, and trains only the
+        layers after it, the last two layers with weights or more (:class:`~art_divqat.quantization.halves.Halves`).
+        Every image passes through the body once, so training takes seconds with frozen public weights. Not with
+        `adversary`.
+    :param body_cache: with `train_body=False`, a folder for the body's ranges and its features of the training images:
         trainers with the same body and images, such as those of other seeds and weights, run it once. None keeps
         nothing.
-    :param head: `kept`, or `hidden` for a hidden layer before the network's last one, which begins with the answers
-        that were there (:func:`~art_divqat.models.hidden.with_hidden_layer`); saved as `hidden:ARCHITECTURE`.
+    :param head: `kept`, or `hidden` for a hidden layer before the network's last one; at first, the answers stay the
+        same (:func:`~art_divqat.models.hidden.with_hidden_layer`); saved as `hidden:ARCHITECTURE`.
     :param frozen_fraction: share of the epochs, at the end, with observers and batch norm frozen; in [0, 1).
-    :param tolerance: accuracy that may be lost, in [0, 1): after training the int8 network is compared with the
-        classifier that came in, on the validation images, or the training images without any. If more was lost, and
-        not by chance, an :class:`~art_divqat.errors.AccuracyLossWarning` says so. None for no warning.
+    :param tolerance: accuracy that may be lost, in [0, 1). After training, the int8 network is compared with the given
+        classifier on the validation images, or on the training images if there are none. If significantly more was
+        lost, an :class:`~art_divqat.errors.AccuracyLossWarning` says so. None for no warning.
     :param seed: decides the order of the images, random starts and dropout. The global random state is not touched.
     :raises UserError: if the classifier is no `PyTorchClassifier`, has no optimizer, its network gives something else
         than logits, cannot be traced, or is no function in eval mode; from :meth:`fit`, if the int8 network is not one
@@ -188,7 +188,7 @@ class QATTrainer(Trainer):  # type: ignore[misc]
         verbose: bool = False,
         progress: EpochProgress | None = None,
     ) -> None:
-        """Train a quantized copy of the classifier; every call starts again from the classifier that came in.
+        """Train a quantized copy of the classifier; every call starts again from the given classifier.
 
         :param x: images of shape (N, C, H, W), in the classifier's range.
         :param y: class ids (N,), one-hot rows or probabilities (N, classes).
@@ -199,8 +199,8 @@ class QATTrainer(Trainer):  # type: ignore[misc]
             while training runs), or a function from an optimizer to such a thing. Stepped once an epoch. None lets the
             learning rate fall to zero along half a cosine.
         :param verbose: log a line an epoch, at level INFO.
-        :param progress: called with (steps done, steps in all, what is done: "epoch 2/10", or what comes before and
-            after the steps, such as "auxiliary images").
+        :param progress: called with (steps done, total steps, current activity: "epoch 2/10", or work before or after
+            the steps, such as "auxiliary images").
         :raises UserError: for bad images, labels or sizes, a loss that is not finite, or an int8 network that is no
             function of the image or far less accurate than the fake-quantized one; accuracy is compared on the
             validation data, or on the first batch without any.

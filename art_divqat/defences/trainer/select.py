@@ -1,4 +1,4 @@
-"""Select the weights of DivQAT on validation data, under a stated loss of accuracy."""
+"""Select the weights of DivQAT on validation data, within a stated loss of accuracy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Weights = tuple[float, float]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One pair of weights and what came of it.
+    """One pair of weights and its result.
 
     :param accuracy: of the int8 classifier on the validation images, in [0, 1]; None if training diverged.
     :param agreement: share of the probe images that the int8 classifier and the full-precision one put in the same
@@ -63,14 +63,14 @@ def select_alpha(
     on_candidate: Callable[[Candidate], None] | None = None,
     **trainer_options: Any,
 ) -> Selection:
-    """The weights whose network differs most from its teacher off-distribution and loses at most `tolerance` accuracy.
+    """The weights whose network agrees least with its teacher on probe images and loses at most `tolerance` accuracy.
 
     Plain QAT is trained first, from the same seed; a candidate qualifies if its validation accuracy is at least plain
     QAT's minus `tolerance`. Among those, the one that agrees least with the full-precision classifier on
     `probe_images` is chosen; plain QAT itself is a candidate, so there is always one. No thief is trained.
 
     :param validation_data: (images, class ids), not used for training.
-    :param probe_images: images off the training distribution, and best not the auxiliary ones.
+    :param probe_images: out-of-distribution images, preferably not the auxiliary ones.
     :param candidates: pairs (alpha, alpha_auxiliary).
     :param tolerance: accuracy that may be lost, a fraction in [0, 1).
     :param fit_options: passed to `fit`, such as `nb_epochs`.

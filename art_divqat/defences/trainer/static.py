@@ -17,8 +17,9 @@ from art_divqat.estimators.recipe import batches
 class StaticTrainer(AdversarialLoop):
     """Train, craft PGD examples on the result, start again from the same weights on both sets of images.
 
-    As in the paper's released code, by what it computes; with `max_iter` steps that do reach the edge of the ball. The
-    examples are of one network that no longer exists: expect robustness to them, and little to a fresh attack.
+    Follows what the paper's released code computes, but with `max_iter` steps that can reach the edge of the ball. The
+    examples come from a network that no longer exists: expect robustness to these examples, but little to a fresh
+    attack.
 
     Khaled, Nicolescu and Gohring de Magalhães, arXiv 2207.10561 (ε = 0.03 or 0.05 there).
 

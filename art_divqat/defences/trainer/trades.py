@@ -14,8 +14,8 @@ from art_divqat.defences.trainer._adversarial_loop import AdversarialLoop
 class TradesTrainer(AdversarialLoop):
     """Trade clean accuracy for stability: cross-entropy on the images, divergence of the answers within the ball.
 
-    Ours and not ART's, which takes the first layer's output for the answer of an `nn.Sequential`, refuses every
-    scheduler of torch 2 and validates on data that it preprocessed twice.
+    This replaces ART's version, which takes the first layer's output for the answer of an `nn.Sequential`, refuses
+    every scheduler of torch 2, and validates on data that it preprocessed twice.
 
     :param beta: weight of the divergence, in (0, inf); the paper's 6 by default.
 

@@ -1,4 +1,4 @@
-"""External victims: load somebody else's model from files, folders, endpoints and live Python objects."""
+"""External victims: load a user's model from files, folders, endpoints and live Python objects."""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 
 python evaluations/benchmarks/latency/run.py
 
-Protocol. One process, one torch thread, one BLAS thread. One defence and one setting at a time. Every call is timed by
-itself, after a warm-up; the median and the 95th percentile over the calls are divided by the batch size. *Alone* is the
-perturbation of answers that are there already: for MAD, GRAD² and adaptive misinformation that includes the forward
-pass of their own network, without which there is no perturbation. *End to end* is `predict` of the defended classifier,
-the victim's own forward pass included. Victim and surrogates have one architecture, as in the papers.
+Protocol: one process, one torch thread, one BLAS thread, one defence and one setting at a time. Every call is timed
+separately, after a warm-up; the median and the 95th percentile over the calls are divided by the batch size. *Alone* is
+the perturbation of existing answers. For MAD, GRAD² and adaptive misinformation it includes the forward pass of their
+own network, which the perturbation needs. *End to end* is `predict` of the defended classifier, including the victim's
+own forward pass. Victim and surrogates have the same architecture, as in the papers.
 """
 
 # ruff: noqa: E402  (the thread counts must be set before numpy is imported)
@@ -172,12 +172,12 @@ def readme(report: dict[str, Any]) -> str:
         f"numpy {facts['numpy']}, torch {facts['torch']}, ART {facts['art']}.",
         "",
         "MAD and GRAD² are batched and use closed forms or one forward-mode derivative (see their docstrings): a",
-        "version with one backward pass for each class would be C times slower, and a win over that would be none.",
+        "version with one backward pass per class would be C times slower, and an unfair comparison.",
         "",
         "## Targets",
         "",
-        "The slowest of the three heuristic settings counts. A single answer (batch 1) costs what calling numpy some",
-        "ten times costs, whatever the formula; a larger network makes the rivals dearer, not the heuristic.",
+        "The slowest of the three heuristic settings counts. A single answer (batch 1) costs about as much as ten",
+        "numpy calls, whatever the formula; a larger network makes the rivals more expensive, not the heuristic.",
         "",
         "| model / classes / batch: target | measured | bound | met |",
         "|---|---|---|---|",
@@ -192,7 +192,7 @@ def readme(report: dict[str, Any]) -> str:
         lines += [
             f"## {setting}",
             "",
-            "Microseconds per query, median (95th percentile); the ratio is end to end to the undefended victim.",
+            "Microseconds per query, median (95th percentile); the ratio compares end-to-end times (undefended: 1).",
             "",
             "| defence | alone | end to end | ratio |",
             "|---|---|---|---|",
