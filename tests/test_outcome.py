@@ -160,6 +160,7 @@ def test_defences_with_long_names_stay_apart_in_a_plot() -> None:
     pyplot.close("all")
     assert len(labels) == len(set(labels)) == 4
     assert [sum(f"beta=0.{digit}" in label for label in labels) for digit in (5, 7, 9)] == [1, 1, 1]
+    assert all("\nscout:" in label and label.endswith(" answers") for label in labels), labels
 
 
 def test_a_first_plot_leaves_the_mode_that_a_notebook_shows_figures_in(tmp_path: Path) -> None:

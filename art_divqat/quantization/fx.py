@@ -80,6 +80,7 @@ class Backend(QuantizationBackend):
         with self._room(), explain_untraceable(self.name, network, _REMEDY, example=example):
             prepared: nn.Module = quantize_fx.prepare_qat_fx(copied, self._qconfig_mapping(), (example,))
         _keep_running_statistics(prepared)
+        _spell_out_sizes(prepared)
         use_kernel_scales(prepared, tq.FusedMovingAvgObsFakeQuantize, _FakeQuantize)
         return prepared.train()
 
@@ -185,6 +186,35 @@ def _check_padding(name: str, convolution: _ConvNd) -> None:
             "convolutions lack: put a padding module (nn.ZeroPad2d, nn.CircularPad2d, nn.ReflectionPad2d) before it, "
             "or use backend='pt2e'."
         )
+
+
+def _spell_out_sizes(prepared: Any) -> None:
+    """Give convolutions that are called as functions all of their arguments, sizes as one number a side.
+
+    The int8 kernels know no defaults.
+
+    :raises UserError: for images given by name, and padding="same"; before training, which conversion comes after.
+    """
+    defaults = {"input": None, "weight": None, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    sides = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+    for node in prepared.graph.nodes:
+        if node.target in (*sides, nn.functional.linear) and "input" in node.kwargs:
+            raise UserError(f"{_called(node)} is given its images by name, input=…: give them first, without the name.")
+        if node.target in sides:
+            given = {**defaults, **dict(zip(defaults, node.args, strict=False)), **node.kwargs}
+            for name in ("stride", "padding", "dilation"):
+                value = 0 if given[name] == "valid" else given[name]
+                given[name] = (value,) * sides[node.target] if isinstance(value, int) else value
+                if isinstance(value, str):
+                    raise UserError(f"{_called(node)} has {name}={value!r}: give it as a number, or use nn.Conv2d.")
+            node.args, node.kwargs = tuple(given.values()), {}
+    prepared.recompile()
+
+
+def _called(node: Any) -> str:
+    """`The function conv2d in module 'features.3'`, of a node of the user's network."""
+    path = next(reversed(node.meta.get("nn_module_stack", {}) or [""]))
+    return f"The function {node.target.__name__}{f' in module {path!r}' if path else ' in forward'}"
 
 
 def _take_dense_images(graph: Any, mean: Any) -> None:

@@ -10,7 +10,7 @@ from art_divqat.metrics.table import AGREEMENT, THIEF_ACCURACY
 from art_divqat.report.plots import MOST_SERIES, STYLE, Series, dots_on, lines_on
 from art_divqat.report.results_view import ResultsView
 from art_divqat.report.tables import heading, is_rate
-from art_divqat.report.text import attacker, percent, plain
+from art_divqat.report.text import attacker, percent, plain, shorten, shorten_apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from art_divqat.results.schema import Results, SummaryRow
 
 _ROW_INCHES = 0.42
+# characters of a line beside the plot
+_LABEL = 48
 
 
 def plot_best(results: Results, ax: Axes | None = None) -> Axes:
@@ -31,12 +33,13 @@ def plot_best(results: Results, ax: Axes | None = None) -> Axes:
     best = [row for pair in view.pairs if (row := view.best(*pair, AGREEMENT)) is not None]
     if not best:
         raise _nothing(AGREEMENT)
+    names = shorten_apart((view.pair_name(row.victim, row.defence) for row in best), _LABEL)
     rows = [
         (
-            f"{view.pair_name(row.victim, row.defence)} ({attacker(row.attack, row.answers)})",
+            f"{name}\n{shorten(attacker(row.attack, row.answers), _LABEL)}",
             [(heading(m), view.score(row, m)) for m in (AGREEMENT, THIEF_ACCURACY) if m in row.metrics],
         )
-        for row in best
+        for name, row in zip(names, best, strict=True)
     ]
 
     def draw(axis: Axes) -> None:

@@ -82,7 +82,8 @@ def draw_dots(rows: Sequence[Dots], xlabel: str) -> str:
     kinds = _kinds(rows)
 
     def draw(figure: Any) -> None:
-        handles = dots_on(figure.subplots(), rows, xlabel)
+        short = zip(shorten_apart(name for name, _ in rows), (dots for _, dots in rows), strict=True)
+        handles = dots_on(figure.subplots(), list(short), xlabel)
         if len(kinds) > 1:
             names = shorten_apart(handles, 48)
             figure.legend(
@@ -128,7 +129,7 @@ def dots_on(axis: Any, rows: Sequence[Dots], xlabel: str) -> dict[str, Any]:
             (handles[kind],) = axis.plot(
                 [estimate.mean], [y + shift], _MARKERS[index], color=_COLOURS[index], markersize=6, linestyle="none"
             )
-    axis.set_yticks(range(len(rows)), shorten_apart(name for name, _ in rows))
+    axis.set_yticks(range(len(rows)), [name for name, _ in rows])
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     axis.set_xlabel(xlabel)

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torchvision.models import densenet, efficientnet, maxvit, mnasnet, shufflenetv2, swin_transformer
 from torchvision.ops import stochastic_depth
 
+from art_divqat.errors import UserError
 from art_divqat.quantization import QuantizationBackend, get_backend
 from art_divqat.quantization.verification import check_function
 
@@ -142,6 +143,53 @@ def test_what_users_put_into_their_networks(build: Callable[[], object], name: s
     torch.manual_seed(0)
     backend = get_backend(name)
     check(backend, trained(backend, Between(build())))
+
+
+class ByFunctions(nn.Module):
+    """Its weights in a dictionary, its layers as functions."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__()
+        self.weights = nn.ParameterDict({"first": torch.randn(8, 3, 3, 3) / 5, "bias": torch.zeros(8)})
+        self.layers, self.options = nn.ModuleDict({"head": nn.LazyLinear(5)}), options
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = functional.conv2d(x, self.weights["first"], self.weights["bias"], **self.options)
+        h = functional.max_pool2d(functional.gelu(h), 2)
+        return self.layers["head"](functional.dropout(h.flatten(1), 0.2, self.training))
+
+
+@pytest.mark.parametrize("name", ["fx", PT2E])
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": 2}, {"stride": (2, 1), "padding": 1, "dilation": 2}, {"padding": "valid", "stride": 3}]
+)
+def test_convolutions_that_are_called_as_functions(options: dict[str, object], name: str) -> None:
+    torch.manual_seed(0)
+    backend, network = get_backend(name), ByFunctions(**options)
+    network(images(2))
+    check(backend, trained(backend, network))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, w: functional.conv2d(x, w, padding="same"), "conv2d in module '1' has padding='same': give it as a"),
+        (lambda x, w: functional.conv2d(input=x, weight=w), "conv2d in module '1' is given its images by name"),
+        (lambda x, w: functional.linear(input=x.mean([2, 3]), weight=w[:, :, 0, 0]), "linear in module '1' is given"),
+    ],
+)
+def test_what_the_fx_backend_lacks_of_functions_is_said_before_training(call, message: str) -> None:
+    class Calls(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(8, 3, 3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return call(x, self.weight).flatten(1)
+
+    with pytest.raises(UserError, match=message) as refused:
+        get_backend("fx").prepare(nn.Sequential(nn.ReLU(), Calls()), SHAPE)
+    assert "\n" not in str(refused.value)
 
 
 class OwnConvolution(nn.Conv2d):
