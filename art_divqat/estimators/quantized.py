@@ -43,8 +43,8 @@ class QuantizedPyTorchClassifier(PyTorchClassifier):  # type: ignore[misc]
 
     What answers is the backend's engine: torch's int8 kernels, or onnxruntime or OpenVINO with an ONNX file of the same
     network, which is compared with torch's on 16 images of noise when the classifier is built, and refused if the
-    answers are more than a tenth of their standard deviation apart on average. Gradients come from the twin all the
-    same.
+    answers are more than a tenth of their standard deviation apart on average, and more than three times as far as
+    noise of 10⁻⁵ moves torch's own. Gradients come from the twin all the same.
 
     :param prepared: a network prepared and trained or calibrated by `backend`; it is copied and frozen.
     :param backend: from :func:`~art_divqat.quantization.get_backend`, with its engine.

@@ -70,6 +70,7 @@ def onnx_graph(reference: nn.Module, images: Tensor, *, seven_bits: bool) -> byt
         raise UserError(f"torch cannot write this network as ONNX: {first_line(error, 200)}") from error
     _forget_the_source(model)
     _round_weights(model.graph)
+    _keep_float_weights(model.graph)
     if seven_bits:
         _keep_seven_bits(model.graph)
     data: bytes = model.SerializeToString()
@@ -126,6 +127,29 @@ def _round_weights(graph: Any) -> None:
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
+
+
+def _keep_float_weights(graph: Any) -> None:
+    """Put a clip without effect before each convolution whose weight stayed in float32.
+
+    onnxruntime would take it for a weight that somebody forgot, and round it to int8 with one scale for all channels.
+    """
+    from onnx import helper, numpy_helper
+
+    constants = _constants(graph)
+    float_weights = {name for name, value in constants.items() if value.dtype == np.float32 and value.ndim > 1}
+    limits = {"lowest_float": np.finfo(np.float32).min, "highest_float": np.finfo(np.float32).max}
+    nodes = []
+    for node in graph.node:
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and node.input[1] in float_weights:
+            name = f"{node.output[0]}_input"
+            nodes.append(helper.make_node("Clip", [node.input[0], *limits], [name], f"{name}_clip"))
+            node.input[0] = name
+        nodes.append(node)
+    if len(nodes) > len(graph.node):
+        graph.initializer.extend(numpy_helper.from_array(limit, name) for name, limit in limits.items())
+        del graph.node[:]
+        graph.node.extend(nodes)
 
 
 def _along(node: Any, inputs: list[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,9 +116,24 @@ def test_weights_are_int8_and_those_of_one_sign_are_float() -> None:
         (8, 1, 3, 3): onnx.TensorProto.FLOAT,
         (5, 288): onnx.TensorProto.INT8,
     }
-    clamped = [node for node in graph.node if node.op_type == "Clip"]
+    clamped = [node for node in graph.node if node.op_type == "Clip" and node.input[2] == "highest_level"]
     quantized = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     assert 0 < len(clamped) < len(quantized), "the flattened maxima are clamped already"
+
+
+@needs_onnxruntime
+def test_onnxruntime_leaves_float_weights_alone(tmp_path: Path) -> None:
+    """It rounds such a weight to int8 with one scale for all channels, if it sees quantized images beside it."""
+    import onnx
+    import onnxruntime
+
+    backend, options = get_backend("fx"), onnxruntime.SessionOptions()
+    graph = onnx_graph(backend.reference(calibrated(backend)), images(2), seven_bits=True)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    weights = onnx.load(tmp_path / "optimised.onnx").graph.initializer
+    assert [each.data_type for each in weights if list(each.dims) == [8, 1, 3, 3]] == [onnx.TensorProto.FLOAT]
 
 
 @needs_onnxruntime
