@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._files import cache_folder, write_whole
-from art_divqat.audit.environment import resolve_device
+from art_divqat.audit.environment import resolve_device, resolve_engine_device
 from art_divqat.audit.folder import default_folder
 from art_divqat.audit.progress import Watcher
 from art_divqat.audit.run import run
@@ -54,7 +54,11 @@ def prepare(config: EvaluateConfig) -> ResolvedConfig:
 
 def resolved_for_run(config: EvaluateConfig) -> ResolvedConfig:
     """:func:`prepare` with messages that name the options of the command line."""
-    config = config.model_copy(update={"device": resolve_device(config.device)})
+    if config.executor == "local":
+        device = resolve_device(config.device)
+    else:
+        device = resolve_engine_device(config.device, config.gpus_per_cell)
+    config = config.model_copy(update={"device": device})
     resolved, asked = resolve(config), config
     if resolved.external is not None and has_pictures(resolved.dataset):
         own = own_form(resolved.external, size_known=resolved.image_size is not None)
@@ -65,6 +69,9 @@ def resolved_for_run(config: EvaluateConfig) -> ResolvedConfig:
         resolved = resolve(config, side)
     if resolved.external is None or not (resolved.external.is_remote or resolved.external.source is None):
         return resolved
+    if resolved.executor != "local":
+        what = "An endpoint" if resolved.external.is_remote else "A model that is an object of this process"
+        raise UserError(f"{what} is asked by one process, that no query is asked twice: leave out --executor ray.")
     # one process asks an endpoint, and holds a live object
     return resolved.model_copy(update={"jobs": 1})
 

@@ -11,9 +11,11 @@ from importlib import metadata
 from typing import Any
 
 from art_divqat._version import __version__
+from art_divqat.errors import UserError
 from art_divqat.registry import plugin_distributions
 
-_PACKAGES = (
+# of others; numbers depend on their versions
+PACKAGES = (
     "adversarial-robustness-toolbox",
     "torch",
     "torchvision",
@@ -49,7 +51,7 @@ def tool() -> dict[str, str]:
 def environment(device: str) -> dict[str, Any]:
     """Python, platform, processor, its instruction sets and the versions that numbers depend on."""
     versions = {}
-    for name in _PACKAGES:
+    for name in PACKAGES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -88,8 +90,6 @@ def resolve_device(requested: str) -> str:
     >>> resolve_device("cpu")
     'cpu'
     """
-    from art_divqat.errors import UserError
-
     if requested == "cpu":
         return requested
     if requested != "auto" and requested.partition(":")[0] != "cuda":
@@ -110,6 +110,29 @@ def resolve_device(requested: str) -> str:
             f"Device {requested!r} is not one of the {count} GPUs here: expected cuda:0 to cuda:{count - 1}."
         )
     return f"cuda:{int(number)}"
+
+
+def resolve_engine_device(requested: str, gpus_per_cell: float) -> str:
+    """What a cell computes on where an engine of several machines gives it its share of a GPU, or none.
+
+    :raises UserError: for a GPU without a share, a share without a GPU, or any other name.
+
+    >>> resolve_engine_device("auto", 0.5), resolve_engine_device("auto", 0)
+    ('cuda:0', 'cpu')
+    """
+    kind = requested.partition(":")[0]
+    if kind not in ("auto", "cpu", "cuda"):
+        raise UserError(f"Unknown device {requested!r}: expected auto, cpu, cuda or cuda:i.")
+    if kind == "cuda" and not gpus_per_cell:
+        raise UserError(
+            f"Device {requested!r} was asked for and no GPU of the engine's: give --gpus-per-cell, such as 1 or 0.5."
+        )
+    if kind == "cpu" and gpus_per_cell:
+        raise UserError(
+            f"Device 'cpu' uses no GPU and --gpus-per-cell asks for {gpus_per_cell:g}: leave one of them out."
+        )
+    # an engine shows a worker the GPU that it has for it, as the only one
+    return "cuda:0" if gpus_per_cell else "cpu"
 
 
 def _looks_like_gpu() -> bool:

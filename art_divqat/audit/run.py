@@ -73,6 +73,7 @@ def run(
         else:
             watcher.working("0", "reading the data", 0, 0)
             ((_, data),) = executor.run([CheckAndDescribe()])
+        executor.expect(data)
         with folder.locked():
             if config.external is not None and config.external.is_remote and not folder.journal.exists():
                 watcher.working("0", "asking the endpoint", 0, 0)
