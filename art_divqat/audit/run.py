@@ -22,8 +22,9 @@ from art_divqat.audit.progress import Silent, Watcher
 from art_divqat.audit.tasks import CheckAndDescribe, DescribeModel, MeasureCell, PrepareVictim
 from art_divqat.errors import UserError
 from art_divqat.plan.cells import Cell, cell_id, plan_cells
-from art_divqat.plan.config import ResolvedConfig, write_config
+from art_divqat.plan.config import ResolvedConfig
 from art_divqat.plan.looks import at_look, looks_of
+from art_divqat.plan.written import write_config
 from art_divqat.results.build import build_results, config_of, data_of
 from art_divqat.results.journal import CellRecord, Header
 from art_divqat.results.schema import Results

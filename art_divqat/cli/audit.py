@@ -106,6 +106,7 @@ def audit(
     executor: options.Executor = None,
     address: options.Address = None,
     gpus_per_cell: options.GpusPerCell = None,
+    victim_store: options.Shared = None,
     output: options.Output = None,
     fail_on: options.FailOn = None,
     config: options.Config = None,

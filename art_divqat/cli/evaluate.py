@@ -39,6 +39,7 @@ def evaluate(
     executor: options.Executor = None,
     address: options.Address = None,
     gpus_per_cell: options.GpusPerCell = None,
+    victim_store: options.Shared = None,
     output: options.Output = None,
     fail_on: options.FailOn = None,
     config: options.Config = None,

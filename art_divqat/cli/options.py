@@ -97,6 +97,9 @@ Address = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="The engine's head, or auto; else what RAY_ADDRESS says.")
 ]
 GpusPerCell = Annotated[float | None, typer.Option(help="GPUs of the engine that a cell takes, such as 0.5.")]
+Shared = Annotated[
+    str | None, typer.Option("--victim-store", metavar="URL", help="Folder of victims that all machines use.")
+]
 FailOn = Annotated[
     Many, typer.Option(help="End with exit code 1 where this holds, such as 'agreement>0.9'; repeatable.")
 ]
@@ -143,7 +146,7 @@ _TOPICS: dict[str, tuple[Any, ...]] = {
     ),
     AMOUNT: (Preset, Seeds, MaxSeeds, MaxMinutes, Limit),
     MACHINE: (DataRoot, Download, Device, Jobs, JobsOfAudit, Threads, Retrain),
-    ENGINE: (Executor, Address, GpusPerCell),
+    ENGINE: (Executor, Address, GpusPerCell, Shared),
     RESULT: (Output, FailOn, Config, DryRun, Quiet, Verbose, JsonOutput),
 }
 for _topic, _options in _TOPICS.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -191,6 +190,7 @@ class Options(BaseModel):
     executor: Literal["local", "ray"] = Field("local", description="where cells run: here, or on an engine of machines")
     address: str | None = Field(None, min_length=1, description="of the engine: HOST:PORT, or auto for this machine's")
     gpus_per_cell: float = Field(0.0, ge=0, le=1, description="the share of a GPU that the engine gives a cell")
+    victim_store: str | None = Field(None, min_length=1, description="URL of a folder of victims, for all machines")
     data_root: Path | None = None
     download: bool = False
     external: ExternalModel | None = None
@@ -255,13 +255,13 @@ class Options(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _said(self, handler(self), (*_LATER, *_ENGINE))
+        return _said(self, handler(self), (*_LATER, *_ENGINE, "victim_store"))
 
     def for_results(self) -> dict[str, Any]:
         """What the results record: all that the numbers depend on, without places, parallelism and the gate."""
         # with a number of seeds there is no other option on them, as in the runs before there were any
         unused = {"max_minutes"} if self.seeds == "auto" else {"max_minutes", "max_seeds"}
-        places = {"jobs", *_ENGINE, "data_root", "download", "fail_on", "external"}
+        places = {"jobs", *_ENGINE, "victim_store", "data_root", "download", "fail_on", "external"}
         values = self.model_dump(mode="json", exclude=places | unused)
         return values if self.external is None else {**values, "external": self.external.for_results()}
 
@@ -379,30 +379,3 @@ def read_config(path: Path) -> dict[str, Any]:
         if option in values:
             raise UserError(f"{path} says {option}: a file grants no trust and says no places; use the command line.")
     return values
-
-
-def write_config(config: Options, path: Path = Path("config.yaml")) -> str:
-    """The configuration as YAML, every option said.
-
-    :param path: where it will lie, as seen from the working folder; the first line names it.
-    """
-    import yaml
-
-    return f"# What was asked for, whole. {_again(config, path)}\n" + yaml.safe_dump(
-        config.model_dump(mode="json", exclude=set() if config.seeds == "auto" else {"max_seeds", "max_minutes"}),
-        sort_keys=False,
-        allow_unicode=True,
-    )
-
-
-def _again(config: Options, path: Path) -> str:
-    """How to run it again, from the folder that it was run in: paths in a configuration may be relative to that."""
-    if config.external is None:
-        return "Run it again with: art-divqat evaluate --config config.yaml"
-    if config.external.source is None:
-        return (
-            "The model was an object of Python's, which no file holds. Run it again from Python with that object: "
-            f"art_divqat.audit_model(model, config={str(path)!r})"
-        )
-    trust = " --trust-code" if config.trust_code else ""
-    return f"Run it again, from the same folder, with: art-divqat audit --config {shlex.quote(str(path))}{trust}"

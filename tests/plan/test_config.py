@@ -13,8 +13,9 @@ from art_divqat.defences.registry import read_defence
 from art_divqat.errors import UserError
 from art_divqat.estimators import TrainingRecipe
 from art_divqat.plan.cells import applies, plan_cells
-from art_divqat.plan.config import EvaluateConfig, Recipe, ResolvedConfig, make_config, read_config, write_config
+from art_divqat.plan.config import EvaluateConfig, Recipe, ResolvedConfig, make_config, read_config
 from art_divqat.plan.presets import PRESETS, resolve
+from art_divqat.plan.written import write_config
 from art_divqat.specs import parse_spec
 
 
