@@ -174,5 +174,5 @@ def _check_victim(cell: Cell, prepared: str | None, line: CellRecord) -> None:
     if used != prepared:
         raise UserError(
             f"Victim {cell.victim}, seed {cell.seed}, was trained twice, to other weights the second time "
-            f"({str(prepared)[:8]}… and {str(used)[:8]}…): machines without a common cache folder need --victim-store URL."
+            f"({str(prepared)[:8]}…, {str(used)[:8]}…): machines without a common cache folder need --victim-store URL."
         )
