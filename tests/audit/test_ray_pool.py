@@ -93,7 +93,7 @@ def evaluate(folder: Path, *options: str, config: str = CONFIG, **popen: Any) ->
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, **given)
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 150) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str], timeout: float = 300) -> tuple[int, str]:
     """The exit code, and what was said."""
     _, said = process.communicate(timeout=timeout)
     return process.returncode, said
@@ -176,7 +176,7 @@ def check_same(run: Path, whole: Path) -> None:
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 200
     while not (value := condition()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -231,9 +231,8 @@ def test_workers_machines_and_drivers_may_be_lost(engine: Engine, whole: Path, t
     assert time.monotonic() - stopped < 10
     assert (code, said) == (128 + signal.SIGTERM, f"art-divqat: {MESSAGE}\n")
     # the driver, at once
-    held = lines()
     process = engine.run(tmp_path, "run")
-    wait_for(lambda: lines() > held, process)
+    wait_for(lambda: engine.performing(f"(victim|{CELL})"), process)
     process.kill()
     assert finish(process) == (-signal.SIGKILL, "")
     # the engine ends what a driver had under way
