@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from art_divqat._files import cache_folder, write_whole
-from art_divqat.audit.environment import resolve_device, resolve_engine_device
+from art_divqat.audit.environment import resolve_device
 from art_divqat.audit.folder import default_folder
 from art_divqat.audit.progress import Watcher
 from art_divqat.audit.run import run
@@ -54,10 +54,7 @@ def prepare(config: EvaluateConfig) -> ResolvedConfig:
 
 def resolved_for_run(config: EvaluateConfig) -> ResolvedConfig:
     """:func:`prepare` with messages that name the options of the command line."""
-    if config.executor == "local":
-        device = resolve_device(config.device)
-    else:
-        device = resolve_engine_device(config.device, config.gpus_per_cell)
+    device = resolve_device(config.device, None if config.executor == "local" else config.gpus_per_cell)
     config = config.model_copy(update={"device": device})
     resolved, asked = resolve(config), config
     if resolved.external is not None and has_pictures(resolved.dataset):

@@ -82,14 +82,19 @@ def _first_cpu() -> dict[str, str]:
     return fields
 
 
-def resolve_device(requested: str) -> str:
+def resolve_device(requested: str, share: float | None = None) -> str:
     """`cpu`, or `cuda:i` if it is there; `auto` takes the first GPU if there is one.
 
-    :raises UserError: for any other name, or a GPU that is not there.
+    :param share: of a GPU that an engine of several machines gives a cell, whatever is here; None for cells that run
+        here.
+    :raises UserError: for any other name, a GPU that is not there or that no cell has a share of, or a share without a
+        GPU.
 
-    >>> resolve_device("cpu")
-    'cpu'
+    >>> resolve_device("cpu"), resolve_device("auto", 0), resolve_device("auto", 0.5)
+    ('cpu', 'cpu', 'cuda:0')
     """
+    if share is not None:
+        return _of_engine(requested, share)
     if requested == "cpu":
         return requested
     if requested != "auto" and requested.partition(":")[0] != "cuda":
@@ -112,27 +117,18 @@ def resolve_device(requested: str) -> str:
     return f"cuda:{int(number)}"
 
 
-def resolve_engine_device(requested: str, gpus_per_cell: float) -> str:
-    """What a cell computes on where an engine of several machines gives it its share of a GPU, or none.
-
-    :raises UserError: for a GPU without a share, a share without a GPU, or any other name.
-
-    >>> resolve_engine_device("auto", 0.5), resolve_engine_device("auto", 0)
-    ('cuda:0', 'cpu')
-    """
+def _of_engine(requested: str, share: float) -> str:
     kind = requested.partition(":")[0]
     if kind not in ("auto", "cpu", "cuda"):
         raise UserError(f"Unknown device {requested!r}: expected auto, cpu, cuda or cuda:i.")
-    if kind == "cuda" and not gpus_per_cell:
+    if kind == "cuda" and not share:
         raise UserError(
             f"Device {requested!r} was asked for and no GPU of the engine's: give --gpus-per-cell, such as 1 or 0.5."
         )
-    if kind == "cpu" and gpus_per_cell:
-        raise UserError(
-            f"Device 'cpu' uses no GPU and --gpus-per-cell asks for {gpus_per_cell:g}: leave one of them out."
-        )
+    if kind == "cpu" and share:
+        raise UserError(f"Device 'cpu' uses no GPU and --gpus-per-cell asks for {share:g}: leave one of them out.")
     # an engine shows a worker the GPU that it has for it, as the only one
-    return "cuda:0" if gpus_per_cell else "cpu"
+    return "cuda:0" if share else "cpu"
 
 
 def _looks_like_gpu() -> bool:

@@ -15,7 +15,7 @@ import pytest
 
 from art_divqat import audit_model
 from art_divqat.api import prepare
-from art_divqat.audit.environment import resolve_engine_device
+from art_divqat.audit.environment import resolve_device
 from art_divqat.audit.executor import EngineJob
 from art_divqat.audit.ray_pool import RayPool, versions
 from art_divqat.audit.tasks import CheckAndDescribe
@@ -206,13 +206,13 @@ def test_an_object_of_this_process_is_asked_by_it() -> None:
     [("auto", 0, "cpu"), ("cpu", 0, "cpu"), ("auto", 1, "cuda:0"), ("cuda", 0.5, "cuda:0"), ("cuda:3", 1, "cuda:0")],
 )
 def test_the_engine_gives_cells_their_gpus(device: str, gpus: float, expected: str) -> None:
-    assert resolve_engine_device(device, gpus) == expected
+    assert resolve_device(device, gpus) == expected
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cuda", 0), ("cuda:1", 0), ("cpu", 0.5), ("tpu", 0), ("gpu", 1)])
 def test_a_device_that_the_engine_does_not_give_is_refused(device: str, gpus: float) -> None:
     with pytest.raises(UserError, match=f"evice '{device}'"):
-        resolve_engine_device(device, gpus)
+        resolve_device(device, gpus)
 
 
 @pytest.mark.parametrize("part", ["dataset", "pool"])
