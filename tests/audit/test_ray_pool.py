@@ -86,11 +86,17 @@ def test_versions_are_of_all_that_numbers_depend_on() -> None:
     assert "none" not in versions().values()
 
 
-def evaluate(folder: Path, *options: str, config: str = CONFIG, **popen: Any) -> subprocess.Popen[str]:
-    (folder / "c.yaml").write_text(config)
-    command = [sys.executable, "-m", "art_divqat", "evaluate", "--config", "c.yaml", "--quiet", *options]
-    given = {"cwd": folder, "env": environment(folder, "cache"), "text": True, "stderr": subprocess.PIPE, **popen}
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, **given)
+def evaluate(folder: Path, *options: str) -> subprocess.Popen[str]:
+    """Start the command."""
+    (folder / "c.yaml").write_text(CONFIG)
+    return subprocess.Popen(
+        [sys.executable, "-m", "art_divqat", "evaluate", "--config", "c.yaml", "--quiet", *options],
+        cwd=folder,
+        env=environment(folder, "cache"),
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 300) -> tuple[int, str]:
@@ -114,20 +120,22 @@ class Engine:
         self.add(num_cpus=0)
         self.machines = [self.add(num_cpus=1) for _ in range(2)]
         self.address: str = self.cluster.address
+        self.started: list[subprocess.Popen[str]] = []
 
     def add(self, **settings: Any) -> Any:
         if not self.cluster.worker_nodes and self.cluster.head_node is None:
             settings["include_dashboard"] = False
         return self.cluster.add_node(object_store_memory=80_000_000, **settings)
 
-    def run(self, folder: Path, output: str, *options: str, **popen: Any) -> subprocess.Popen[str]:
+    def run(self, folder: Path, output: str, *options: str) -> subprocess.Popen[str]:
         given = ["--executor", "ray", "--address", self.address, "--output", output, *options]
-        return evaluate(folder, *given, **popen)
+        self.started.append(evaluate(folder, *given))
+        return self.started[-1]
 
-    def performing(self, pattern: str) -> list[int]:
-        """The worker processes that perform a task of this description."""
+    def performing(self, pattern: str, machine: Any = None) -> list[int]:
+        """The worker processes that perform a task of this description, on one machine or on any."""
         found = []
-        for node in self.cluster.list_all_nodes():
+        for node in self.cluster.list_all_nodes() if machine is None else [machine]:
             raylet = node.all_processes["raylet"][0].process.pid
             for child in Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split():
                 try:
@@ -144,9 +152,14 @@ def engine() -> Iterator[Engine]:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'art-divqat[ray]'")
     if sys.platform != "linux":
         pytest.skip("the processes of an engine are found in /proc")
-    engine = Engine()
-    yield engine
-    engine.cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        # it reports to nobody
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        engine = Engine()
+        yield engine
+        for process in engine.started:
+            process.kill()
+        engine.cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +197,7 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> An
     return value
 
 
+@pytest.mark.slow
 def test_it_is_the_run_of_one_process(engine: Engine, whole: Path, tmp_path: Path) -> None:
     process = engine.run(tmp_path, "run")
     workers = set()
@@ -195,6 +209,7 @@ def test_it_is_the_run_of_one_process(engine: Engine, whole: Path, tmp_path: Pat
     assert len(workers) >= 2
 
 
+@pytest.mark.slow
 def test_a_worker_of_another_version_is_refused(engine: Engine, tmp_path: Path) -> None:
     other = tmp_path / "other" / "art_divqat"
     other.mkdir(parents=True)
@@ -214,6 +229,7 @@ def test_a_worker_of_another_version_is_refused(engine: Engine, tmp_path: Path) 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_workers_machines_and_drivers_may_be_lost(engine: Engine, whole: Path, tmp_path: Path) -> None:
     journal = tmp_path / "run" / "journal.jsonl"
 
@@ -242,7 +258,8 @@ def test_workers_machines_and_drivers_may_be_lost(engine: Engine, whole: Path, t
         time.sleep(0.1)
     # a machine, with its worker and its object store
     process = engine.run(tmp_path, "run")
-    wait_for(lambda: engine.performing(CELL), process)
-    engine.cluster.remove_node(engine.machines.pop(), allow_graceful=False)
+    machine = engine.machines.pop()
+    wait_for(lambda: engine.performing(CELL, machine), process)
+    engine.cluster.remove_node(machine, allow_graceful=False)
     check_done(process)
     check_same(tmp_path / "run", whole)
