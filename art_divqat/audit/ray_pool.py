@@ -199,24 +199,27 @@ def _join_at(ray: Any, address: str) -> None:
 
 def _task() -> Callable[[dict[str, str], bytes], tuple[str, dict[str, str], Any]]:
     """What a worker runs. A function of a function goes to workers as code, so that it runs on one of any version."""
+    # of a worker, which reads them once
+    found: dict[str, str] = {}
 
     def task(expected: dict[str, str], call: bytes) -> tuple[str, dict[str, str], Any]:
         """The machine, its versions, and the result of the call, which is not read where versions differ."""
         import platform
         from importlib import metadata
 
-        found = {}
-        for name in expected:
+        for name in expected.keys() - found.keys():
             try:
                 found[name] = metadata.version(name)
             except metadata.PackageNotFoundError:
                 found[name] = "none"
-        try:
-            from art_divqat import __version__
+            if name == "art-divqat":
+                # what is imported need not be what is installed
+                try:
+                    import art_divqat
 
-            found["art-divqat"] = __version__
-        except ImportError:
-            found["art-divqat"] = "none"
+                    found[name] = art_divqat.__version__
+                except ImportError:
+                    found[name] = "none"
         if found != expected:
             return platform.node(), found, None
         from ray import cloudpickle

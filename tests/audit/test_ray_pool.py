@@ -153,8 +153,9 @@ def engine() -> Iterator[Engine]:
     if sys.platform != "linux":
         pytest.skip("the processes of an engine are found in /proc")
     with pytest.MonkeyPatch.context() as patch:
-        # it reports to nobody
+        # it reports to nobody, and may take its time to start where other work is under way
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_raylet_start_wait_time_s", "180")
         engine = Engine()
         yield engine
         for process in engine.started:
