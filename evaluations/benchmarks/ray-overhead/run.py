@@ -58,7 +58,15 @@ class Engine:
         self.address = self._cluster.address
 
     def _add(self, **settings: Any) -> None:
-        self._cluster.add_node(object_store_memory=80_000_000, **settings)
+        for tries_left in (2, 1, 0):
+            try:
+                self._cluster.add_node(object_store_memory=80_000_000, include_log_monitor=False, **settings)
+            except Exception:
+                # where other work is under way, Ray may find that its own processes take too long to start
+                if not tries_left:
+                    raise
+            else:
+                break
 
     def machine(self) -> None:
         """One more machine."""
@@ -146,8 +154,8 @@ def clean(records: list[CellRecord]) -> list[str]:
 
 def main() -> None:
     """Measure, print, and write results.json beside this file."""
-    # it reports to nobody, and may take its time to start where other work is under way
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
+    # it reports to nobody
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     config = resolve(make_config(OPTIONS))
     cells = plan_cells(config)[:CELLS]
     seconds: dict[str, float] = {}
