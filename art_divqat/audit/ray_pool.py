@@ -192,7 +192,7 @@ def _join_at(ray: Any, address: str) -> None:
     finally:
         # Ray's own would end the process without a word
         for number, handler in handlers.items():
-            with contextlib.suppress(ValueError):  # not in the main thread
+            with contextlib.suppress(ValueError, TypeError):  # not in the main thread, or none of Python's
                 if signal.getsignal(number) is not handler:
                     signal.signal(number, handler)
 

@@ -100,12 +100,26 @@ def _pss(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
+class Wait:
+    """A task that takes long enough for every worker to have one."""
+
+    description = "wait"
+
+    def perform(self, bench: Any, robustness: Any, progress: Any) -> int:
+        """Which process did it."""
+        del bench, robustness, progress
+        time.sleep(1)
+        return os.getpid()
+
+
 def timed_cells(config: ResolvedConfig, store: Path, cells: list[Cell], warm: int) -> tuple[float, list[CellRecord]]:
     """Seconds of the cells, and their records, after as many workers as there are have loaded everything."""
     with Executor(config, store, Silent()) as executor:
         for victim in dict.fromkeys((cell.victim, cell.seed) for cell in cells):
             list(executor.run([PrepareVictim(*victim)]))
-        list(executor.run([MeasureCell(cell) for cell in cells[: 4 * warm]]))
+        while len({worker for _, worker in executor.run([Wait()] * 4 * warm)}) < warm:
+            pass
+        list(executor.run([MeasureCell(cell) for cell in cells[: 10 * warm]]))
         began = time.perf_counter()
         records = [record for _, record in executor.run([MeasureCell(cell) for cell in cells])]
         return time.perf_counter() - began, records
