@@ -158,8 +158,9 @@ def engine() -> Iterator[Engine]:
     if sys.platform != "linux":
         pytest.skip("the processes of an engine are found in /proc")
     with pytest.MonkeyPatch.context() as patch:
-        # it reports to nobody
+        # it reports to nobody, and its workers need not wait for whatever else runs here, as Ray has it
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")
         engine = Engine()
         yield engine
         for process in engine.started:
