@@ -55,7 +55,8 @@ def prepare(config: EvaluateConfig) -> ResolvedConfig:
 
 def resolved_for_run(config: EvaluateConfig) -> ResolvedConfig:
     """:func:`prepare` with messages that name the options of the command line."""
-    config = config.model_copy(update={"device": resolve_device(config.device)})
+    device = resolve_device(config.device, None if config.executor == "local" else config.gpus_per_cell)
+    config = config.model_copy(update={"device": device})
     resolved, asked = resolve(config), config
     if resolved.external is not None and has_pictures(resolved.dataset):
         own = own_form(resolved.external, size_known=resolved.image_size is not None)
@@ -66,6 +67,9 @@ def resolved_for_run(config: EvaluateConfig) -> ResolvedConfig:
         resolved = resolve(config, side)
     if resolved.external is None or not (resolved.external.is_remote or resolved.external.source is None):
         return resolved
+    if resolved.executor != "local":
+        what = "An endpoint" if resolved.external.is_remote else "A model that is an object of this process"
+        raise UserError(f"{what} is asked by one process, that no query is asked twice: leave out --executor ray.")
     # one process asks an endpoint, and holds a live object
     return resolved.model_copy(update={"jobs": 1})
 

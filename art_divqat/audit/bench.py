@@ -24,6 +24,7 @@ from art_divqat.models import build_model
 from art_divqat.models.shrunk import Shrunk, shrunk_shape
 from art_divqat.plan.config import Recipe, ResolvedConfig
 from art_divqat.victims.provider import VictimProvider, VictimSettings
+from art_divqat.victims.shared_store import SharedStore
 from art_divqat.victims.specs import VictimSpec
 from art_divqat.victims.store import VictimStore
 from art_divqat.victims.victim import Victim
@@ -42,7 +43,8 @@ class Bench:
 
     def __init__(self, config: ResolvedConfig, store: Path, live: Victim | None = None) -> None:
         self.config = config
-        self.store = VictimStore(store)
+        url = config.victim_store
+        self.store = VictimStore(store, None if url is None else SharedStore(url))
         self._live = live
         self._other_pools: dict[str, Images] = {}
 

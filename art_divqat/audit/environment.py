@@ -11,9 +11,11 @@ from importlib import metadata
 from typing import Any
 
 from art_divqat._version import __version__
+from art_divqat.errors import UserError
 from art_divqat.registry import plugin_distributions
 
-_PACKAGES = (
+# of others; numbers depend on their versions
+PACKAGES = (
     "adversarial-robustness-toolbox",
     "torch",
     "torchvision",
@@ -49,7 +51,7 @@ def tool() -> dict[str, str]:
 def environment(device: str) -> dict[str, Any]:
     """Python, platform, processor, its instruction sets and the versions that numbers depend on."""
     versions = {}
-    for name in _PACKAGES:
+    for name in PACKAGES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -80,16 +82,19 @@ def _first_cpu() -> dict[str, str]:
     return fields
 
 
-def resolve_device(requested: str) -> str:
+def resolve_device(requested: str, share: float | None = None) -> str:
     """`cpu`, or `cuda:i` if it is there; `auto` takes the first GPU if there is one.
 
-    :raises UserError: for any other name, or a GPU that is not there.
+    :param share: of a GPU that an engine of several machines gives a cell, whatever is here; None for cells that run
+        here.
+    :raises UserError: for any other name, a GPU that is not there or that no cell has a share of, or a share without a
+        GPU.
 
-    >>> resolve_device("cpu")
-    'cpu'
+    >>> resolve_device("cpu"), resolve_device("auto", 0), resolve_device("auto", 0.5)
+    ('cpu', 'cpu', 'cuda:0')
     """
-    from art_divqat.errors import UserError
-
+    if share is not None:
+        return _of_engine(requested, share)
     if requested == "cpu":
         return requested
     if requested != "auto" and requested.partition(":")[0] != "cuda":
@@ -110,6 +115,20 @@ def resolve_device(requested: str) -> str:
             f"Device {requested!r} is not one of the {count} GPUs here: expected cuda:0 to cuda:{count - 1}."
         )
     return f"cuda:{int(number)}"
+
+
+def _of_engine(requested: str, share: float) -> str:
+    kind = requested.partition(":")[0]
+    if kind not in ("auto", "cpu", "cuda"):
+        raise UserError(f"Unknown device {requested!r}: expected auto, cpu, cuda or cuda:i.")
+    if kind == "cuda" and not share:
+        raise UserError(
+            f"Device {requested!r} was asked for and no GPU of the engine's: give --gpus-per-cell, such as 1 or 0.5."
+        )
+    if kind == "cpu" and share:
+        raise UserError(f"Device 'cpu' uses no GPU and --gpus-per-cell asks for {share:g}: leave one of them out.")
+    # an engine shows a worker the GPU that it has for it, as the only one
+    return "cuda:0" if share else "cpu"
 
 
 def _looks_like_gpu() -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from art_divqat._files import default_store
 from art_divqat.attacks.extraction.registry import AttackSpec
 from art_divqat.audit.costs import Costs
+from art_divqat.audit.environment import resolve_device
 from art_divqat.audit.executor import default_jobs
 from art_divqat.audit.external_model import as_answered, describe_model
 from art_divqat.audit.preflight import preflight
@@ -79,7 +80,7 @@ def estimate(config: ResolvedConfig) -> RunEstimate:
     # with seeds: auto, what it costs if nothing is decided before
     plan = plan_cells(config)
     costs = Costs(config, data, victim_image)
-    jobs = config.jobs or default_jobs(config)
+    jobs = config.jobs or (default_jobs(config) if config.executor == "local" else 1)
     trained = {(cell.victim, cell.seed) for cell in plan}
     units = sum(map(costs.of_cell, plan)) + sum(map(costs.of_victim, trained)) + costs.of_test
     seconds = (units * seconds_a_unit + model.seconds(plan, data)) / jobs
@@ -138,6 +139,9 @@ def _measure(config: ResolvedConfig) -> tuple[dict[str, Any], float, float, _Mod
     from art_divqat.audit.bench import Bench
     from art_divqat.estimators.public import PublicClassifier
 
+    if config.executor != "local":
+        # it is timed here
+        resolve_device(config.device)
     bench = Bench(config, default_store())
     data = preflight(bench)
     if config.answers_file is not None:

@@ -23,9 +23,9 @@ Call = Callable[[], Any]
 
 _WATCH_SECONDS = 0.25
 # what a terminal, a container or `timeout` sends to a whole group; the main process decides what happens then
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "NUMEXPR")
-_THREAD_VARIABLES = [*(f"{library}_NUM_THREADS" for library in _LIBRARIES), "VECLIB_MAXIMUM_THREADS"]
+THREAD_VARIABLES = [*(f"{library}_NUM_THREADS" for library in _LIBRARIES), "VECLIB_MAXIMUM_THREADS"]
 
 
 class WorkerPool:
@@ -104,7 +104,7 @@ class WorkerPool:
                 silent = f"ignore::UserWarning:{resource_tracker.__name__}"
                 with _environment("PYTHONWARNINGS", ",".join(filter(None, [os.getenv("PYTHONWARNINGS"), silent]))):
                     resource_tracker.ensure_running()
-                threads = dict.fromkeys(_THREAD_VARIABLES, str(self._threads))
+                threads = dict.fromkeys(THREAD_VARIABLES, str(self._threads))
                 self._processes = ProcessPoolExecutor(
                     workers, env=threads, initializer=_start_worker, initargs=(os.getpid(),)
                 )
@@ -145,7 +145,7 @@ def _out_of_reach(work: Callable[[], T]) -> T:
 
     def in_thread() -> T:
         if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         return work()
 
     with ThreadPoolExecutor(1) as thread:
@@ -159,7 +159,7 @@ def _start_worker(parent: int) -> None:
     keep_freed_memory()
     # where psutil is installed, loky takes the images and victims that a worker keeps for a leak, and replaces it
     process_executor._USE_PSUTIL = False
-    for number in _SIGNALS:
+    for number in SIGNALS:
         with contextlib.suppress(ValueError):
             signal.signal(number, signal.SIG_IGN)
     warnings.simplefilter("ignore")

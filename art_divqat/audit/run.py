@@ -22,13 +22,15 @@ from art_divqat.audit.progress import Silent, Watcher
 from art_divqat.audit.tasks import CheckAndDescribe, DescribeModel, MeasureCell, PrepareVictim
 from art_divqat.errors import UserError
 from art_divqat.plan.cells import Cell, cell_id, plan_cells
-from art_divqat.plan.config import ResolvedConfig, write_config
+from art_divqat.plan.config import ResolvedConfig
 from art_divqat.plan.looks import at_look, looks_of
+from art_divqat.plan.written import write_config
 from art_divqat.results.build import build_results, config_of, data_of
 from art_divqat.results.journal import CellRecord, Header
 from art_divqat.results.schema import Results
 
 if TYPE_CHECKING:
+    from art_divqat.victims.specs import VictimSpec
     from art_divqat.victims.victim import Victim
 
 
@@ -73,6 +75,7 @@ def run(
         else:
             watcher.working("0", "reading the data", 0, 0)
             ((_, data),) = executor.run([CheckAndDescribe()])
+        executor.expect(data)
         with folder.locked():
             if config.external is not None and config.external.is_remote and not folder.journal.exists():
                 watcher.working("0", "asking the endpoint", 0, 0)
@@ -151,12 +154,25 @@ def _run_cells(
     parents = [(victim.parent, seed) for victim, seed in victims]
     roots = [victim for victim, (parent, _) in zip(victims, parents, strict=True) if parent is None]
     roots += [(parent, seed) for parent, seed in parents if parent is not None]
+    prepared: dict[tuple[VictimSpec, int], str | None] = {}
     for wave in (list(dict.fromkeys(roots)), [victim for victim in victims if victim not in roots]):
         tasks = [PrepareVictim(*victim, retrain) for victim in wave]
-        for number, _ in executor.run(tasks):
+        for number, prepared[wave[number]] in executor.run(tasks):
             if wave[number] in victims:
                 watcher.finished(tasks[number].description, costs.of_victim(wave[number]))
     cells = [MeasureCell(cell) for cell in pending]
     for number, line in executor.run(cells):
+        cell = pending[number]
+        _check_victim(cell, prepared[cell.victim, cell.seed], line)
         folder.journal.append(line)
-        watcher.finished(cells[number].description, costs.of_cell(pending[number]))
+        watcher.finished(cells[number].description, costs.of_cell(cell))
+
+
+def _check_victim(cell: Cell, prepared: str | None, line: CellRecord) -> None:
+    """Refuse the record of a cell that attacked a victim of its machine's own: those of one seed are compared."""
+    used = line.get("victim_sha256")
+    if used != prepared:
+        raise UserError(
+            f"Victim {cell.victim}, seed {cell.seed}, was trained twice, to other weights the second time "
+            f"({str(prepared)[:8]}…, {str(used)[:8]}…): machines without a common cache folder need --victim-store URL."
+        )

@@ -81,11 +81,12 @@ class _VictimTask:
 class PrepareVictim(_VictimTask):
     """Have a victim in the store, with its robustness, so that cells side by side find it there."""
 
-    def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> None:
-        """Load or train it, and measure it unless others are only quantized from it."""
-        bench.victims.get(self.victim, self.seed, progress, retrain=self.retrain)
+    def perform(self, bench: Bench, robustness: Robustness, progress: PhaseProgress) -> str | None:
+        """Load or train it, and measure it unless others are only quantized from it; its hash as the store has it."""
+        prepared = bench.victims.get(self.victim, self.seed, progress, retrain=self.retrain)
         if self.victim in bench.config.victims and not is_control_of(bench.config, self.victim):
             robustness.of_victim(self.victim, self.seed, progress, retrain=self.retrain)
+        return prepared.sha256
 
 
 class MeasureVictim(_VictimTask):

@@ -38,8 +38,8 @@ def train(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} is there already: give --output a new or empty folder.")
     (victim,) = config.victims
-    one_job = config.model_copy(update={"jobs": 1})
-    with Executor(one_job, store or default_store(), watcher or Silent()) as executor:
+    here = config.model_copy(update={"jobs": 1, "executor": "local"})
+    with Executor(here, store or default_store(), watcher or Silent()) as executor:
         ((_, (folder, measured)),) = executor.run([MeasureVictim(victim, seed, retrain)])
     try:
         shutil.copytree(folder, output, dirs_exist_ok=True, ignore=shutil.ignore_patterns("evasion-*", SET_ASIDE, ".*"))

@@ -35,6 +35,7 @@ _EXTRAS = {
     "httpx": ("httpx", "remote", "auditing live endpoints"),
     "datasets": ("datasets", "datasets", "reading hf: data sets"),
     "mlflow-skinny": ("mlflow", "mlflow", "logging to MLflow"),
+    "ray": ("ray", "ray", "running on several machines"),
 }
 
 

@@ -92,6 +92,14 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")]
 Jobs = Annotated[int | None, typer.Option(help="Cells side by side; the results do not depend on it.")]
 JobsOfAudit = Annotated[int | None, typer.Option("--jobs", help="Cells side by side; an endpoint is asked by one.")]
 Threads = Annotated[int | None, typer.Option(help="torch threads a cell; the last digits depend on it.")]
+Executor = Annotated[str | None, typer.Option(metavar="local|ray", help="Where cells run: here, or on a Ray engine.")]
+Address = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="The engine's head, or auto; else what RAY_ADDRESS says.")
+]
+GpusPerCell = Annotated[float | None, typer.Option(help="GPUs of the engine that a cell takes, such as 0.5.")]
+Shared = Annotated[
+    str | None, typer.Option("--victim-store", metavar="URL", help="Folder of victims that all machines use.")
+]
 FailOn = Annotated[
     Many, typer.Option(help="End with exit code 1 where this holds, such as 'agreement>0.9'; repeatable.")
 ]
@@ -125,7 +133,7 @@ def _set(name: str, value: object, *options: Any) -> None:
 
 
 VICTIM, ATTACKER, AMOUNT = "What is attacked", "The attacker", "How much is run"
-MACHINE, RESULT = "How it is run", "What comes out"
+MACHINE, ENGINE, RESULT = "How it is run", "On several machines", "What comes out"
 # every option stands under a topic of --help
 _TOPICS: dict[str, tuple[Any, ...]] = {
     VICTIM: (
@@ -138,6 +146,7 @@ _TOPICS: dict[str, tuple[Any, ...]] = {
     ),
     AMOUNT: (Preset, Seeds, MaxSeeds, MaxMinutes, Limit),
     MACHINE: (DataRoot, Download, Device, Jobs, JobsOfAudit, Threads, Retrain),
+    ENGINE: (Executor, Address, GpusPerCell, Shared),
     RESULT: (Output, FailOn, Config, DryRun, Quiet, Verbose, JsonOutput),
 }
 for _topic, _options in _TOPICS.items():

@@ -41,7 +41,9 @@ def train(
     verbose: options.Verbose = False,
 ) -> None:
     """Train one victim, say how accurate and how robust it is, and keep it in a folder."""
+    here = {"executor": "local", "address": None, "gpus_per_cell": 0.0}
     requested = common.configuration(config, {**locals(), "victims": [victim], "baseline": False})
+    requested = requested.model_copy(update=here)
     from art_divqat.api import resolved_for_run
     from art_divqat.audit.train import train as train_victim
 

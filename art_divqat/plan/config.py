@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,6 +36,7 @@ S = TypeVar("S")
 _LARGEST_SIDE = 4096
 # options that came later than the first journals, which are written down only where they say something
 _LATER = ("attacker_images", "attacker_labels", "control", "weights", "training", "thief_weights", "thief_training")
+_ENGINE = ("executor", "address", "gpus_per_cell")
 _ANSWERS = r"^(soft|hard|top-[1-9][0-9]{0,4})$"
 
 
@@ -187,6 +187,10 @@ class Options(BaseModel):
     threads: int = Field(1, ge=1, le=256, description="torch threads a cell; part of the numbers, to the last digit")
     device: str = "auto"
     jobs: int | None = Field(None, ge=1, le=256)
+    executor: Literal["local", "ray"] = Field("local", description="where cells run: here, or on an engine of machines")
+    address: str | None = Field(None, min_length=1, description="of the engine: HOST:PORT, or auto for this machine's")
+    gpus_per_cell: float = Field(0.0, ge=0, le=1, description="the share of a GPU that the engine gives a cell")
+    victim_store: str | None = Field(None, min_length=1, description="URL of a folder of victims, for all machines")
     data_root: Path | None = None
     download: bool = False
     external: ExternalModel | None = None
@@ -236,6 +240,14 @@ class Options(BaseModel):
                     raise ValueError(f"there is no option {key!r}: {suggest(str(key), cls.model_fields)}")
         return data
 
+    @model_validator(mode="after")
+    def _engine_where_one_is_used(self) -> Options:
+        for name in _ENGINE[1:]:
+            if self.executor == "local" and getattr(self, name) != type(self).model_fields[name].default:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} is of an engine of several machines: give --executor ray too")
+        return self
+
     @property
     def image_form(self) -> ImageForm:
         """What images of the data set become."""
@@ -243,13 +255,14 @@ class Options(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _said(self, handler(self), _LATER)
+        return _said(self, handler(self), (*_LATER, *_ENGINE, "victim_store"))
 
     def for_results(self) -> dict[str, Any]:
         """What the results record: all that the numbers depend on, without places, parallelism and the gate."""
         # with a number of seeds there is no other option on them, as in the runs before there were any
         unused = {"max_minutes"} if self.seeds == "auto" else {"max_minutes", "max_seeds"}
-        values = self.model_dump(mode="json", exclude={"jobs", "data_root", "download", "fail_on", "external", *unused})
+        places = {"jobs", *_ENGINE, "victim_store", "data_root", "download", "fail_on", "external"}
+        values = self.model_dump(mode="json", exclude=places | unused)
         return values if self.external is None else {**values, "external": self.external.for_results()}
 
 
@@ -366,30 +379,3 @@ def read_config(path: Path) -> dict[str, Any]:
         if option in values:
             raise UserError(f"{path} says {option}: a file grants no trust and says no places; use the command line.")
     return values
-
-
-def write_config(config: Options, path: Path = Path("config.yaml")) -> str:
-    """The configuration as YAML, every option said.
-
-    :param path: where it will lie, as seen from the working folder; the first line names it.
-    """
-    import yaml
-
-    return f"# What was asked for, whole. {_again(config, path)}\n" + yaml.safe_dump(
-        config.model_dump(mode="json", exclude=set() if config.seeds == "auto" else {"max_seeds", "max_minutes"}),
-        sort_keys=False,
-        allow_unicode=True,
-    )
-
-
-def _again(config: Options, path: Path) -> str:
-    """How to run it again, from the folder that it was run in: paths in a configuration may be relative to that."""
-    if config.external is None:
-        return "Run it again with: art-divqat evaluate --config config.yaml"
-    if config.external.source is None:
-        return (
-            "The model was an object of Python's, which no file holds. Run it again from Python with that object: "
-            f"art_divqat.audit_model(model, config={str(path)!r})"
-        )
-    trust = " --trust-code" if config.trust_code else ""
-    return f"Run it again, from the same folder, with: art-divqat audit --config {shlex.quote(str(path))}{trust}"

@@ -15,7 +15,7 @@ _OF_THE_MODEL = {"model": "architecture", "request-size": "batch_size"}
 _ARGUMENTS = ("data", "config", "output", "outputs")
 _OPTION = re.compile(
     r"(?<![\w-])--(?P<no>no-)?(?P<name>[a-z]+(?:-[a-z]+)*)"
-    r"(?: (?P<value>\d+|cpu|free|paid|soft|hard|logits|probabilities)(?![\w-]))?"
+    r"(?: (?P<value>\d+|cpu|free|paid|soft|hard|logits|probabilities|ray)(?![\w-]))?"
 )
 
 

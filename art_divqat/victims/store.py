@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from art_divqat._canonical import canonical_json, content_hash
 from art_divqat._files import write_text_whole, write_whole
 from art_divqat.errors import UserError
+from art_divqat.victims.shared_store import SharedStore
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,10 +42,13 @@ class VictimStore:
     """Trained networks and what was crafted on them, by content hash. Files appear whole or not at all.
 
     :param root: the folder; made when something is saved.
+    :param shared: where other machines keep theirs: what is absent here is taken from there, and what is saved here is
+        put there.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, shared: SharedStore | None = None) -> None:
         self.root = root
+        self._shared = shared
 
     def folder(self, identity: Mapping[str, Any]) -> Path:
         """Where the victim with this identity is or would be."""
@@ -158,10 +162,38 @@ class VictimStore:
             files = {file: value for file, value in files.items() if file not in _of(files, name)} | dict(hashes)
             write_text_whole(place.parent / _ENTRY, canonical_json({**identity, _FILES: files}) + "\n")
             write()
+        self._share(identity, name, hashes, anew=True)
+
+    def _share(self, identity: Mapping[str, Any], name: str, files: Iterable[str], *, anew: bool) -> None:
+        """Put files into the shared store, unless it has some of this name; anew, where they replace those."""
+        folder = self.folder(identity)
+        if self._shared is not None and (anew or not self._shared.holds(folder.name, name)):
+            contents = {file: (folder / file).read_bytes() for file in files}
+            self._shared.write(folder.name, identity, name, contents)
+
+    def _fetch(self, identity: Mapping[str, Any], name: str) -> None:
+        """Take from the shared store what is not here."""
+        place = self.folder(identity) / name
+        if self._shared is None or os.path.lexists(place):
+            return
+        files = self._shared.read(place.parent.name, identity, name)
+        here = VictimStore(self.root)
+        if name in files:
+            here._put_file(identity, name, files[name], of_victim=name == WEIGHTS)
+        elif files:
+
+            def fill(folder: Path) -> None:
+                for file, content in files.items():
+                    path = folder.parent / file
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content)
+
+            here.save_folder(identity, name, fill)
 
     def _holds(self, identity: Mapping[str, Any], name: str) -> bool:
         """Whether a file or folder is there and is the one that was stored; if it is another, it is set aside."""
         place = self.folder(identity) / name
+        self._fetch(identity, name)
         if not os.path.lexists(place):
             return False
         if self._is_intact(identity, name):
@@ -183,7 +215,10 @@ class VictimStore:
 
     def _is_intact(self, identity: Mapping[str, Any], name: str) -> bool:
         expected = _of(self._entry(identity) or {}, name)
-        return bool(expected) and _hashes(self.folder(identity) / name, name) == expected
+        if not expected or _hashes(self.folder(identity) / name, name) != expected:
+            return False
+        self._share(identity, name, expected, anew=False)
+        return True
 
     def _entry(self, identity: Mapping[str, Any]) -> dict[str, str] | None:
         """The hashes that the entry has; none if there is no entry, None if it is not what was written."""

@@ -19,7 +19,8 @@ from art_divqat.cli.app import app
 from art_divqat.cli.names import KINDS
 
 GROUP: Any = typer.main.get_command(app)
-TOPICS = {options.VICTIM, options.ATTACKER, options.AMOUNT, options.MACHINE, options.RESULT, "An endpoint"}
+TOPICS = {options.VICTIM, options.ATTACKER, options.AMOUNT, options.MACHINE, options.ENGINE}
+TOPICS |= {options.RESULT, "An endpoint"}
 
 
 @pytest.mark.parametrize("name", [None, *GROUP.commands])

@@ -13,8 +13,9 @@ from art_divqat.defences.registry import read_defence
 from art_divqat.errors import UserError
 from art_divqat.estimators import TrainingRecipe
 from art_divqat.plan.cells import applies, plan_cells
-from art_divqat.plan.config import EvaluateConfig, Recipe, ResolvedConfig, make_config, read_config, write_config
+from art_divqat.plan.config import EvaluateConfig, Recipe, ResolvedConfig, make_config, read_config
 from art_divqat.plan.presets import PRESETS, resolve
+from art_divqat.plan.written import write_config
 from art_divqat.specs import parse_spec
 
 
@@ -281,3 +282,34 @@ def test_later_options_of_recipes_are_written_down_only_where_they_say_something
 def test_bad_options_of_recipes_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError, match=f"Option victim_recipe.{next(iter(wrong))}: "):
         make_config({"victim_recipe": {"epochs": 1, **wrong}})
+
+
+def test_where_cells_run_is_no_part_of_the_numbers(tmp_path: Path) -> None:
+    here = resolve(make_config({}))
+    there = resolve(make_config({"executor": "ray", "address": "head:6379", "gpus_per_cell": 0.5, "victim_store": "s"}))
+    assert there.for_results() == here.for_results()
+    # a configuration written before there were engines is the same file still
+    for option in ("executor", "address", "gpus_per_cell", "victim_store"):
+        assert option not in write_config(here)
+    path = tmp_path / "config.yaml"
+    path.write_text(write_config(there))
+    assert resolve(make_config(read_config(path))) == there
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"address": "head:6379"},
+        {"gpus_per_cell": 0.5},
+        {"executor": "dask"},
+        {"executor": "ray", "gpus_per_cell": 1.5},
+        {"executor": "ray", "gpus_per_cell": -1},
+        {"executor": "ray", "address": ""},
+        {"victim_store": ""},
+    ],
+)
+def test_options_of_an_engine_that_cannot_be_are_one_line(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError) as error:
+        make_config(options)
+    assert "\n" not in str(error.value)
+    assert any(name in str(error.value).replace("-", "_") for name in options)
