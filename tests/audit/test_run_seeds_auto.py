@@ -54,6 +54,8 @@ def gain(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
             def __exit__(self, *_: Any) -> None: ...
 
+            def expect(self, data: dict[str, Any]) -> None: ...
+
             def run(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
                 for number, task in enumerate(tasks):
                     if isinstance(task, module.MeasureCell):
