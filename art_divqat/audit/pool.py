@@ -120,9 +120,23 @@ class WorkerPool:
             for worker in list(processes._processes):
                 with contextlib.suppress(OSError):
                     os.kill(worker, getattr(signal, "SIGKILL", signal.SIGTERM))
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _silent_threads():
                 warnings.simplefilter("ignore")
                 processes.shutdown(wait=True, kill_workers=True)
+
+
+@contextlib.contextmanager
+def _silent_threads() -> Iterator[None]:
+    """Print nothing of an exception in another thread.
+
+    That of loky looks for a killed worker's children by `pgrep`, which a signal to the group may end, and fails then.
+    """
+    before = threading.excepthook
+    threading.excepthook = lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextlib.contextmanager

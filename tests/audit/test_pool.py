@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,3 +106,27 @@ def test_a_worker_that_keeps_what_it_has_read_is_kept(
         pool.end()
     assert len(processes) == 1
     assert not [warning for warning in recwarn if "A worker stopped" in str(warning.message)]
+
+
+def test_ending_it_prints_nothing_where_the_search_for_children_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when a signal to the whole group ends the `pgrep` that loky asks for the children of a killed worker."""
+    from joblib.externals.loky import process_executor
+
+    asked: list[int] = []
+
+    def fails(process: object) -> None:
+        asked.append(1)
+        raise AttributeError("'Popen' object has no attribute 'kill'")
+
+    pool = WorkerPool(2, 1)
+    results = pool.run([(functools.partial(time.sleep, number * 30), "a cell") for number in range(3)])
+    next(results)
+    monkeypatch.setattr(process_executor, "kill_process_tree", fails)
+    printed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    pool.end()
+    assert asked, "loky searches"
+    assert printed == []
+    assert threading.excepthook == printed.append, "of the others' again"
