@@ -16,14 +16,13 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from art_divqat._memory import keep_freed_memory
+from art_divqat._signals import SIGNALS
 from art_divqat.errors import LostWorkerError, UserError
 
 T = TypeVar("T")
 Call = Callable[[], Any]
 
 _WATCH_SECONDS = 0.25
-# what a terminal, a container or `timeout` sends to a whole group; the main process decides what happens then
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "NUMEXPR")
 THREAD_VARIABLES = [*(f"{library}_NUM_THREADS" for library in _LIBRARIES), "VECLIB_MAXIMUM_THREADS"]
 

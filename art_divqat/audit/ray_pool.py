@@ -17,9 +17,10 @@ from importlib import metadata
 from typing import Any
 
 from art_divqat._files import first_line
+from art_divqat._signals import SIGNALS
 from art_divqat._version import __version__
 from art_divqat.audit.environment import PACKAGES
-from art_divqat.audit.pool import SIGNALS, THREAD_VARIABLES, Call
+from art_divqat.audit.pool import THREAD_VARIABLES, Call
 from art_divqat.errors import LostWorkerError, MissingExtraError, UserError
 from art_divqat.registry import plugin_distributions
 

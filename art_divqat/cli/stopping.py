@@ -12,9 +12,9 @@ import time
 from types import FrameType
 from typing import NoReturn
 
+from art_divqat._signals import SIGNALS
+
 MESSAGE = "Interrupted. What was finished is kept: the same command goes on from there."
-# those that this system has
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _PATIENCE_SECONDS = 1.0
 
 
@@ -41,13 +41,13 @@ class StopSignals:
         # told by the signal itself, while compiled code holds the main thread too
         signal.set_wakeup_fd(self._hear.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._watch, name="stopping", daemon=True).start()
-        for number in _SIGNALS:
+        for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
     def end(self) -> None:
         """The command is over: a signal now ends what is left of the process by itself."""
-        for number in _SIGNALS:
+        for number in SIGNALS:
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, signal.SIG_DFL)
 
@@ -79,7 +79,7 @@ class StopSignals:
 
     def _watch(self) -> None:
         while True:
-            heard = [number for number in self._heard.recv(1) if number in _SIGNALS]
+            heard = [number for number in self._heard.recv(1) if number in SIGNALS]
             if heard:
                 break
         time.sleep(_PATIENCE_SECONDS)

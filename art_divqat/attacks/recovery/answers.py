@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from art_divqat._arrays import one_hot
 from art_divqat.attacks.recovery.parameters import AVERAGE, RECENTRE, TOP_K
@@ -104,7 +105,7 @@ class Recentre(Recovery):
             # a class that is served alike for every image tells nothing, and its rounding errors are not to be blown up
             deviation = logits.std(axis=0)
             logits *= np.divide(self.spread, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
-        return _softmax(logits)
+        return softmax(logits, axis=1).astype(np.float32)  # type: ignore[no-any-return]
 
 
 class Complement(Recovery):
@@ -121,18 +122,13 @@ class Complement(Recovery):
     """
 
     def restore(self, answers: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _softmax(-_recentred(answers))
+        return softmax(-_recentred(answers), axis=1).astype(np.float32)  # type: ignore[no-any-return]
 
 
 def _recentred(answers: NDArray[np.float32]) -> NDArray[np.float64]:
     """Log-probabilities less each class's mean over the images."""
     logits: NDArray[np.float64] = np.log(np.maximum(answers.astype(np.float64), 1e-12))
     return logits - logits.mean(axis=0) if len(logits) else logits
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:
-    rows = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(rows / rows.sum(axis=1, keepdims=True), np.float32)
 
 
 class RecoveredClassifier(BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]

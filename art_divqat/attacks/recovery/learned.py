@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from art_divqat._rng import derive_seed, isolated_random_state, numpy_generator
@@ -33,8 +34,7 @@ def sample_answers(count: int, nb_classes: int, seed: int) -> NDArray[np.float32
     # gamma variates of a small shape underflow: their logarithms do not (Gamma(a) = Gamma(a + 1) · U^(1/a))
     logs = np.log(random.standard_gamma(concentration + 1, (count, nb_classes)))
     logs += np.log(random.uniform(1e-300, 1, (count, nb_classes))) / concentration
-    rows = np.exp(logs - logs.max(axis=1, keepdims=True))
-    rows = np.maximum(rows / rows.sum(axis=1, keepdims=True), 1e-7)
+    rows = np.maximum(softmax(logs, axis=1), 1e-7)
     return (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
